@@ -1,0 +1,62 @@
+# One door to everything. `make help` lists the targets; each installs what it needs and says what it does.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TOOLS := $(CURDIR)/.tools/node_modules/.bin
+export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: help up demo build test check fast bench images kernel setup deps dev dev-cp dev-agent clean generate format
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+up: build images ## first sandbox in one command: installs, builds and runs everything on this machine
+	@builds/wrenn up $(ARGS)
+
+demo: build images ## creates a sandbox, runs Python in it, pauses and resumes it, prints results and timings
+	@bun scripts/demo.ts $(ARGS)
+
+build: deps ## builds/wrenn-cp, wrenn-agent, envd and wrenn
+	@bun scripts/build.ts
+
+test: build images ## every test: fast ones, then real VMs
+	@bun scripts/test.ts $(ARGS)
+
+check: deps ## format, lint, types, import boundaries, fast tests
+	@bun run check
+
+fast: deps ## fast tests only
+	@bun test packages
+
+bench: build images ## measure every promise of SPEC.md against its raw baseline
+	@bun bench/run.ts $(ARGS)
+
+images: build ## guest kernel, and the templates minimal and base
+	@images/build.sh
+
+kernel: build ## build the small guest kernel once (about 5 minutes): boots three times faster
+	@images/kernel/build.sh
+
+setup: ## install system packages that are missing (as root), or print the command that does
+	@scripts/setup.sh
+
+deps: setup
+	@scripts/deps.sh
+
+dev: build images ## the whole system from the sources, restarted when they change
+	@bun --watch packages/cli/src/main.ts up $(ARGS)
+
+dev-cp: deps ## the control plane alone, restarted when its sources change
+	@bun --watch packages/control/src/main.ts $(ARGS)
+
+dev-agent: deps ## the host agent alone, restarted when its sources change
+	@bun --watch packages/host/src/main.ts $(ARGS)
+
+generate: deps ## regenerate code from packages/contract/proto
+	@bun run generate
+
+format: deps ## format every file
+	@biome format --write .
+
+clean: ## remove what was built here; keeps images and sandboxes under $$WRENN_DIR
+	@rm -rf builds .cache node_modules packages/*/node_modules .tools

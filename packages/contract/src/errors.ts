@@ -1,0 +1,104 @@
+/**
+ * The closed set of error codes, shared by every process, and the one table that turns a code into an HTTP status.
+ * Codes that existing Wrenn clients know keep their names.
+ */
+export const codes = [
+  "invalid_request",
+  "unauthorized",
+  "forbidden",
+  "not_found",
+  "timeout",
+  "invalid_state",
+  "conflict",
+  "too_large",
+  "command_not_found",
+  "rate_limited",
+  "internal_error",
+  "unimplemented",
+  "agent_error",
+  "no_hosts_available",
+  "host_unavailable",
+  "insufficient_storage",
+] as const;
+
+/** One of {@link codes}. */
+export type Code = (typeof codes)[number];
+
+/** HTTP status of each code. */
+export const httpStatus = {
+  invalid_request: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  not_found: 404,
+  timeout: 408,
+  invalid_state: 409,
+  conflict: 409,
+  too_large: 413,
+  command_not_found: 422,
+  rate_limited: 429,
+  internal_error: 500,
+  unimplemented: 501,
+  agent_error: 502,
+  no_hosts_available: 503,
+  host_unavailable: 503,
+  insufficient_storage: 507,
+} as const satisfies Record<Code, number>;
+
+/** What an error carries besides code and message; every value is text so that all three wires can hold it. */
+export type ErrorParts = {
+  /** What the reader can do about it: one sentence, imperative. */
+  remedy?: string | undefined;
+  /** Facts for programs, such as the id and the state found. */
+  details?: Readonly<Record<string, string>> | undefined;
+  /** The original, for the log only: never sent to a caller. */
+  cause?: unknown;
+};
+
+/** The error envelope of the REST API: `{"error": {...}}`. */
+export type ErrorBody = {
+  error: { code: Code; message: string; remedy?: string; details?: Readonly<Record<string, string>> };
+};
+
+/** The only error that crosses a process boundary. `message` names the cause in one sentence, `remedy` the way out. */
+export class WrennError extends Error {
+  override readonly name = "WrennError";
+  readonly code: Code;
+  readonly remedy: string | undefined;
+  readonly details: Readonly<Record<string, string>> | undefined;
+
+  constructor(code: Code, message: string, parts: ErrorParts = {}) {
+    super(message, parts.cause === undefined ? undefined : { cause: parts.cause });
+    this.code = code;
+    this.remedy = parts.remedy;
+    this.details = parts.details;
+  }
+
+  /** HTTP status of this error's code. */
+  get status(): (typeof httpStatus)[Code] {
+    return httpStatus[this.code];
+  }
+
+  toJSON(): ErrorBody {
+    const { code, message, remedy, details } = this;
+    return { error: { code, message, ...(remedy ? { remedy } : {}), ...(details ? { details } : {}) } };
+  }
+
+  /** Anything thrown becomes a WrennError; a stranger becomes `internal_error` and keeps its text in `cause`, for the log. */
+  static from(thrown: unknown): WrennError {
+    if (thrown instanceof WrennError) return thrown;
+    return new WrennError("internal_error", "internal error", {
+      remedy: "Look for this request's id in the server's log; if it repeats, report it.",
+      cause: thrown,
+    });
+  }
+
+  /** Rebuilds the error from a REST body, or `undefined` when the body is not an error envelope. */
+  static fromBody(body: unknown): WrennError | undefined {
+    const error = (body as Partial<ErrorBody> | null)?.error;
+    if (!error || typeof error.message !== "string" || !isCode(error.code)) return undefined;
+    return new WrennError(error.code, error.message, { remedy: error.remedy, details: error.details });
+  }
+}
+
+/** Whether `text` is one of {@link codes}. */
+export const isCode = (text: unknown): text is Code => (codes as readonly unknown[]).includes(text);

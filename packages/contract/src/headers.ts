@@ -1,0 +1,14 @@
+/** Names of HTTP headers that cross a process boundary. */
+export const headers = {
+  /** A team's API key, on REST requests. */
+  apiKey: "X-API-Key",
+  /** A sandbox's agent token, on requests to the guest agent. */
+  accessToken: "X-Access-Token",
+  /** The secret that control plane and host agent of one installation share: `Authorization: Bearer ...`. */
+  authorization: "Authorization",
+  /** Given by the caller or made at the first edge; stands in every log line and answer. */
+  requestId: "X-Request-Id",
+} as const;
+
+/** The guest's address of a sandbox behind its host agent: `/proxy/{sandbox}/{port}/...`. */
+export const proxyPath = (sandbox: string, port: number): string => `/proxy/${sandbox}/${port}`;

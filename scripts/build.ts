@@ -1,0 +1,62 @@
+/** Builds the four programs into builds/; a program whose sources did not change is left alone. */
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { $, Glob } from "bun";
+
+const root = new URL("..", import.meta.url).pathname;
+const builds = `${root}builds`;
+const baseline = `${root}.tools/node_modules/@oven/bun-linux-x64-baseline/bin/bun`;
+
+type Program = {
+  name: string;
+  entry: string;
+  packages: readonly string[];
+  runtime?: string;
+  flags?: readonly string[];
+};
+
+const programs: readonly Program[] = [
+  { name: "wrenn-cp", entry: "packages/control/src/main.ts", packages: ["contract", "control"] },
+  { name: "wrenn-agent", entry: "packages/host/src/main.ts", packages: ["contract", "host"] },
+  { name: "wrenn", entry: "packages/cli/src/main.ts", packages: ["contract", "sdk", "cli"] },
+  // Guests may lack AVX, so the guest agent carries Bun's baseline build.
+  { name: "envd", entry: "packages/guest/src/main.ts", packages: ["contract", "guest"], runtime: baseline },
+];
+
+/** Digest of everything that goes into a program: its packages' files, the lock file, this script. */
+async function fingerprint(program: Program): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256")
+    .update(await readFile(import.meta.path))
+    .update(await readFile(`${root}bun.lock`));
+  for (const name of program.packages) {
+    const files = await Array.fromAsync(
+      new Glob(`packages/${name}/{src,migrations}/**/*`).scan({ cwd: root, onlyFiles: true }),
+    );
+    for (const file of files.sort()) hash.update(file).update(await readFile(`${root}${file}`));
+  }
+  return hash.digest("hex");
+}
+
+async function build(program: Program): Promise<void> {
+  const out = `${builds}/${program.name}`;
+  const stamp = `${builds}/.${program.name}.stamp`;
+  const want = await fingerprint(program);
+  if ((await Bun.file(out).exists()) && (await readFile(stamp, "utf8").catch(() => "")) === want) return;
+  const started = performance.now();
+  // A compiled program must not read a .env or bunfig.toml of whatever folder it is started in.
+  const flags = [
+    "--compile",
+    "--minify-syntax",
+    "--sourcemap=none",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+  ];
+  if (program.runtime) flags.push(`--compile-executable-path=${program.runtime}`);
+  flags.push(...(program.flags ?? []));
+  await $`bun build ${flags} ${root}${program.entry} --outfile ${out}.new`.quiet();
+  await rename(`${out}.new`, out); // a running program keeps its old file
+  await writeFile(stamp, want);
+  console.error(`[build] ${program.name} ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+await mkdir(builds, { recursive: true });
+for (const program of programs) await build(program);

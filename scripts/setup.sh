@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Installs the system packages that are missing. Checks first, so a second run changes nothing and takes no time.
+set -euo pipefail
+
+say() { printf '\033[2m[setup]\033[0m %s\n' "$*" >&2; }
+
+declare -A provides=(
+  [qemu-system-x86_64]=qemu-system-x86
+  [qemu-img]=qemu-utils
+  [mmdebstrap]=mmdebstrap
+  [mke2fs]=e2fsprogs
+  [cpio]=cpio
+  [zstd]=zstd
+  [fakeroot]=fakeroot
+  [node]=nodejs
+  [npm]=npm
+)
+
+missing=()
+for command in "${!provides[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null || missing+=("${provides[$command]}")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+install="apt-get install -y --no-install-recommends ${missing[*]}"
+if ! command -v apt-get >/dev/null; then
+  say "missing: ${missing[*]}. This is not a Debian or Ubuntu machine: install the packages with these programs and run again."
+  exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+  say "missing: ${missing[*]}. Install them once with:"
+  printf '  sudo apt-get update && sudo %s\n' "$install" >&2
+  exit 1
+fi
+say "installing ${missing[*]} (about a minute)"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+if ! { apt-get update -qq && $install; } >"$log" 2>&1; then
+  tail -20 "$log" >&2
+  say "apt-get failed; its full output is in $log"
+  exit 1
+fi
+rm -f "$log"
