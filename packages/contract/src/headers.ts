@@ -4,8 +4,8 @@ export const headers = {
   apiKey: "X-API-Key",
   /** A sandbox's agent token, on requests to the guest agent. */
   accessToken: "X-Access-Token",
-  /** The secret that control plane and host agent of one installation share: `Authorization: Bearer ...`. */
-  authorization: "Authorization",
+  /** The secret that control plane and host agent of one installation share; `Authorization` is the guest agent's, for the user. */
+  hostToken: "X-Wrenn-Host-Token",
   /** Given by the caller or made at the first edge; stands in every log line and answer. */
   requestId: "X-Request-Id",
 } as const;

@@ -1,0 +1,126 @@
+/**
+ * What the recipes need of a machine, on three axes: virtual machines, disk layers, networks. Drivers trade only the
+ * values below and say at start what they can take, so a wrong pair is refused before the first sandbox.
+ */
+
+export type DiskFormat = "raw" | "qcow2";
+export type LinkKind = "user" | "tap";
+
+/** A file that disk layers lie on: an image's root file system, or the frozen disk of a template. Never written to. */
+export type BaseDisk = { readonly path: string; readonly format: DiskFormat };
+
+/** A writable disk layer, open for one VM. Disposing closes it and leaves the file: what is kept is the recipe's choice. */
+export type Disk = AsyncDisposable & BaseDisk & { usedBytes(): Promise<number> };
+
+/** Disk layers. */
+export interface Disks {
+  readonly name: string;
+  readonly gives: DiskFormat;
+  /** File name extension of a layer. */
+  readonly extension: string;
+  /** An empty layer over `base`, as the new file `path`. */
+  create(base: BaseDisk, path: string): Promise<Disk>;
+  /** The layer at `path`. Throws `not_found` when it is not there. */
+  open(path: string): Promise<Disk>;
+  /** Makes a closed layer lie directly on `base`, so that the layers between are no longer needed. A crash in it harms nothing. */
+  flatten(path: string, base: BaseDisk): Promise<void>;
+}
+
+/** A guest's network. */
+export type Nic = AsyncDisposable & {
+  readonly link:
+    | { readonly kind: "user"; readonly guestPorts: readonly number[] }
+    | { readonly kind: "tap"; readonly netns: string; readonly dev: string };
+  /** The address of the guest as it sees itself. */
+  readonly guestIp: string;
+  /** The VMM tells which host ports it forwards to the guest's (user links only). */
+  forwarded(ports: ReadonlyMap<number, number>): void;
+  /** `host:port` at which this machine reaches a port of the guest. Throws `not_found` for a port that is not forwarded. */
+  reach(guestPort: number): string;
+};
+
+/** Networks. */
+export interface Nets {
+  readonly name: string;
+  readonly gives: LinkKind;
+  attach(sandbox: string): Promise<Nic>;
+}
+
+/** A template's memory, device state and disk, taken at one instant; immutable. */
+export type Frozen = {
+  readonly dir: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  readonly disk: BaseDisk;
+};
+
+/** What a VM runs with. `dir` is the VM's own folder: control socket, log. */
+export type VmSpec = {
+  readonly name: string;
+  readonly dir: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  readonly disk: Disk;
+  readonly nic: Nic;
+};
+
+/** A virtual machine that exists. Disposing kills its VMM process and waits for its end; twice is harmless. */
+export type Vm = AsyncDisposable & {
+  readonly pid: number;
+  /** Settles when the VMM process has ended for any reason; says which. */
+  readonly exited: Promise<string>;
+  /** Stops the virtual processors; what the guest had written to its disk is in the layer's file afterwards. */
+  stop(): Promise<void>;
+  /** Lets them run on. */
+  cont(): Promise<void>;
+  /** Of a stopped VM: writes device state and the memory that differs from its template into the empty folder `dir`. */
+  save(dir: string): Promise<void>;
+  /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */
+  readonly handle: VmHandle;
+};
+
+/** Enough to find a VM again: start time guards against a reused process id. */
+export type VmHandle = {
+  readonly pid: number;
+  readonly startTime: string;
+  readonly ports: readonly (readonly [guest: number, host: number])[];
+};
+
+/** A machine to boot cold, to become a template. `memory` is the file that backs the guest's memory. */
+export type BootSpec = VmSpec & { readonly memory: string; readonly kernel: Kernel };
+
+/** A guest kernel of `$WRENN_DIR/kernels`. */
+export type Kernel = { readonly version: string; readonly path: string; readonly initrd: string | undefined };
+
+/** Virtual machine monitors. */
+export interface Vmm {
+  readonly name: string;
+  readonly version: string;
+  readonly accelerator: string;
+  readonly takes: { readonly disk: readonly DiskFormat[]; readonly link: readonly LinkKind[] };
+  /** Whatever a frozen template depends on besides image, kernel and size: a change makes a new template. */
+  readonly fingerprint: string;
+  /** Boots a guest cold. */
+  boot(spec: BootSpec): Promise<Vm>;
+  /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file. */
+  freeze(vm: Vm, dir: string): Promise<void>;
+  /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.save` wrote, its memory and devices on top. */
+  restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm>;
+  /** The VM of a former agent, if it is still that process and answers. */
+  adopt(spec: VmSpec, frozen: Frozen, handle: VmHandle): Promise<Vm | undefined>;
+  /** Kills every VM whose folder lies below `root` and whose process is not in `keep`; gives their process ids. */
+  sweep(root: string, keep: ReadonlySet<number>): Promise<number[]>;
+}
+
+/** The three axes that this machine runs with. */
+export type Drivers = { readonly vmm: Vmm; readonly disks: Disks; readonly nets: Nets };
+
+/** Refuses, by name, drivers that do not fit together. */
+export function fitting(drivers: Drivers): Drivers {
+  const { vmm, disks, nets } = drivers;
+  if (!vmm.takes.disk.includes(disks.gives))
+    throw new Error(`the VMM ${vmm.name} takes ${vmm.takes.disk.join(" or ")} disks; ${disks.name} gives ${disks.gives}`);
+  if (!vmm.takes.link.includes(nets.gives))
+    throw new Error(`the VMM ${vmm.name} takes ${vmm.takes.link.join(" or ")} links; ${nets.name} gives ${nets.gives}`);
+  return drivers;
+}

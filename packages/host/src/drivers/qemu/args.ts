@@ -1,0 +1,68 @@
+import type { Kernel, VmSpec } from "../ports.ts";
+
+/** How the machine is emulated or virtualised; part of every template's key. */
+export type Machine = {
+  readonly accelerator: "kvm" | "tcg";
+  readonly binary: string;
+  /** The host's time-stamp counter, kHz: saves an emulated guest the calibration that stalls on a busy host. */
+  readonly tscKhz: number | undefined;
+};
+
+/** Where the guest finds itself; the same in every sandbox, so that a restore needs no re-addressing. */
+export const guestNet = { ip: "169.254.0.21", gateway: "169.254.0.22", dns: "169.254.0.23", subnet: "169.254.0.0/24" };
+
+/**
+ * Megabytes of QEMU's buffer of translated code. The default is a quarter of the guest's memory up to 1 GiB; the buffer
+ * is only touched as far as it is used, and a flush costs a sandbox its warm code.
+ */
+const translationBufferMib = 128;
+
+const commandLine = (machine: Machine): string =>
+  [
+    "console=ttyS0 quiet loglevel=1 reboot=t panic=-1",
+    "root=/dev/vda rw rootfstype=ext4 init=/usr/local/bin/wrenn-init",
+    `wrenn.ip=${guestNet.ip}/24 wrenn.gw=${guestNet.gateway} wrenn.dns=${guestNet.dns}`,
+    "random.trust_cpu=on",
+    ...(machine.accelerator === "tcg" ? ["tsc=reliable"] : []),
+    ...(machine.accelerator === "tcg" && machine.tscKhz ? [`tsc_early_khz=${machine.tscKhz}`] : []),
+  ].join(" ");
+
+/** Sizes, memory and start mode of one QEMU process. */
+export type Launch = VmSpec & {
+  /** The file behind the guest's memory: written to when `sharesMemory`, else mapped copy-on-write. */
+  readonly memory: string;
+  readonly sharesMemory: boolean;
+  readonly kernel: Kernel | undefined;
+  readonly incoming: boolean;
+};
+
+/** QEMU's arguments. Boot and restore must describe the same devices in the same order: the saved state is matched to them. */
+export function arguments_(machine: Machine, launch: Launch): string[] {
+  const accel = machine.accelerator === "tcg" ? `tcg,tb-size=${translationBufferMib}` : "kvm";
+  const link = launch.nic.link;
+  if (link.kind !== "user") throw new Error("the QEMU driver takes user links only");
+  // Port 0 lets the system choose, so two starts can never collide.
+  const forwards = link.guestPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-${guestNet.ip}:${port}`).join("");
+  return [
+    ...["-name", launch.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-M", "microvm,rtc=on,memory-backend=ram", "-accel", accel, "-cpu", machine.accelerator === "kvm" ? "host" : "max"],
+    ...["-smp", `${launch.vcpus}`, "-m", `${launch.memoryMib}`],
+    "-object",
+    `memory-backend-file,id=ram,size=${launch.memoryMib}M,mem-path=${launch.memory},share=${launch.sharesMemory ? "on" : "off"}`,
+    // Without it the state file opens with a section that an incoming machine refuses (design fact, measured on QEMU 7.2).
+    ...["-global", "migration.send-configuration=off"],
+    // No new programs, no new privileges: a guest that breaks out of the emulation finds little to call.
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...["-qmp", `unix:${launch.dir}/qmp.sock,server=on,wait=off`],
+    ...["-serial", launch.kernel ? `file:${launch.dir}/console.log` : "null"],
+    ...["-drive", `id=d,file=${launch.disk.path},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`],
+    ...["-device", "virtio-blk-device,drive=d"],
+    ...["-netdev", `user,id=n,ipv6=off,net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`],
+    ...["-device", "virtio-net-device,netdev=n,mac=02:fc:00:00:00:05"],
+    ...["-device", "virtio-rng-device"],
+    ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine)] : []),
+    ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),
+    // -S: a restored machine stays stopped until it is told to run.
+    ...(launch.incoming ? ["-S", "-incoming", "defer"] : []),
+  ];
+}

@@ -1,0 +1,124 @@
+import { closeSync, openSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { WrennError } from "@wrenn/contract";
+import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import { arguments_, type Launch, type Machine } from "./args.ts";
+import { Qmp } from "./qmp.ts";
+import { sweepQemu } from "./sweep.ts";
+import { killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
+
+/** How often a former agent's VM is looked at: it is no child of this process, so nothing else tells of its end. */
+const adoptedPollMs = 500;
+
+/** An incoming state is 13 kB; loading it takes milliseconds, also on a busy host. */
+const loadTimeoutMs = 20_000;
+
+/** QEMU's microvm machine, with KVM or by emulation. */
+export class Qemu implements Vmm {
+  readonly name = "qemu";
+  readonly takes = { disk: ["raw", "qcow2"], link: ["user"] } as const;
+  readonly accelerator: string;
+  readonly fingerprint: string;
+
+  constructor(
+    readonly machine: Machine,
+    readonly version: string,
+    hostCpu: string,
+  ) {
+    this.accelerator = machine.accelerator;
+    // Memory frozen under KVM holds choices the guest made for this processor; emulation gives the same one everywhere.
+    this.fingerprint = ["qemu", version, machine.accelerator, machine.accelerator === "kvm" ? hostCpu : "max"].join(" ");
+  }
+
+  async boot(spec: BootSpec): Promise<Vm> {
+    const launch = { ...spec, sharesMemory: true, incoming: false };
+    return this.#launch(launch, undefined, async () => {});
+  }
+
+  async freeze(vm: Vm, dir: string): Promise<void> {
+    await (vm as QemuVm).saveDevices(`${dir}/device`);
+  }
+
+  async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
+    const memory = `${frozen.dir}/memory`;
+    const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, incoming: true };
+    const state = openSync(`${saved ?? frozen.dir}/device`, "r");
+    try {
+      return await this.#launch(launch, state, async (vm) => {
+        if (saved) await loadSaved(vm.pid, memory, saved);
+        await load(vm.qmp);
+      });
+    } finally {
+      closeSync(state);
+    }
+  }
+
+  async adopt(spec: VmSpec, frozen: Frozen, handle: VmHandle): Promise<Vm | undefined> {
+    if (startTimeOf(handle.pid) !== handle.startTime) return undefined;
+    const alive = () => startTimeOf(handle.pid) === handle.startTime;
+    const qmp = await Qmp.connect(`${spec.dir}/qmp.sock`, alive).catch(() => undefined);
+    if (!qmp) return undefined;
+    spec.nic.forwarded(new Map(handle.ports));
+    return new QemuVm(qmp, handle, untilGone(alive), `${frozen.dir}/memory`);
+  }
+
+  sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {
+    return sweepQemu(root, keep);
+  }
+
+  /** Starts QEMU and prepares it; whatever fails, the process is gone and its own words are in the error. */
+  async #launch(launch: Launch, state: number | undefined, prepare: (vm: QemuVm) => Promise<void>): Promise<Vm> {
+    const log = `${launch.dir}/qemu.log`;
+    await rm(`${launch.dir}/qmp.sock`, { force: true }); // a former process's socket looks ready and is not
+    const child = Bun.spawn([this.machine.binary, ...arguments_(this.machine, launch)], {
+      stdio: ["ignore", "ignore", Bun.file(log), ...(state === undefined ? [] : [state])],
+      detached: true, // it outlives this agent, and a Ctrl-C in the agent's terminal is not meant for it
+      env: { PATH: process.env.PATH ?? "" },
+    });
+    const handle = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "", ports: [] };
+    try {
+      const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
+      const ports = await forwards(qmp);
+      launch.nic.forwarded(ports);
+      const exited = child.exited.then((code) => (child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`));
+      const vm = new QemuVm(qmp, { ...handle, ports: [...ports] }, exited, launch.sharesMemory ? undefined : launch.memory);
+      await prepare(vm);
+      return vm;
+    } catch (thrown) {
+      await killProcess(handle);
+      throw await explained(thrown, log);
+    }
+  }
+}
+
+/** Loads the device state that QEMU inherited as descriptor 3; the machine is stopped afterwards. */
+async function load(qmp: Qmp): Promise<void> {
+  await qmp.call("migrate-incoming", { uri: "fd:3" });
+  const deadline = performance.now() + loadTimeoutMs;
+  for (;;) {
+    const { status } = await qmp.call<{ status?: string }>("query-migrate");
+    if (status === "completed") return;
+    if (status === "failed" || performance.now() > deadline)
+      throw new WrennError("agent_error", "QEMU did not take the saved device state");
+    await Bun.sleep(1);
+  }
+}
+
+/** The ports that QEMU forwards: the machine protocol has no query for them, the human monitor has. */
+async function forwards(qmp: Qmp): Promise<Map<number, number>> {
+  const table = await qmp.human("info usernet");
+  const rows = table.matchAll(/TCP\[HOST_FORWARD\]\s+\d+\s+[\d.]+\s+(\d+)\s+[\d.]+\s+(\d+)/g);
+  return new Map([...rows].map(([, host, guest]) => [Number(guest), Number(host)]));
+}
+
+async function untilGone(alive: () => boolean): Promise<string> {
+  while (alive()) await Bun.sleep(adoptedPollMs);
+  return "ended";
+}
+
+/** QEMU says on stderr why it ended; without that an operator would see only that it did. */
+async function explained(thrown: unknown, log: string): Promise<unknown> {
+  const said = (await Bun.file(log).text().catch(() => "")).trim().split("\n").slice(-3).join("; ");
+  if (!said || !(thrown instanceof WrennError)) return thrown;
+  return new WrennError(thrown.code, `${thrown.message}: ${said}`, { remedy: thrown.remedy, cause: thrown.cause });
+}

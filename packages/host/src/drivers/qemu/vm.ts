@@ -1,0 +1,99 @@
+import { existsSync, readFileSync } from "node:fs";
+import { WrennError } from "@wrenn/contract";
+import type { Vm, VmHandle } from "../ports.ts";
+import { loadChanged, saveChanged } from "./memory.ts";
+import type { Qmp } from "./qmp.ts";
+
+/** A killed process is gone within milliseconds; longer means that it hangs in the kernel, and nobody can help. */
+const killTimeoutMs = 10_000;
+
+/** Start time of a process in clock ticks since boot (proc(5), field 22 of stat), or `undefined` when it is not there. */
+export function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? undefined : fields[19];
+  } catch {
+    return undefined;
+  }
+}
+
+/** A QEMU process and its control connection. */
+export class QemuVm implements Vm {
+  readonly handle: VmHandle;
+  readonly exited: Promise<string>;
+
+  constructor(
+    readonly qmp: Qmp,
+    handle: VmHandle,
+    exited: Promise<string>,
+    /** The template's memory file that this VM maps privately; `undefined` for one that is to become a template. */
+    readonly memory: string | undefined,
+  ) {
+    this.handle = handle;
+    this.exited = exited;
+  }
+
+  get pid(): number {
+    return this.handle.pid;
+  }
+
+  async stop(): Promise<void> {
+    await this.qmp.call("stop"); // also flushes the disk: what the guest wrote is in the layer's file
+  }
+
+  async cont(): Promise<void> {
+    await this.qmp.call("cont");
+  }
+
+  async save(dir: string): Promise<void> {
+    if (!this.memory) throw new WrennError("internal_error", "this VM has no template to save against");
+    await this.saveDevices(`${dir}/device`);
+    const memory = saveChanged(this.pid, this.memory, `${dir}/memory`);
+    const device = await sha256(`${dir}/device`);
+    await Bun.write(`${dir}/qemu.json`, JSON.stringify({ memory, device: { sha256: device } }));
+  }
+
+  /** Writes the state of every device, without memory, to `path`. */
+  async saveDevices(path: string): Promise<void> {
+    await this.qmp.call("xen-save-devices-state", { filename: path, live: false });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.qmp[Symbol.asyncDispose]();
+    await killProcess(this.handle);
+  }
+}
+
+/** What `Vm.save` writes beside its files. */
+type SavedManifest = { readonly memory: { bytes: number; sha256: string }; readonly device: { sha256: string } };
+
+/** Puts the memory of a folder of `Vm.save` into a VM that waits for it. Throws `internal_error` naming a damaged file. */
+export async function loadSaved(pid: number, memory: string, dir: string): Promise<void> {
+  const manifest = (await Bun.file(`${dir}/qemu.json`).json()) as SavedManifest;
+  const found = { device: await sha256(`${dir}/device`), memory: loadChanged(pid, memory, `${dir}/memory`) };
+  for (const name of ["device", "memory"] as const)
+    if (found[name] !== manifest[name].sha256)
+      throw new WrennError("internal_error", `the snapshot file ${dir}/${name} is damaged: its checksum differs`, {
+        remedy: "Restore the file from a backup; the sandbox cannot be resumed without it.",
+      });
+}
+
+const sha256 = async (path: string): Promise<string> =>
+  new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex");
+
+/** Kills the process of `handle`, if it is still that process, and waits until it is gone. */
+export async function killProcess(handle: VmHandle): Promise<void> {
+  const isSame = () => startTimeOf(handle.pid) === handle.startTime;
+  if (!isSame()) return;
+  try {
+    process.kill(handle.pid, "SIGKILL");
+  } catch {
+    return; // ended meanwhile
+  }
+  const deadline = performance.now() + killTimeoutMs;
+  while (isSame() && existsSync(`/proc/${handle.pid}`)) {
+    if (performance.now() > deadline) throw new WrennError("agent_error", `process ${handle.pid} does not die`);
+    await Bun.sleep(1);
+  }
+}
