@@ -1,1 +1,59 @@
-export {};
+import { mkdir } from "node:fs/promises";
+import { WrennError } from "@wrenn/contract";
+import type { Logger } from "pino";
+import { compile, type HostConfig, type HostOptions } from "./config.ts";
+import { type Drivers, fitting } from "./drivers/ports.ts";
+import { Qcow2 } from "./drivers/qcow2.ts";
+import { Qemu } from "./drivers/qemu/driver.ts";
+import { UserMode } from "./drivers/user-mode.ts";
+import { heal } from "./heal.ts";
+import { Journal } from "./journal.ts";
+import { Paths } from "./paths.ts";
+import { cpuModel, probe, tscKhz } from "./probe.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { serve } from "./server.ts";
+import { Templates } from "./templates.ts";
+
+/** A host agent that serves. */
+export type HostAgent = {
+  /** `http://HOST:PORT`. */
+  readonly address: string;
+  /** Stops serving; with `pause`, every running sandbox is paused first, otherwise their VMs run on and are adopted by the next start. */
+  stop(how: { pause: boolean }): Promise<void>;
+};
+
+/** The drivers for this machine. Throws `agent_error` with the remedy when there are none. */
+export async function chooseDrivers(config: HostConfig): Promise<Drivers> {
+  const findings = await probe(config);
+  const missing = findings.probes.find((one) => !one.ok && (one.name === "qemu" || one.name === "qemu-img"));
+  if (missing || !findings.qemu || !findings.qemuImg || !findings.accelerator)
+    throw new WrennError("agent_error", `this machine cannot run sandboxes: ${missing?.name ?? "qemu"} is missing`, {
+      remedy: missing?.remedy,
+    });
+  const machine = { accelerator: findings.accelerator, binary: findings.qemu, tscKhz: await tscKhz() };
+  const vmm = new Qemu(machine, findings.vmmVersion, cpuModel());
+  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode() });
+}
+
+/** Starts a host agent: heals what a former one left, then serves. */
+export async function start(options: HostOptions, log: Logger, given?: Drivers): Promise<HostAgent> {
+  const config = compile(options);
+  await mkdir(config.dir, { recursive: true });
+  const drivers = given ?? (await chooseDrivers(config));
+  log.info({ vmm: drivers.vmm.name, accelerator: drivers.vmm.accelerator, version: drivers.vmm.version }, "drivers");
+  const journal = new Journal(`${config.dir}/agent.db`);
+  const templates = new Templates(config, drivers, log);
+  const paths = new Paths(config.dir, drivers.disks.extension);
+  const sandboxes = new Sandboxes({ drivers, templates, paths }, journal, log);
+  await heal(sandboxes, journal.all(), log);
+  const server = serve(config, sandboxes, log);
+  return {
+    address: `http://${config.hostname}:${server.port}`,
+    stop: async ({ pause }) => {
+      await server.stop(true);
+      if (pause) await sandboxes.pauseAll("the host agent was stopped");
+      await sandboxes[Symbol.asyncDispose]();
+      journal[Symbol.dispose]();
+    },
+  };
+}

@@ -119,7 +119,9 @@ export type Drivers = { readonly vmm: Vmm; readonly disks: Disks; readonly nets:
 export function fitting(drivers: Drivers): Drivers {
   const { vmm, disks, nets } = drivers;
   if (!vmm.takes.disk.includes(disks.gives))
-    throw new Error(`the VMM ${vmm.name} takes ${vmm.takes.disk.join(" or ")} disks; ${disks.name} gives ${disks.gives}`);
+    throw new Error(
+      `the VMM ${vmm.name} takes ${vmm.takes.disk.join(" or ")} disks; ${disks.name} gives ${disks.gives}`,
+    );
   if (!vmm.takes.link.includes(nets.gives))
     throw new Error(`the VMM ${vmm.name} takes ${vmm.takes.link.join(" or ")} links; ${nets.name} gives ${nets.gives}`);
   return drivers;

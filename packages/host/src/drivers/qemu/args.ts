@@ -45,7 +45,14 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
   const forwards = link.guestPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-${guestNet.ip}:${port}`).join("");
   return [
     ...["-name", launch.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ...["-M", "microvm,rtc=on,memory-backend=ram", "-accel", accel, "-cpu", machine.accelerator === "kvm" ? "host" : "max"],
+    ...[
+      "-M",
+      "microvm,rtc=on,memory-backend=ram",
+      "-accel",
+      accel,
+      "-cpu",
+      machine.accelerator === "kvm" ? "host" : "max",
+    ],
     ...["-smp", `${launch.vcpus}`, "-m", `${launch.memoryMib}`],
     "-object",
     `memory-backend-file,id=ram,size=${launch.memoryMib}M,mem-path=${launch.memory},share=${launch.sharesMemory ? "on" : "off"}`,

@@ -27,7 +27,9 @@ export class Qemu implements Vmm {
   ) {
     this.accelerator = machine.accelerator;
     // Memory frozen under KVM holds choices the guest made for this processor; emulation gives the same one everywhere.
-    this.fingerprint = ["qemu", version, machine.accelerator, machine.accelerator === "kvm" ? hostCpu : "max"].join(" ");
+    this.fingerprint = ["qemu", version, machine.accelerator, machine.accelerator === "kvm" ? hostCpu : "max"].join(
+      " ",
+    );
   }
 
   async boot(spec: BootSpec): Promise<Vm> {
@@ -80,8 +82,15 @@ export class Qemu implements Vmm {
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
       const ports = await forwards(qmp);
       launch.nic.forwarded(ports);
-      const exited = child.exited.then((code) => (child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`));
-      const vm = new QemuVm(qmp, { ...handle, ports: [...ports] }, exited, launch.sharesMemory ? undefined : launch.memory);
+      const exited = child.exited.then((code) =>
+        child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,
+      );
+      const vm = new QemuVm(
+        qmp,
+        { ...handle, ports: [...ports] },
+        exited,
+        launch.sharesMemory ? undefined : launch.memory,
+      );
       await prepare(vm);
       return vm;
     } catch (thrown) {
@@ -118,7 +127,15 @@ async function untilGone(alive: () => boolean): Promise<string> {
 
 /** QEMU says on stderr why it ended; without that an operator would see only that it did. */
 async function explained(thrown: unknown, log: string): Promise<unknown> {
-  const said = (await Bun.file(log).text().catch(() => "")).trim().split("\n").slice(-3).join("; ");
+  const said = (
+    await Bun.file(log)
+      .text()
+      .catch(() => "")
+  )
+    .trim()
+    .split("\n")
+    .slice(-3)
+    .join("; ");
   if (!said || !(thrown instanceof WrennError)) return thrown;
   return new WrennError(thrown.code, `${thrown.message}: ${said}`, { remedy: thrown.remedy, cause: thrown.cause });
 }

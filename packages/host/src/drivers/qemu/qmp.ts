@@ -82,7 +82,7 @@ export class Qmp implements AsyncDisposable {
   }
 
   #dispatch(reply: Reply & { QMP?: unknown }): void {
-    if (reply.QMP) return this.#greeted.resolve();
+    if (reply.QMP) this.#greeted.resolve();
     const waiting = reply.id === undefined ? undefined : this.#waiting.get(reply.id);
     if (reply.error) waiting?.reject(new WrennError("agent_error", `QEMU refused: ${reply.error.desc}`));
     else if (!reply.event) waiting?.resolve(reply.return);

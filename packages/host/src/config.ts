@@ -1,0 +1,56 @@
+import { cpus, totalmem } from "node:os";
+import { WrennError } from "@wrenn/contract";
+
+/** What people write: flags and environment. */
+export type HostOptions = {
+  dir?: string | undefined;
+  listen?: string | undefined;
+  token?: string | undefined;
+  vmm?: string | undefined;
+  accelerator?: string | undefined;
+  readyTimeoutMs?: number | undefined;
+};
+
+/** What the code reads: complete and checked. */
+export type HostConfig = {
+  /** Data folder. */
+  readonly dir: string;
+  readonly hostname: string;
+  readonly port: number;
+  /** The secret that requests must carry. */
+  readonly token: string;
+  /** `undefined`: the probe decides. */
+  readonly accelerator: "kvm" | "tcg" | undefined;
+  /** How long a guest may take from restore or boot until its agent answers. */
+  readonly readyTimeoutMs: number;
+};
+
+/** The data folder when none is named: the system's for root, the user's own otherwise. */
+export function defaultDir(env: NodeJS.ProcessEnv = process.env): string {
+  if (process.getuid?.() === 0) return "/var/lib/wrenn";
+  return `${env.XDG_DATA_HOME ?? `${env.HOME}/.local/share`}/wrenn`;
+}
+
+/** The one door from options to configuration. Throws `invalid_request` naming the option that is wrong. */
+export function compile(options: HostOptions): HostConfig {
+  const [, hostname, port] = /^(.*):(\d{1,5})$/.exec(options.listen ?? "127.0.0.1:50051") ?? [];
+  if (!hostname || Number(port) > 65_535) throw bad(`the listen address "${options.listen}" is not HOST:PORT`);
+  const token = options.token ?? "";
+  if (token.length < 16)
+    throw new WrennError("invalid_request", "the host token is missing or shorter than 16 characters", {
+      remedy: "Set WRENN_HOST_TOKEN to the secret that the control plane uses; `openssl rand -hex 32` makes one.",
+    });
+  if (options.vmm !== undefined && options.vmm !== "qemu") throw bad(`the VMM "${options.vmm}" is unknown: use qemu`);
+  const accelerator = options.accelerator;
+  if (accelerator !== undefined && accelerator !== "kvm" && accelerator !== "tcg")
+    throw bad(`the accelerator "${accelerator}" is unknown: use kvm or tcg`);
+  const dir = options.dir ?? defaultDir();
+  // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
+  const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
+  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, readyTimeoutMs });
+}
+
+/** Sizes of this machine. */
+export const machineSize = () => ({ cpuCores: cpus().length, memoryMib: Math.floor(totalmem() / 2 ** 20) });
+
+const bad = (message: string) => new WrennError("invalid_request", message);

@@ -1,0 +1,223 @@
+import { mkdir, stat } from "node:fs/promises";
+import { agentPort, type InitRequest, WrennError } from "@wrenn/contract";
+import type { BaseDisk, BootSpec, Disk, Disks, Frozen, Nets, Nic, Vm, VmHandle, Vmm, VmSpec } from "./ports.ts";
+
+/** A guest's memory, as far as the fake has one: what `PUT /memory` stored and what `/init` gave. */
+type Memory = { text: string; init: InitRequest | undefined };
+
+type Machine = { spec: VmSpec; memory: Memory; isStopped: boolean; server: Bun.Server<undefined>; end: (how: string) => void };
+
+/**
+ * Machines that live in this process and serve a real guest port: they pass the suites of the ports, so that recipes,
+ * faults and fleets can be exercised where thousands of real VMs have no room. A world outlives the agents that use it,
+ * as the kernel does.
+ */
+export class FakeWorld {
+  readonly machines = new Map<number, Machine>();
+  /** Called before each effect with its name, such as `vmm.restore`; what it throws, the effect throws. */
+  before: (effect: string) => void | Promise<void> = () => {};
+  /** Whether guests acknowledge their identity. */
+  acknowledges = true;
+  #nextPid = 1 << 23; // beyond the kernel's highest process id
+
+  readonly vmm: Vmm = new FakeVmm(this);
+  readonly disks: Disks = new FakeDisks(this);
+  readonly nets: Nets = new FakeNets(this);
+
+  /** Starts a machine and gives its process id. */
+  start(spec: VmSpec, memory: Memory, isStopped: boolean): { pid: number; exited: Promise<string> } {
+    const pid = this.#nextPid++;
+    const { promise: exited, resolve: end } = Promise.withResolvers<string>();
+    const machine: Machine = { spec, memory, isStopped, end, server: undefined as never };
+    machine.server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => this.#answer(machine, request) });
+    this.machines.set(pid, machine);
+    return { pid, exited };
+  }
+
+  /** Ends a machine, as `kill -9` does. */
+  async kill(pid: number, how = "killed by SIGKILL"): Promise<void> {
+    const machine = this.machines.get(pid);
+    this.machines.delete(pid);
+    await machine?.server.stop(true);
+    machine?.end(how);
+  }
+
+  async #answer(machine: Machine, request: Request): Promise<Response> {
+    while (machine.isStopped && !request.signal.aborted) await Bun.sleep(1); // a stopped guest answers when it runs again
+    const { pathname } = new URL(request.url);
+    if (pathname === "/init") {
+      await this.before("guest.init");
+      machine.memory.init = (await request.json()) as InitRequest;
+      return Response.json({ reseeded: this.acknowledges, timestamp: "", hostname: "", version: "fake" });
+    }
+    if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
+    if (pathname === "/memory") return new Response(machine.memory.text);
+    if (pathname === "/headers") return Response.json(Object.fromEntries(request.headers));
+    if (pathname === "/process.Process/Start") return connectStream([{ event: { end: { exited: true } } }]);
+    return Response.json({ version: "fake" });
+  }
+}
+
+/** A Connect stream of JSON messages and its end (Connect protocol, "Streaming responses"). */
+function connectStream(messages: readonly unknown[]): Response {
+  const frame = (flags: number, json: unknown) => {
+    const body = new TextEncoder().encode(JSON.stringify(json));
+    const head = new Uint8Array(5);
+    head[0] = flags;
+    new DataView(head.buffer).setUint32(1, body.length);
+    return [head, body];
+  };
+  const parts = [...messages.flatMap((message) => frame(0, message)), ...frame(2, {})];
+  return new Response(new Blob(parts as BlobPart[]), { headers: { "content-type": "application/connect+json" } });
+}
+
+class FakeVm implements Vm {
+  constructor(
+    readonly world: FakeWorld,
+    readonly handle: VmHandle,
+    readonly exited: Promise<string>,
+  ) {}
+
+  get pid(): number {
+    return this.handle.pid;
+  }
+
+  get machine(): Machine {
+    const machine = this.world.machines.get(this.pid);
+    if (!machine) throw new WrennError("agent_error", "the VM has ended");
+    return machine;
+  }
+
+  async stop(): Promise<void> {
+    await this.world.before("vm.stop");
+    this.machine.isStopped = true;
+  }
+
+  async cont(): Promise<void> {
+    await this.world.before("vm.cont");
+    this.machine.isStopped = false;
+  }
+
+  async save(dir: string): Promise<void> {
+    await this.world.before("vm.save");
+    await Bun.write(`${dir}/memory.json`, JSON.stringify(this.machine.memory));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.world.kill(this.pid);
+  }
+}
+
+class FakeVmm implements Vmm {
+  readonly name = "fake";
+  readonly version = "1";
+  readonly accelerator = "none";
+  readonly fingerprint = "fake";
+  readonly takes = { disk: ["raw", "qcow2"], link: ["user"] } as const;
+
+  constructor(readonly world: FakeWorld) {}
+
+  async boot(spec: BootSpec): Promise<Vm> {
+    await this.world.before("vmm.boot");
+    return this.#run(spec, { text: "", init: undefined }, false);
+  }
+
+  async freeze(vm: Vm, dir: string): Promise<void> {
+    await this.world.before("vmm.freeze");
+    await vm.save(dir);
+  }
+
+  async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
+    await this.world.before("vmm.restore");
+    const memory = (await Bun.file(`${saved ?? frozen.dir}/memory.json`).json()) as Memory;
+    return this.#run(spec, memory, true);
+  }
+
+  async adopt(spec: VmSpec, _: Frozen, handle: VmHandle): Promise<Vm | undefined> {
+    const machine = this.world.machines.get(handle.pid);
+    if (!machine || machine.spec.dir !== spec.dir) return undefined;
+    spec.nic.forwarded(new Map(handle.ports));
+    const { promise, resolve } = Promise.withResolvers<string>();
+    machine.end = resolve;
+    return new FakeVm(this.world, handle, promise);
+  }
+
+  async sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {
+    const strays = [...this.world.machines].filter(([pid, { spec }]) => `${spec.dir}/`.startsWith(`${root}/`) && !keep.has(pid));
+    for (const [pid] of strays) await this.world.kill(pid);
+    return strays.map(([pid]) => pid);
+  }
+
+  #run(spec: VmSpec, memory: Memory, isStopped: boolean): Vm {
+    const { pid, exited } = this.world.start(spec, memory, isStopped);
+    const ports: VmHandle["ports"] = [[agentPort, this.world.machines.get(pid)!.server.port!]];
+    spec.nic.forwarded(new Map(ports));
+    return new FakeVm(this.world, { pid, startTime: "0", ports }, exited);
+  }
+}
+
+class FakeDisks implements Disks {
+  readonly name = "fake";
+  readonly gives = "raw" as const;
+  readonly extension = "raw";
+
+  constructor(readonly world: FakeWorld) {}
+
+  async create(base: BaseDisk, path: string): Promise<Disk> {
+    await this.world.before("disk.create");
+    await Bun.write(path, JSON.stringify({ base: base.path }));
+    return this.#layer(path);
+  }
+
+  async open(path: string): Promise<Disk> {
+    await this.world.before("disk.open");
+    await stat(path).catch((cause) => {
+      throw new WrennError("not_found", `the disk ${path} is missing`, { cause });
+    });
+    return this.#layer(path);
+  }
+
+  async flatten(path: string, base: BaseDisk): Promise<void> {
+    await this.world.before("disk.flatten");
+    await Bun.write(path, JSON.stringify({ base: base.path }));
+  }
+
+  #layer(path: string): Disk {
+    return { path, format: "raw", usedBytes: async () => (await stat(path)).size, [Symbol.asyncDispose]: async () => {} };
+  }
+}
+
+class FakeNets implements Nets {
+  readonly name = "fake";
+  readonly gives = "user" as const;
+
+  constructor(readonly world: FakeWorld) {}
+
+  async attach(): Promise<Nic> {
+    await this.world.before("net.attach");
+    let reachable: ReadonlyMap<number, number> = new Map();
+    return {
+      link: { kind: "user", guestPorts: [agentPort] },
+      guestIp: "127.0.0.1",
+      forwarded: (ports) => {
+        reachable = ports;
+      },
+      reach: (guestPort) => {
+        const port = reachable.get(guestPort);
+        if (port === undefined) throw new WrennError("not_found", `port ${guestPort} of the sandbox is not forwarded`);
+        return `127.0.0.1:${port}`;
+      },
+      [Symbol.asyncDispose]: async () => {},
+    };
+  }
+}
+
+/** Writes an image that fake machines boot, as `make images` writes real ones. */
+export async function fakeImage(dir: string, name: string): Promise<void> {
+  await mkdir(`${dir}/images/${name}`, { recursive: true });
+  await mkdir(`${dir}/kernels`, { recursive: true });
+  await Bun.write(`${dir}/kernels/vmlinux-1.0.0`, "kernel");
+  await Bun.write(`${dir}/images/${name}/rootfs.ext4`, new Uint8Array(2 ** 20));
+  const facts = { name, digest: `sha256:${name}`, sizeBytes: 2 ** 20, defaultUser: "root", defaultWorkdir: "/root", env: {} };
+  await Bun.write(`${dir}/images/${name}/image.json`, JSON.stringify({ ...facts, createdAt: "2026-01-01T00:00:00Z" }));
+}

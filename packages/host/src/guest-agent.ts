@@ -1,0 +1,69 @@
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { headers, type InitRequest, type InitResponse, processes, WrennError } from "@wrenn/contract";
+
+/** Between two looks at an agent that does not answer yet. Its port accepts at once, so most waiting is in the answer. */
+const pollMs = 5;
+
+/** A guest that was restored answers within a second; a lost first packet costs it one more (TCP retransmission). */
+const identityTimeoutMs = 15_000;
+
+/** The guest agent at `address` (`host:port`), as the host uses it: readiness, identity, warm-up. */
+export class GuestAgent {
+  readonly #base: string;
+
+  constructor(address: string) {
+    this.#base = `http://${address}`;
+  }
+
+  /** Waits until the agent answers its health check. Throws `timeout`. */
+  async ready(timeoutMs: number, gone: Promise<string>): Promise<void> {
+    let ended: string | undefined;
+    void gone.then((reason) => {
+      ended = reason;
+    });
+    const deadline = performance.now() + timeoutMs;
+    while (performance.now() < deadline) {
+      if (ended !== undefined) throw new WrennError("agent_error", `the VM ended before its agent answered: ${ended}`);
+      const signal = AbortSignal.timeout(5_000);
+      const answer = await fetch(`${this.#base}/health`, { signal, keepalive: false }).catch(() => undefined);
+      if (answer?.ok) return;
+      await Bun.sleep(pollMs);
+    }
+    throw new WrennError("timeout", `the guest agent did not answer within ${timeoutMs / 1000} s`, {
+      remedy: "The host may be overloaded; look at its load and at the VM's console.log.",
+    });
+  }
+
+  /**
+   * Gives a restored guest its identity. Throws unless the guest says that its random generator was reseeded: a guest
+   * without that shares its secrets with every other restore and must not be handed out.
+   */
+  async identify(request: InitRequest, presentToken?: string): Promise<InitResponse> {
+    const answer = await fetch(`${this.#base}/init`, {
+      method: "POST",
+      headers: { "content-type": "application/json", ...(presentToken ? { [headers.accessToken]: presentToken } : {}) },
+      body: JSON.stringify(request),
+      signal: AbortSignal.timeout(identityTimeoutMs),
+    }).catch((thrown) => {
+      throw new WrennError("agent_error", "the guest did not take its identity", { cause: thrown });
+    });
+    const taken = answer.status === 200 ? ((await answer.json()) as InitResponse) : undefined;
+    if (!taken?.reseeded)
+      throw new WrennError("agent_error", `the guest did not acknowledge its identity (status ${answer.status})`);
+    return taken;
+  }
+
+  /** Runs a program as root and waits for its end; each call on a connection of its own, as real callers come. */
+  async run(cmd: string, args: readonly string[] = []): Promise<number> {
+    const fresh = (input: RequestInfo | URL, init?: RequestInit) => fetch(input, { ...init, keepalive: false });
+    const transport = createConnectTransport({ baseUrl: this.#base, fetch: fresh as typeof fetch });
+    const client = createClient(processes.Process, transport);
+    const request = { process: { cmd, args: [...args], envs: {}, cwd: "/" }, stdin: false };
+    let code: number | undefined;
+    for await (const { event } of client.start(request, { headers: { Authorization: `Basic ${btoa("root:")}` } }))
+      if (event?.event.case === "end") code = event.event.value.exitCode;
+    if (code === undefined) throw new WrennError("agent_error", `${cmd} ended without an exit code`);
+    return code;
+  }
+}

@@ -1,0 +1,101 @@
+#!/usr/bin/env bun
+import { parseArgs } from "node:util";
+import { version, WrennError } from "@wrenn/contract";
+import pino from "pino";
+import { compile, defaultDir } from "./config.ts";
+import { start } from "./index.ts";
+import { probe } from "./probe.ts";
+
+const help = `wrenn-agent ${version}: runs sandboxes on this machine
+
+Usage:
+  wrenn-agent [--dir DIR] [--listen HOST:PORT]    serve until SIGTERM; sandboxes are paused then
+  wrenn-agent probe [--json]                      what this machine has, and the drivers chosen for that
+
+Environment:
+  WRENN_DIR                data folder (default ${defaultDir()})
+  WRENN_HOST_LISTEN_ADDR   HOST:PORT (default 127.0.0.1:50051; port 0 picks one)
+  WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more
+  WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
+  LOG_LEVEL                trace, debug, info, warn, error (default info)
+
+Example:
+  WRENN_HOST_TOKEN=$(openssl rand -hex 32) wrenn-agent --listen 127.0.0.1:0
+`;
+
+const { env } = process;
+const log = pino(
+  { level: env.LOG_LEVEL || "info", base: { program: "wrenn-agent" } },
+  pino.destination({ dest: 2, sync: true }),
+);
+
+function readArgs() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        help: { type: "boolean", short: "h" },
+        version: { type: "boolean", short: "v" },
+        json: { type: "boolean" },
+        dir: { type: "string" },
+        listen: { type: "string" },
+      },
+    });
+  } catch (thrown) {
+    console.error(`error: ${(thrown as Error).message}\nremedy: wrenn-agent --help lists what it takes`);
+    process.exit(2);
+  }
+}
+
+const { values, positionals } = readArgs();
+const options = {
+  dir: values.dir ?? (env.WRENN_DIR || undefined),
+  listen: values.listen ?? (env.WRENN_HOST_LISTEN_ADDR || undefined),
+  token: env.WRENN_HOST_TOKEN,
+  vmm: env.WRENN_VMM || undefined,
+  accelerator: env.WRENN_ACCEL || undefined,
+};
+
+async function runProbe(): Promise<void> {
+  const { qemu, qemuImg, ...findings } = await probe(compile({ ...options, token: "unused by the probe" }));
+  if (values.json) return console.log(JSON.stringify(findings));
+  for (const { name, ok, detail, remedy } of findings.probes)
+    console.log(`${ok ? "ok     " : "missing"}  ${name.padEnd(12)} ${detail}${remedy ? `\n         ${remedy}` : ""}`);
+  console.log(
+    `vmm ${findings.vmm}, accelerator ${findings.accelerator}, disk ${findings.disk}, network ${findings.network}`,
+  );
+}
+
+async function runServer(): Promise<void> {
+  const agent = await start(options, log);
+  let stopping = false;
+  const stop = async (signal: string) => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, "stopping: sandboxes are paused");
+    await agent.stop({ pause: true });
+    process.exit(0);
+  };
+  process.on("SIGTERM", () => void stop("SIGTERM"));
+  process.on("SIGINT", () => void stop("SIGINT"));
+  console.log(JSON.stringify({ ready: true, address: agent.address }));
+}
+
+async function main(): Promise<void> {
+  if (values.help) return console.log(help);
+  if (values.version) return console.log(version);
+  const [command, ...rest] = positionals;
+  if (command === "probe" && rest.length === 0) return runProbe();
+  if (command !== undefined) {
+    console.error(`error: unknown command "${positionals.join(" ")}"\nremedy: wrenn-agent --help lists them`);
+    process.exit(2);
+  }
+  return runServer();
+}
+
+await main().catch((thrown) => {
+  const error = WrennError.from(thrown);
+  if (error.code === "internal_error") log.fatal({ error: error.cause ?? error }, "could not start");
+  console.error(`error: ${error.message}${error.remedy ? `\nremedy: ${error.remedy}` : ""}`);
+  process.exit(error.code === "invalid_request" ? 2 : 1);
+});

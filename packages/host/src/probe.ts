@@ -1,0 +1,140 @@
+import { access, constants, readFile } from "node:fs/promises";
+import { cpus } from "node:os";
+import type { HostConfig } from "./config.ts";
+import type { Kernel } from "./drivers/ports.ts";
+import { listImages, newestKernel } from "./images.ts";
+
+/** One thing this machine has or lacks. */
+export type Probe = { readonly name: string; readonly ok: boolean; readonly detail: string; readonly remedy?: string };
+
+/** What was found, and what runs the sandboxes for that reason. */
+export type Findings = {
+  readonly probes: readonly Probe[];
+  readonly vmm: "qemu" | undefined;
+  readonly accelerator: "kvm" | "tcg" | undefined;
+  readonly disk: "qcow2" | undefined;
+  readonly network: "user-mode" | undefined;
+  /** Version of QEMU, such as `7.2.22`. */
+  readonly vmmVersion: string;
+  readonly qemu: string | undefined;
+  readonly qemuImg: string | undefined;
+};
+
+/** A kernel without a disk panics and reboots within a second under KVM; a machine that cannot run it never gets there. */
+const kvmProbeTimeoutMs = 15_000;
+
+/** Looks at this machine. Starts a tiny VM where `/dev/kvm` exists, since the device alone proves nothing. */
+export async function probe(config: Pick<HostConfig, "dir" | "accelerator">): Promise<Findings> {
+  const qemu = Bun.which("qemu-system-x86_64") ?? undefined;
+  const qemuImg = Bun.which("qemu-img") ?? undefined;
+  const vmmVersion = qemu ? await qemuVersion(qemu) : "";
+  const kernel = await newestKernel(config.dir).catch(() => undefined);
+  const images = await listImages(config.dir);
+  const kvm = config.accelerator === "tcg" ? skipped("not asked for") : await probeKvm(qemu, kernel);
+  const install = "Install it: `apt-get install qemu-system-x86 qemu-utils`.";
+  const probes: Probe[] = [
+    found("qemu", qemu, `${qemu} ${vmmVersion}`, install),
+    found("qemu-img", qemuImg, qemuImg ?? "", install),
+    kvm,
+    found("kernel", kernel, kernel?.path ?? "", `Run \`make images\`: there is none in ${config.dir}/kernels.`),
+    found(
+      "templates",
+      images.length > 0,
+      images.map((image) => image.name).join(", "),
+      `Run \`make images\`: there are none in ${config.dir}/images.`,
+    ),
+    await writable(config.dir),
+  ];
+  return {
+    probes,
+    vmm: qemu ? "qemu" : undefined,
+    accelerator: config.accelerator ?? (qemu ? (kvm.ok ? "kvm" : "tcg") : undefined),
+    disk: qemuImg ? "qcow2" : undefined,
+    network: qemu ? "user-mode" : undefined,
+    vmmVersion,
+    qemu,
+    qemuImg,
+  };
+}
+
+/** Rate of this machine's time-stamp counter, kHz, as the processor's name or its present clock says. */
+export async function tscKhz(): Promise<number | undefined> {
+  const info = await readFile("/proc/cpuinfo", "utf8").catch(() => "");
+  const mhz = /^cpu MHz\s*:\s*([\d.]+)/m.exec(info)?.[1];
+  return mhz ? Math.round(Number(mhz) * 1000) : undefined;
+}
+
+/** The processor's name, for templates that hold choices made for it. */
+export const cpuModel = (): string => cpus()[0]?.model ?? "unknown";
+
+async function probeKvm(qemu: string | undefined, kernel: Kernel | undefined): Promise<Probe> {
+  const unusable = (detail: string, remedy: string): Probe => ({ name: "kvm", ok: false, detail, remedy });
+  const emulated =
+    "Sandboxes are emulated: everything works, slower. For full speed use a machine with nested virtualisation on.";
+  try {
+    await access("/dev/kvm", constants.R_OK | constants.W_OK);
+  } catch (thrown) {
+    const absent = (thrown as NodeJS.ErrnoException).code === "ENOENT";
+    return absent
+      ? unusable("/dev/kvm does not exist", emulated)
+      : unusable(
+          "/dev/kvm may not be opened",
+          "Add yourself to the group kvm: `sudo usermod -aG kvm $USER`, then log in again.",
+        );
+  }
+  if (!qemu || !kernel)
+    return unusable("/dev/kvm exists; not tried: QEMU or a guest kernel is missing", "Run `make images`.");
+  const child = Bun.spawn([qemu, ...tinyVm(kernel)], {
+    stdio: ["ignore", "ignore", "pipe"],
+    timeout: kvmProbeTimeoutMs,
+  });
+  const said = (await new Response(child.stderr).text()).trim().split("\n")[0] ?? "";
+  if ((await child.exited) === 0) return { name: "kvm", ok: true, detail: "/dev/kvm runs a guest" };
+  const how = child.signalCode === "SIGTERM" ? "the guest did not get anywhere" : said;
+  return unusable(`/dev/kvm exists, but a guest does not run on it: ${how}`, emulated);
+}
+
+/** A machine without a disk: its kernel finds no root, panics and, told so, reboots, which ends QEMU with status 0. */
+const tinyVm = (kernel: Kernel): string[] => [
+  ...[
+    "-nodefaults",
+    "-no-user-config",
+    "-display",
+    "none",
+    "-no-reboot",
+    "-M",
+    "microvm",
+    "-accel",
+    "kvm",
+    "-cpu",
+    "host",
+  ],
+  ...["-m", "256", "-kernel", kernel.path, "-append", "quiet loglevel=0 reboot=t panic=-1"],
+];
+
+async function qemuVersion(qemu: string): Promise<string> {
+  const said = await new Response(Bun.spawn([qemu, "--version"], { stderr: "ignore" }).stdout).text();
+  return /version ([\d.]+)/.exec(said)?.[1] ?? "unknown";
+}
+
+async function writable(dir: string): Promise<Probe> {
+  const test = `${dir}/.probe-${process.pid}`;
+  try {
+    await Bun.write(test, "");
+    await Bun.file(test).delete();
+    return { name: "data folder", ok: true, detail: dir };
+  } catch (thrown) {
+    const detail = `${dir}: ${(thrown as Error).message}`;
+    return {
+      name: "data folder",
+      ok: false,
+      detail,
+      remedy: "Name a folder you can write to with WRENN_DIR or --dir.",
+    };
+  }
+}
+
+const skipped = (detail: string): Probe => ({ name: "kvm", ok: false, detail });
+
+const found = (name: string, what: unknown, detail: string, remedy: string): Probe =>
+  what ? { name, ok: true, detail } : { name, ok: false, detail: "not found", remedy };

@@ -1,0 +1,165 @@
+import { statfs } from "node:fs/promises";
+import { arch } from "node:os";
+import { type MessageInitShape, create as message } from "@bufbuild/protobuf";
+import type { ConnectRouter } from "@connectrpc/connect";
+import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
+import { machineSize } from "./config.ts";
+import type { SandboxRecord, SandboxSpec } from "./record.ts";
+import type { Sandboxes } from "./sandboxes.ts";
+
+const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
+
+/** What a sandbox gets that does not say: enough for an interpreter and a small server. */
+const defaults = { vcpus: 1, memoryMib: 512 };
+
+/** A silent stream is taken for dead by what lies between; a word now and then keeps it. */
+const keepAliveMs = 15_000;
+
+/** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
+export function hostService(router: ConnectRouter, sandboxes: Sandboxes): ConnectRouter {
+  return router.service(HostAgentService, {
+    getHost: () => answered(() => describeHost(sandboxes)),
+    createSandbox: (request) =>
+      answered(async () => {
+        const spec = await specOf(request, sandboxes);
+        return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec));
+      }),
+    pauseSandbox: ({ id }) => answered(async () => shown(await sandboxes.pause(idOf(id)))),
+    resumeSandbox: ({ id, run, timeoutSec }) =>
+      answered(async () => shown(await sandboxes.resume(idOf(id), Number(run), timeoutSec))),
+    destroySandbox: ({ id }) =>
+      answered(async () => {
+        await sandboxes.destroy(idOf(id));
+        return {};
+      }),
+    setSandboxTimeout: ({ id, timeoutSec }) =>
+      answered(async () => shown(await sandboxes.setTimeout(idOf(id), timeoutSec))),
+    pingSandbox: ({ id }) =>
+      answered(async () => {
+        const sandbox = sandboxes.find(idOf(id));
+        void sandbox.running; // throws unless it runs
+        sandbox.touch();
+        return {};
+      }),
+    getSandbox: ({ id }) =>
+      answered(async () => {
+        const sandbox = sandboxes.find(idOf(id));
+        const disk = sandbox.phase.at === "running" ? await sandbox.phase.running.disk.usedBytes() : 0;
+        return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
+      }),
+    listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
+    watchSandboxes: (_, { signal }) => changes(sandboxes, signal),
+  });
+}
+
+type Wire = MessageInitShape<typeof SandboxSchema>;
+
+const shown = (record: SandboxRecord): { sandbox: Wire } => ({ sandbox: toWire(record) });
+
+function toWire(record: Readonly<SandboxRecord>): Wire {
+  const { spec, state } = record;
+  return message(SandboxSchema, {
+    id: record.id,
+    state: SandboxState[state.toUpperCase() as keyof typeof SandboxState] ?? SandboxState.UNSPECIFIED,
+    run: BigInt(record.run),
+    template: spec.template,
+    vcpus: spec.vcpus,
+    memoryMib: spec.memoryMib,
+    diskMib: spec.diskMib,
+    timeoutSec: spec.timeoutSec,
+    timeoutAction: spec.timeoutAction === "kill" ? TimeoutAction.KILL : TimeoutAction.PAUSE,
+    createdAtMs: BigInt(record.createdAtMs),
+    startedAtMs: BigInt(record.startedAtMs),
+    lastActiveAtMs: BigInt(record.lastActiveAtMs),
+    versions: record.versions,
+    reason: record.reason,
+    version: BigInt(record.version),
+    defaultUser: record.defaultUser,
+  });
+}
+
+function idOf(text: string): SandboxId {
+  const id = parseSandboxId(text);
+  if (!id) throw new WrennError("invalid_request", `"${text}" is not a sandbox id`);
+  return id;
+}
+
+/** Completes and checks sizes: what the template gives, what this host has. */
+async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandboxes): Promise<SandboxSpec> {
+  const image = await sandboxes.kitchen.templates.image(request.template);
+  if (request.diskMib > image.diskMib)
+    throw new WrennError("invalid_request", `the template "${image.name}" has a disk of ${image.diskMib} MiB`, {
+      remedy: "Ask for no more, or build the template with a larger disk.",
+    });
+  return {
+    template: image.name,
+    vcpus: request.vcpus || defaults.vcpus,
+    memoryMib: request.memoryMib || defaults.memoryMib,
+    diskMib: image.diskMib,
+    timeoutSec: request.timeoutSec,
+    timeoutAction: request.timeoutAction === TimeoutAction.KILL ? "kill" : "pause",
+    envs: request.envs,
+    teamId: request.teamId,
+  };
+}
+
+async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<typeof hostagent.GetHostResponseSchema>> {
+  const { drivers, templates, paths } = kitchen;
+  const [images, disk] = await Promise.all([templates.list(defaults), statfs(paths.root)]);
+  const { cpuCores, memoryMib } = machineSize();
+  const mib = (blocks: number) => BigInt(Math.floor((blocks * disk.bsize) / 2 ** 20));
+  return {
+    version,
+    arch: arch(),
+    cpuCores,
+    memoryMib: BigInt(memoryMib),
+    diskMib: mib(disk.blocks),
+    diskFreeMib: mib(disk.bavail),
+    vmm: drivers.vmm.name,
+    accelerator: drivers.vmm.accelerator,
+    vmmVersion: drivers.vmm.version,
+    templates: images.map(({ image, ready }) => ({
+      name: image.name,
+      digest: image.digest,
+      sizeBytes: BigInt(image.sizeBytes),
+      defaultUser: image.defaultUser,
+      ready,
+      createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
+    })),
+  };
+}
+
+/** Present states, then `synced`, then every change in order, until the caller goes. */
+async function* changes(sandboxes: Sandboxes, signal: AbortSignal) {
+  const queue: MessageInitShape<typeof hostagent.WatchSandboxesResponseSchema>[] = [];
+  let wake = () => {};
+  const push = (event: (typeof queue)[number]) => {
+    queue.push(event);
+    wake();
+  };
+  sandboxes.watch((record) => push({ event: { case: "changed", value: toWire(record) } }), signal);
+  for (const record of sandboxes.list()) push({ event: { case: "changed", value: toWire(record) } });
+  push({ event: { case: "synced", value: {} } });
+  const timer = setInterval(() => push({ event: { case: "keepalive", value: {} } }), keepAliveMs);
+  signal.addEventListener("abort", () => wake(), { once: true });
+  try {
+    while (!signal.aborted) {
+      while (queue.length > 0) yield queue.shift()!;
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+        if (queue.length > 0 || signal.aborted) resolve();
+      });
+    }
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** Every refusal leaves as a Connect error with our detail. */
+async function answered<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (thrown) {
+    throw toConnectError(thrown);
+  }
+}

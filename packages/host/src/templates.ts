@@ -1,0 +1,149 @@
+import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { agentPort, WrennError } from "@wrenn/contract";
+import type { Logger } from "pino";
+import type { HostConfig } from "./config.ts";
+import type { BootSpec, Drivers, Frozen, Kernel } from "./drivers/ports.ts";
+import { GuestAgent } from "./guest-agent.ts";
+import { findImage, type Image, listImages, newestKernel } from "./images.ts";
+
+/** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
+const layout = 1;
+
+/**
+ * Commands run before the freeze, each over a connection of its own. Emulated code is translated when it first runs and
+ * JavaScript is compiled as it gets warm; both stay in the memory that every sandbox starts from.
+ */
+const warmUps = 12;
+
+/** A template ready to restore. */
+export type Template = {
+  readonly key: string;
+  readonly image: Image;
+  readonly frozen: Frozen;
+  readonly kernel: string;
+};
+
+/** A size of a virtual machine. */
+export type Size = { readonly vcpus: number; readonly memoryMib: number };
+
+type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number };
+
+/** Frozen templates: one for each image, size, kernel and VMM; each is made once, on first use. */
+export class Templates {
+  readonly #making = new Map<string, Promise<Template>>();
+  readonly #root: string;
+
+  constructor(
+    readonly config: HostConfig,
+    readonly drivers: Drivers,
+    readonly log: Logger,
+  ) {
+    this.#root = `${config.dir}/templates`;
+  }
+
+  /** The frozen template of an image at a size; freezes it when there is none, which takes seconds. */
+  async ready(name: string, size: Size): Promise<Template> {
+    const [image, kernel] = await Promise.all([findImage(this.config.dir, name), newestKernel(this.config.dir)]);
+    const key = await this.#key(image, kernel, size);
+    const making =
+      this.#making.get(key) ?? this.#load(key).then((found) => found ?? this.#make(key, image, kernel, size));
+    this.#making.set(key, making);
+    return making.catch((thrown) => {
+      this.#making.delete(key);
+      throw thrown;
+    });
+  }
+
+  /** The image called `name`. Throws `not_found` with the names there are. */
+  image(name: string): Promise<Image> {
+    return findImage(this.config.dir, name);
+  }
+
+  /** The template with this key. Throws `not_found` when its folder is gone or not whole. */
+  async byKey(key: string): Promise<Template> {
+    const template = await this.#load(key);
+    if (!template) throw new WrennError("not_found", `the template ${key} is missing from ${this.#root}`);
+    return template;
+  }
+
+  /** Every image, and whether it is frozen at `size`. */
+  async list(size: Size): Promise<{ image: Image; ready: boolean }[]> {
+    const kernel = await newestKernel(this.config.dir).catch(() => undefined);
+    const images = await listImages(this.config.dir);
+    const isReady = async (image: Image) => !!kernel && !!(await this.#load(await this.#key(image, kernel, size)));
+    return Promise.all(images.map(async (image) => ({ image, ready: await isReady(image) })));
+  }
+
+  /** Removes what a killed freeze left. Call before the first `ready`. */
+  async heal(): Promise<void> {
+    for (const name of await readdir(this.#root).catch(() => []))
+      if (name.startsWith(".making-")) await rm(`${this.#root}/${name}`, { recursive: true, force: true });
+  }
+
+  async #key(image: Image, kernel: Kernel, size: Size): Promise<string> {
+    const file = await stat(kernel.path);
+    const parts = [layout, image.digest, kernel.version, file.size, file.mtimeMs, size.vcpus, size.memoryMib];
+    const all = [...parts, this.drivers.vmm.fingerprint, this.drivers.disks.name].join("\n");
+    return new Bun.CryptoHasher("sha256").update(all).digest("hex").slice(0, 24);
+  }
+
+  async #load(key: string): Promise<Template | undefined> {
+    const dir = `${this.#root}/${key}`;
+    const file = (await Bun.file(`${dir}/template.json`)
+      .json()
+      .catch(() => undefined)) as TemplateFile | undefined;
+    if (!file) return undefined;
+    const disk = { path: `${dir}/disk.${this.drivers.disks.extension}`, format: this.drivers.disks.gives };
+    return {
+      key,
+      image: file.image,
+      kernel: file.kernel,
+      frozen: { dir, disk, vcpus: file.vcpus, memoryMib: file.memoryMib },
+    };
+  }
+
+  /** Boots the image, warms its agent up, freezes it. The folder gets its name last, so a killed freeze leaves no template. */
+  async #make(key: string, image: Image, kernel: Kernel, size: Size): Promise<Template> {
+    const started = performance.now();
+    this.log.info({ template: image.name, ...size }, "freezing a template: boots once, takes some seconds");
+    const dir = `${this.#root}/.making-${key}`;
+    await rm(dir, { recursive: true, force: true });
+    await mkdir(dir, { recursive: true });
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => rm(dir, { recursive: true, force: true }));
+    await this.#freezeInto(dir, image, kernel, size);
+    const file: TemplateFile = { image, kernel: kernel.version, ...size };
+    await Bun.write(`${dir}/template.json`, JSON.stringify(file));
+    await rename(dir, `${this.#root}/${key}`);
+    undo.move();
+    this.log.info({ template: image.name, ms: Math.round(performance.now() - started) }, "template frozen");
+    return this.byKey(key);
+  }
+
+  async #freezeInto(dir: string, image: Image, kernel: Kernel, size: Size): Promise<void> {
+    const { vmm, disks, nets } = this.drivers;
+    // A hard link keeps these very bytes, also when a new build takes the image's name.
+    await link(image.rootfs, `${dir}/rootfs.ext4`);
+    await using held = new AsyncDisposableStack();
+    const disk = held.use(
+      await disks.create({ path: `${dir}/rootfs.ext4`, format: "raw" }, `${dir}/disk.${disks.extension}`),
+    );
+    const nic = held.use(await nets.attach(`template-${image.name}`));
+    const memory = `${dir}/memory`;
+    await using file = await open(memory, "w", 0o600);
+    await file.truncate(size.memoryMib * 2 ** 20);
+    const spec: BootSpec = { name: `template-${image.name}`, dir, ...size, disk, nic, memory, kernel };
+    const vm = held.use(await vmm.boot(spec));
+    await this.#warmUp(new GuestAgent(nic.reach(agentPort)), vm.exited);
+    await vm.stop();
+    await vmm.freeze(vm, dir);
+    await held.disposeAsync(); // the VM's end completes its memory file
+    await file.sync();
+  }
+
+  async #warmUp(agent: GuestAgent, exited: Promise<string>): Promise<void> {
+    await agent.ready(this.config.readyTimeoutMs, exited);
+    for (let i = 0; i < warmUps; i++) await agent.run("/bin/true");
+    await agent.run("/bin/sync");
+  }
+}
