@@ -5,7 +5,13 @@ import type { BaseDisk, BootSpec, Disk, Disks, Frozen, Nets, Nic, Vm, VmHandle, 
 /** A guest's memory, as far as the fake has one: what `PUT /memory` stored and what `/init` gave. */
 type Memory = { text: string; init: InitRequest | undefined };
 
-type Machine = { spec: VmSpec; memory: Memory; isStopped: boolean; server: Bun.Server<undefined>; end: (how: string) => void };
+type Machine = {
+  spec: VmSpec;
+  memory: Memory;
+  isStopped: boolean;
+  server: Bun.Server<undefined>;
+  end: (how: string) => void;
+};
 
 /**
  * Machines that live in this process and serve a real guest port: they pass the suites of the ports, so that recipes,
@@ -46,7 +52,11 @@ export class FakeWorld {
     while (machine.isStopped && !request.signal.aborted) await Bun.sleep(1); // a stopped guest answers when it runs again
     const { pathname } = new URL(request.url);
     if (pathname === "/init") {
-      await this.before("guest.init");
+      try {
+        await this.before("guest.init");
+      } catch {
+        return new Response(null, { status: 500 });
+      }
       machine.memory.init = (await request.json()) as InitRequest;
       return Response.json({ reseeded: this.acknowledges, timestamp: "", hostname: "", version: "fake" });
     }
@@ -143,7 +153,9 @@ class FakeVmm implements Vmm {
   }
 
   async sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {
-    const strays = [...this.world.machines].filter(([pid, { spec }]) => `${spec.dir}/`.startsWith(`${root}/`) && !keep.has(pid));
+    const strays = [...this.world.machines].filter(
+      ([pid, { spec }]) => `${spec.dir}/`.startsWith(`${root}/`) && !keep.has(pid),
+    );
     for (const [pid] of strays) await this.world.kill(pid);
     return strays.map(([pid]) => pid);
   }
@@ -183,7 +195,12 @@ class FakeDisks implements Disks {
   }
 
   #layer(path: string): Disk {
-    return { path, format: "raw", usedBytes: async () => (await stat(path)).size, [Symbol.asyncDispose]: async () => {} };
+    return {
+      path,
+      format: "raw",
+      usedBytes: async () => (await stat(path)).size,
+      [Symbol.asyncDispose]: async () => {},
+    };
   }
 }
 
@@ -218,6 +235,13 @@ export async function fakeImage(dir: string, name: string): Promise<void> {
   await mkdir(`${dir}/kernels`, { recursive: true });
   await Bun.write(`${dir}/kernels/vmlinux-1.0.0`, "kernel");
   await Bun.write(`${dir}/images/${name}/rootfs.ext4`, new Uint8Array(2 ** 20));
-  const facts = { name, digest: `sha256:${name}`, sizeBytes: 2 ** 20, defaultUser: "root", defaultWorkdir: "/root", env: {} };
+  const facts = {
+    name,
+    digest: `sha256:${name}`,
+    sizeBytes: 2 ** 20,
+    defaultUser: "root",
+    defaultWorkdir: "/root",
+    env: {},
+  };
   await Bun.write(`${dir}/images/${name}/image.json`, JSON.stringify({ ...facts, createdAt: "2026-01-01T00:00:00Z" }));
 }

@@ -1,0 +1,127 @@
+import { describe, expect, test } from "bun:test";
+import type { SandboxId } from "@wrenn/contract";
+import { FakeHost, nothing } from "./support/host.ts";
+
+/** Each recipe, from a prepared sandbox. The steps to fail are not listed here: a first run records them. */
+const recipes = {
+  create: { prepare: async () => undefined, run: (host: FakeHost) => host.create() },
+  pause: {
+    prepare: async (host: FakeHost) => (await host.create()).id,
+    run: (host: FakeHost, id?: SandboxId) => host.sandboxes.pause(id!),
+  },
+  resume: { prepare: paused, run: (host: FakeHost, id?: SandboxId) => host.sandboxes.resume(id!, 2) },
+} as const;
+
+async function paused(host: FakeHost): Promise<SandboxId> {
+  const { id } = await host.create();
+  await host.guest(id, "/memory", { method: "PUT", body: "kept" });
+  await host.sandboxes.pause(id);
+  return id;
+}
+
+/** The effects a recipe has on the machine, in order, as it runs. */
+async function effectsOf(name: keyof typeof recipes): Promise<string[]> {
+  await using host = await FakeHost.start();
+  await host.create(); // freezes the template
+  const id = await recipes[name].prepare(host);
+  const effects: string[] = [];
+  host.world.before = (effect) => void effects.push(effect);
+  await recipes[name].run(host, id);
+  return effects;
+}
+
+async function hostBefore(name: keyof typeof recipes) {
+  const host = await FakeHost.start();
+  const warm = await host.create();
+  await host.sandboxes.destroy(warm.id);
+  return { host, id: await recipes[name].prepare(host) };
+}
+
+for (const name of ["create", "pause", "resume"] as const) {
+  const effects = await effectsOf(name);
+
+  describe(`${name}, failing`, () => {
+    for (const [at, effect] of effects.entries())
+      test(`at step ${at + 1} of ${effects.length}, ${effect}: nothing is left, and the next try works`, async () => {
+        const { host, id } = await hostBefore(name);
+        await using _ = host;
+        const [before, states] = [await host.leftovers(), host.sandboxes.list().map((record) => record.state)];
+        let step = 0;
+        host.world.before = () => {
+          if (step++ === at) throw new Error("scripted failure");
+        };
+        const failed = await Promise.resolve(recipes[name].run(host, id)).then(
+          () => false,
+          () => true,
+        );
+        host.world.before = () => {};
+        expect(failed).toBe(true);
+        expect(await host.leftovers()).toEqual(before);
+        expect(host.sandboxes.list().map((record) => record.state)).toEqual(states);
+        await recipes[name].run(host, id);
+        expect(host.sandboxes.list()[0]!.state).toBe(name === "pause" ? "paused" : "running");
+      });
+  });
+
+  describe(`${name}, the agent killed`, () => {
+    for (const [at, effect] of effects.entries())
+      test(`at step ${at + 1} of ${effects.length}, ${effect}: the next start heals`, async () => {
+        const { host, id } = await hostBefore(name);
+        await using _ = host;
+        let step = 0;
+        const reached = Promise.withResolvers<void>();
+        host.world.before = () => {
+          if (step++ !== at) return;
+          reached.resolve();
+          return new Promise<void>(() => {}); // the agent never gets further
+        };
+        void Promise.resolve(recipes[name].run(host, id)).catch(() => {});
+        await reached.promise;
+        host.world.before = () => {};
+        await host.restart();
+        const [record] = host.sandboxes.list();
+        if (name === "create") expect(await host.leftovers()).toEqual(nothing);
+        else {
+          expect(record!.state).toBe(name === "pause" ? "running" : "paused");
+          expect((await host.leftovers()).machines).toBe(name === "pause" ? 1 : 0);
+          if (name === "resume") {
+            await host.sandboxes.resume(id!, 3);
+            expect(await (await host.guest(id!, "/memory")).text()).toBe("kept");
+          }
+        }
+        for (const { id } of host.sandboxes.list()) await host.sandboxes.destroy(id);
+        expect(await host.leftovers()).toEqual(nothing);
+      });
+  });
+}
+
+describe("the agent killed and started again", () => {
+  test("running VMs are adopted and go on, paused ones resume with their memory", async () => {
+    await using host = await FakeHost.start();
+    const running = await host.create();
+    await host.guest(running.id, "/memory", { method: "PUT", body: "alive" });
+    const sleeping = await paused(host);
+    await host.restart();
+    expect(await (await host.guest(running.id, "/memory")).text()).toBe("alive");
+    await host.sandboxes.resume(sleeping, 2);
+    expect(await (await host.guest(sleeping, "/memory")).text()).toBe("kept");
+    await host.sandboxes.pause(running.id);
+    expect(host.sandboxes.find(running.id).record.state).toBe("paused");
+  });
+
+  test("a VM that ended meanwhile leaves its sandbox in error, with its files", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await host.world.kill([...host.world.machines.keys()][0]!);
+    await host.restart();
+    expect(host.sandboxes.find(id).record.state).toBe("error");
+    expect((await host.leftovers()).sandboxes).toEqual([id]);
+  });
+
+  test("versions go on rising, so that a watcher can tell old news from new", async () => {
+    await using host = await FakeHost.start();
+    const { id, version } = await host.create();
+    await host.restart();
+    expect((await host.sandboxes.pause(id)).version).toBeGreaterThan(version);
+  });
+});

@@ -1,0 +1,90 @@
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { newSandboxId, type SandboxId } from "@wrenn/contract";
+import pino from "pino";
+import { compile } from "../../src/config.ts";
+import { FakeWorld, fakeImage } from "../../src/drivers/fake.ts";
+import type { Drivers } from "../../src/drivers/ports.ts";
+import { heal } from "../../src/heal.ts";
+import { Journal } from "../../src/journal.ts";
+import { Paths } from "../../src/paths.ts";
+import type { SandboxSpec } from "../../src/record.ts";
+import { Sandboxes } from "../../src/sandboxes.ts";
+import { Templates } from "../../src/templates.ts";
+
+export const quiet = pino({ level: "silent" });
+
+export const spec = (changes: Partial<SandboxSpec> = {}): SandboxSpec => ({
+  ...{
+    template: "minimal",
+    vcpus: 1,
+    memoryMib: 128,
+    diskMib: 1,
+    timeoutSec: 0,
+    timeoutAction: "pause",
+    envs: {},
+    teamId: "t",
+  },
+  ...changes,
+});
+
+/** A host on fake machines in a folder of its own. `restart` ends the agent as `kill -9` does and starts the next. */
+export class FakeHost implements AsyncDisposable {
+  readonly world = new FakeWorld();
+  sandboxes!: Sandboxes;
+  #journal!: Journal;
+
+  private constructor(readonly dir: string) {}
+
+  static async start(): Promise<FakeHost> {
+    const host = new FakeHost(await mkdtemp(`${tmpdir()}/wrenn-host-`));
+    await fakeImage(host.dir, "minimal");
+    await host.#boot();
+    return host;
+  }
+
+  async restart(): Promise<void> {
+    await this.sandboxes[Symbol.asyncDispose]();
+    this.#journal[Symbol.dispose]();
+    await this.#boot();
+  }
+
+  create(changes: Partial<SandboxSpec> = {}, id: SandboxId = newSandboxId()) {
+    return this.sandboxes.create(id, 1, spec(changes));
+  }
+
+  /** A path of the guest, reached as the proxy reaches it. */
+  async guest(id: SandboxId, path: string, init?: RequestInit): Promise<Response> {
+    const { nic } = this.sandboxes.find(id).running;
+    return fetch(`http://${nic.reach(49983)}${path}`, { ...init, keepalive: false });
+  }
+
+  /** Everything that a sandbox could leave behind. */
+  async leftovers(): Promise<{ machines: number; rows: number; sandboxes: string[]; snapshots: string[] }> {
+    return {
+      machines: this.world.machines.size,
+      rows: this.#journal.all().length,
+      sandboxes: await readdir(`${this.dir}/sandboxes`),
+      snapshots: await readdir(`${this.dir}/snapshots`),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.sandboxes[Symbol.asyncDispose]();
+    this.#journal[Symbol.dispose]();
+    for (const pid of this.world.machines.keys()) await this.world.kill(pid);
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  async #boot(): Promise<void> {
+    const config = compile({ dir: this.dir, token: "0123456789abcdef", readyTimeoutMs: 5_000 });
+    const drivers: Drivers = { vmm: this.world.vmm, disks: this.world.disks, nets: this.world.nets };
+    this.#journal = new Journal(`${this.dir}/agent.db`);
+    const templates = new Templates(config, drivers, quiet);
+    const paths = new Paths(this.dir, drivers.disks.extension);
+    this.sandboxes = new Sandboxes({ drivers, templates, paths }, this.#journal, quiet);
+    await heal(this.sandboxes, this.#journal.all(), quiet);
+  }
+}
+
+export const nothing = { machines: 0, rows: 0, sandboxes: [], snapshots: [] };
