@@ -1,1 +1,30 @@
-export {};
+/**
+ * Client of Wrenn for Node 20, Bun, Deno and browsers.
+ *
+ * @example
+ * ```ts
+ * import { Sandbox } from "wrenn";
+ *
+ * await using sandbox = await Sandbox.create({ template: "base" });
+ * await sandbox.files.write("/tmp/hello.py", "print('hello from', __import__('platform').release())");
+ * const { stdout } = await sandbox.commands.run("python3 /tmp/hello.py");
+ * ```
+ */
+export { type Code, codes, type State, states, version, WrennError } from "@wrenn/contract";
+export { type CallOptions, type TemplateInfo, Wrenn } from "./client.ts";
+export * from "./commands.ts";
+export { defaultBaseUrl, type Endpoint, type Profile, profilePath, readProfile, type WrennOptions } from "./config.ts";
+export { CommandExitError, type CommandResult } from "./errors.ts";
+export {
+  type EntryInfo,
+  type FileContents,
+  type FileOptions,
+  Files,
+  type ReadFormats,
+  type WriteInfo,
+} from "./files.ts";
+export type { OutputChunk } from "./output.ts";
+export type { Ended } from "./process.ts";
+export * from "./pty.ts";
+export * from "./sandbox.ts";
+export type { WatchEvent, WatchHandle, WatchOptions } from "./watch.ts";

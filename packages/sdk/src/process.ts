@@ -1,0 +1,180 @@
+import { ConnectError, type CallOptions as RpcOptions } from "@connectrpc/connect";
+import { processes, WrennError } from "@wrenn/contract";
+import type { Agent } from "./agent.ts";
+import type { CallOptions } from "./client.ts";
+import { fromAgentError, timedOut } from "./errors.ts";
+
+/** How a process ended. */
+export type Ended = { exitCode: number; status: string };
+
+type ProcessEvent = processes.ProcessEvent["event"];
+
+/** One write to a process; a larger one is cut so that no message outgrows a proxy's buffers. */
+const maxInputBytes = 256 * 1024;
+
+/** What a {@link RunningProcess} is opened with. */
+export type OpenOptions = CallOptions & {
+  user?: string | undefined;
+  /** Milliseconds the process may run; 0 means no limit. */
+  timeoutMs?: number | undefined;
+};
+
+type Open = (options: RpcOptions) => AsyncIterable<{ event?: processes.ProcessEvent | undefined }>;
+
+/** A process in the guest and the stream of its events: what commands and terminals have in common. */
+export class RunningProcess {
+  readonly pid: number;
+  readonly #agent: Agent;
+  readonly #events: AsyncIterator<ProcessEvent>;
+  readonly #stream: AbortController;
+  #forget: () => void = () => {};
+  #input: Promise<unknown> = Promise.resolve();
+
+  private constructor(agent: Agent, opened: Opened) {
+    this.#agent = agent;
+    this.pid = opened.pid;
+    this.#events = opened.events;
+    this.#stream = opened.stream;
+  }
+
+  /** Starts a process; resolves when the guest has spawned it. An abort later than that kills it. */
+  static start(agent: Agent, request: processes.StartRequest, options: OpenOptions): Promise<RunningProcess> {
+    return RunningProcess.#open(agent, (rpc) => agent.processes.start(request, rpc), options);
+  }
+
+  /** Attaches to a process by pid. */
+  static connect(agent: Agent, pid: number, options: OpenOptions): Promise<RunningProcess> {
+    return RunningProcess.#open(agent, (rpc) => agent.processes.connect({ process: byPid(pid) }, rpc), options);
+  }
+
+  static async #open(agent: Agent, open: Open, options: OpenOptions): Promise<RunningProcess> {
+    options.signal?.throwIfAborted();
+    const stream = new AbortController();
+    const timeoutMs = options.timeoutMs ?? 0;
+    const rpc = { headers: agent.stream(options.user), signal: stream.signal, timeoutMs };
+    const events = eventsOf(open(rpc), timeoutMs);
+    const opening = events.next().then(({ value }) => {
+      if (value?.case !== "start") throw new WrennError("agent_error", "the guest agent sent no start event");
+      return new RunningProcess(agent, { pid: value.value.pid, events, stream });
+    });
+    const process = await orAborted(opening, options.signal);
+    process.#abortWith(options.signal);
+    return process;
+  }
+
+  /** Events after the first until the process ends; `undefined` when {@link disconnect} came before. */
+  async consume(onData: (data: processes.ProcessEvent_DataEvent["output"]) => unknown): Promise<Ended | undefined> {
+    try {
+      for (;;) {
+        const { value, done } = await this.#events.next();
+        if (done) throw new WrennError("agent_error", "the connection ended before the process did");
+        if (value?.case === "end") return { exitCode: value.value.exitCode, status: value.value.status };
+        const pending = value?.case === "data" ? onData(value.value.output) : undefined;
+        if (pending instanceof Promise) await pending;
+      }
+    } catch (thrown) {
+      if (this.#stream.signal.aborted) return undefined;
+      throw thrown;
+    } finally {
+      this.#forget();
+    }
+  }
+
+  /** Sends bytes in the order of the calls; resolves when the guest has taken them. */
+  send(kind: "stdin" | "pty", data: string | Uint8Array): Promise<void> {
+    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+    return this.#inOrder(async () => {
+      for (let at = 0; at < bytes.byteLength; at += maxInputBytes) {
+        const value = bytes.subarray(at, at + maxInputBytes) as Uint8Array<ArrayBuffer>;
+        await this.#agent.processes.sendInput({ process: byPid(this.pid), input: { input: { case: kind, value } } });
+      }
+    });
+  }
+
+  /** Ends the process's standard input, after everything sent before. */
+  closeStdin(): Promise<void> {
+    return this.#inOrder(() => this.#agent.processes.closeStdin({ process: byPid(this.pid) }));
+  }
+
+  /** Sends SIGKILL; false when the process had already ended. */
+  kill(): Promise<boolean> {
+    return killProcess(this.#agent, this.pid);
+  }
+
+  /** Closes the stream and leaves the process running. */
+  disconnect(): void {
+    this.#stream.abort();
+  }
+
+  /** Kills the process and closes the stream, whether or not the guest can still be reached. */
+  async abort(): Promise<void> {
+    await this.kill().catch(() => false);
+    this.disconnect();
+  }
+
+  /** Until the process has ended, and not longer: its pid may by then belong to another. */
+  #abortWith(signal: AbortSignal | undefined): void {
+    const onAbort = () => void this.abort();
+    signal?.addEventListener("abort", onAbort, { once: true });
+    this.#forget = () => signal?.removeEventListener("abort", onAbort);
+  }
+
+  async #inOrder(step: () => Promise<unknown>): Promise<void> {
+    const mine = this.#input.then(step);
+    this.#input = mine.catch(() => {});
+    try {
+      await mine;
+    } catch (thrown) {
+      throw fromAgentError(thrown);
+    }
+  }
+}
+
+type Opened = { pid: number; events: AsyncIterator<ProcessEvent>; stream: AbortController };
+
+/** A selector for a process id. */
+export const byPid = (pid: number) => ({ selector: { case: "pid" as const, value: pid } });
+
+const signals = { SIGKILL: processes.Signal.SIGKILL, SIGTERM: processes.Signal.SIGTERM };
+
+/** Sends a signal, SIGKILL unless told otherwise; false when there is no such process. */
+export async function killProcess(agent: Agent, pid: number, signal: "SIGKILL" | "SIGTERM" = "SIGKILL") {
+  try {
+    await agent.processes.sendSignal({ process: byPid(pid), signal: signals[signal] });
+    return true;
+  } catch (thrown) {
+    const error = fromAgentError(thrown);
+    if (error instanceof WrennError && error.code === "not_found") return false;
+    throw error;
+  }
+}
+
+async function* eventsOf(
+  stream: AsyncIterable<{ event?: processes.ProcessEvent | undefined }>,
+  timeoutMs: number,
+): AsyncGenerator<ProcessEvent, undefined> {
+  try {
+    for await (const { event } of stream) if (event) yield event.event;
+  } catch (thrown) {
+    const error = fromAgentError(thrown);
+    const late = thrown instanceof ConnectError && error instanceof WrennError && error.code === "timeout";
+    throw late ? timedOut("the command", timeoutMs, thrown) : error;
+  }
+  return undefined;
+}
+
+/**
+ * Waits for the process, or rejects when the caller gives up first.
+ * The guest may have spawned it all the same, so the stream stays open until the pid is known and can be killed.
+ */
+async function orAborted(opening: Promise<RunningProcess>, signal: AbortSignal | undefined): Promise<RunningProcess> {
+  if (!signal) return opening;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason);
+      void opening.then((process) => process.abort()).catch(() => {});
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+    opening.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
