@@ -12,6 +12,12 @@ type ProcessEvent = processes.ProcessEvent["event"];
 /** One write to a process; a larger one is cut so that no message outgrows a proxy's buffers. */
 const maxInputBytes = 256 * 1024;
 
+/** The guest kills a process whose time is up and says so; this long after that the client stops waiting for it. */
+const graceMs = 5_000;
+
+/** Timers of every runtime overflow beyond 31 bits and then fire at once. */
+const longestTimerMs = 2 ** 31 - graceMs;
+
 /** What a {@link RunningProcess} is opened with. */
 export type OpenOptions = CallOptions & {
   user?: string | undefined;
@@ -51,14 +57,15 @@ export class RunningProcess {
     options.signal?.throwIfAborted();
     const stream = new AbortController();
     const timeoutMs = options.timeoutMs ?? 0;
-    const rpc = { headers: agent.stream(options.user), signal: stream.signal, timeoutMs };
+    const limit = timeoutMs > 0 ? { "Connect-Timeout-Ms": String(Math.ceil(timeoutMs)) } : {};
+    const rpc = { headers: { ...agent.stream(options.user), ...limit }, signal: stream.signal };
     const events = eventsOf(open(rpc), timeoutMs);
     const opening = events.next().then(({ value }) => {
       if (value?.case !== "start") throw new WrennError("agent_error", "the guest agent sent no start event");
       return new RunningProcess(agent, { pid: value.value.pid, events, stream });
     });
     const process = await orAborted(opening, options.signal);
-    process.#abortWith(options.signal);
+    process.#endWith(options.signal, timeoutMs);
     return process;
   }
 
@@ -73,6 +80,7 @@ export class RunningProcess {
         if (pending instanceof Promise) await pending;
       }
     } catch (thrown) {
+      if (this.#stream.signal.reason instanceof WrennError) throw this.#stream.signal.reason;
       if (this.#stream.signal.aborted) return undefined;
       throw thrown;
     } finally {
@@ -107,16 +115,21 @@ export class RunningProcess {
   }
 
   /** Kills the process and closes the stream, whether or not the guest can still be reached. */
-  async abort(): Promise<void> {
+  async abort(reason?: WrennError): Promise<void> {
     await this.kill().catch(() => false);
-    this.disconnect();
+    this.#stream.abort(reason);
   }
 
   /** Until the process has ended, and not longer: its pid may by then belong to another. */
-  #abortWith(signal: AbortSignal | undefined): void {
+  #endWith(signal: AbortSignal | undefined, timeoutMs: number): void {
     const onAbort = () => void this.abort();
+    const onLate = () => void this.abort(timedOut("the command", timeoutMs));
+    const timer = timeoutMs > 0 && timeoutMs < longestTimerMs ? setTimeout(onLate, timeoutMs + graceMs) : undefined;
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#forget = () => signal?.removeEventListener("abort", onAbort);
+    this.#forget = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    };
   }
 
   async #inOrder(step: () => Promise<unknown>): Promise<void> {
