@@ -69,7 +69,10 @@ function processService(home: string, running: Map<number, Running>): Partial<Se
       signal.addEventListener("abort", () => {
         if (ConnectError.from(signal.reason).code === Code.DeadlineExceeded) child.kill("SIGKILL");
       });
-      for await (const event of eventsOf(child)) yield { event: { event } };
+      for await (const event of eventsOf(child)) {
+        if (event.case === "end") signal.throwIfAborted();
+        yield { event: { event } };
+      }
     },
     list: () => ({ processes: [...running].map(([pid, { config }]) => ({ pid, config })) }),
     async sendInput({ process: selector, input }) {
