@@ -8,6 +8,7 @@ export type HostOptions = {
   token?: string | undefined;
   vmm?: string | undefined;
   accelerator?: string | undefined;
+  egress?: string | undefined;
   readyTimeoutMs?: number | undefined;
 };
 
@@ -21,6 +22,8 @@ export type HostConfig = {
   readonly token: string;
   /** `undefined`: the probe decides. */
   readonly accelerator: "kvm" | "tcg" | undefined;
+  /** `open` and `none` overrule the floor under guests' networks. */
+  readonly egress: "open" | "none" | undefined;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
 };
@@ -44,10 +47,13 @@ export function compile(options: HostOptions): HostConfig {
   const accelerator = options.accelerator;
   if (accelerator !== undefined && accelerator !== "kvm" && accelerator !== "tcg")
     throw bad(`the accelerator "${accelerator}" is unknown: use kvm or tcg`);
+  const egress = options.egress;
+  if (egress !== undefined && egress !== "open" && egress !== "none")
+    throw bad(`the egress "${egress}" is unknown: use open or none`);
   const dir = options.dir ?? defaultDir();
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
-  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, readyTimeoutMs });
+  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, egress, readyTimeoutMs });
 }
 
 /** Sizes of this machine. */

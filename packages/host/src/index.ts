@@ -1,10 +1,12 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { compile, type HostConfig, type HostOptions } from "./config.ts";
+import { layFloor } from "./drivers/floor.ts";
 import { type Drivers, fitting } from "./drivers/ports.ts";
 import { Qcow2 } from "./drivers/qcow2.ts";
 import { Qemu } from "./drivers/qemu/driver.ts";
+import { vmmGid } from "./drivers/qemu/owner.ts";
 import { UserMode } from "./drivers/user-mode.ts";
 import { heal } from "./heal.ts";
 import { Journal } from "./journal.ts";
@@ -23,23 +25,34 @@ export type HostAgent = {
 };
 
 /** The drivers for this machine. Throws `agent_error` with the remedy when there are none. */
-export async function chooseDrivers(config: HostConfig): Promise<Drivers> {
+export async function chooseDrivers(config: HostConfig, log: Logger): Promise<Drivers> {
   const findings = await probe(config);
   const missing = findings.probes.find((one) => !one.ok && (one.name === "qemu" || one.name === "qemu-img"));
   if (missing || !findings.qemu || !findings.qemuImg || !findings.accelerator)
     throw new WrennError("agent_error", `this machine cannot run sandboxes: ${missing?.name ?? "qemu"} is missing`, {
       remedy: missing?.remedy,
     });
-  const machine = { accelerator: findings.accelerator, binary: findings.qemu, tscKhz: await tscKhz() };
+  const machine = {
+    accelerator: findings.accelerator,
+    binary: findings.qemu,
+    tscKhz: await tscKhz(),
+    gid: await vmmGroup(findings.accelerator),
+  };
   const vmm = new Qemu(machine, findings.vmmVersion, cpuModel());
-  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode() });
+  const egress = await layFloor(config.egress, log);
+  log.info({ egress: egress.detail }, "network");
+  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode(egress.isOpen) });
+}
+
+async function vmmGroup(accelerator: string): Promise<number> {
+  return accelerator === "kvm" ? (await stat("/dev/kvm")).gid : vmmGid;
 }
 
 /** Starts a host agent: heals what a former one left, then serves. */
 export async function start(options: HostOptions, log: Logger, given?: Drivers): Promise<HostAgent> {
   const config = compile(options);
   await mkdir(config.dir, { recursive: true });
-  const drivers = given ?? (await chooseDrivers(config));
+  const drivers = given ?? (await chooseDrivers(config, log));
   log.info({ vmm: drivers.vmm.name, accelerator: drivers.vmm.accelerator, version: drivers.vmm.version }, "drivers");
   const journal = new Journal(`${config.dir}/agent.db`);
   const templates = new Templates(config, drivers, log);

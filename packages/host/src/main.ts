@@ -17,6 +17,7 @@ Environment:
   WRENN_HOST_LISTEN_ADDR   HOST:PORT (default 127.0.0.1:50051; port 0 picks one)
   WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
+  WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Example:
@@ -54,6 +55,7 @@ const options = {
   token: env.WRENN_HOST_TOKEN,
   vmm: env.WRENN_VMM || undefined,
   accelerator: env.WRENN_ACCEL || undefined,
+  egress: env.WRENN_EGRESS || undefined,
 };
 
 async function runProbe(): Promise<void> {

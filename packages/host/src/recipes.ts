@@ -62,10 +62,12 @@ export async function resume(sandbox: Sandbox, { drivers, templates, paths }: Ki
   const { id, layer, snapshot, token, templateKey } = sandbox.record;
   if (!snapshot) throw new WrennError("internal_error", `the paused sandbox ${id} has no snapshot`);
   const template = await templates.byKey(templateKey);
+  await using files = new AsyncDisposableStack();
+  files.defer(() => rm(paths.layer(id, layer + 1), { force: true }));
+  await rm(paths.layer(id, layer + 1), { force: true });
+
   await using undo = new AsyncDisposableStack();
   const paused = { path: paths.layer(id, layer), format: drivers.disks.gives };
-  undo.defer(() => rm(paths.layer(id, layer + 1), { force: true }));
-  await rm(paths.layer(id, layer + 1), { force: true });
   const disk = undo.use(await drivers.disks.create(paused, paths.layer(id, layer + 1)));
   const nic = undo.use(await drivers.nets.attach(id));
   const spec = vmSpec(sandbox, paths, disk, nic);
@@ -73,6 +75,7 @@ export async function resume(sandbox: Sandbox, { drivers, templates, paths }: Ki
   sandbox.note({ vm: vm.handle });
   await vm.cont();
   await identify(sandbox, template, new GuestAgent(nic.reach(agentPort)), token);
+  files.move();
   return { disk, nic, vm, held: undo.move() };
 }
 

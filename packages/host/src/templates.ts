@@ -137,7 +137,6 @@ export class Templates {
     await this.#warmUp(new GuestAgent(nic.reach(agentPort)), vm.exited);
     await vm.stop();
     await vmm.freeze(vm, dir);
-    await held.disposeAsync(); // the VM's end completes its memory file
     await file.sync();
   }
 

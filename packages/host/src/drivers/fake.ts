@@ -135,11 +135,13 @@ class FakeVmm implements Vmm {
   async freeze(vm: Vm, dir: string): Promise<void> {
     await this.world.before("vmm.freeze");
     await vm.save(dir);
+    await vm[Symbol.asyncDispose]();
   }
 
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
     await this.world.before("vmm.restore");
     const memory = (await Bun.file(`${saved ?? frozen.dir}/memory.json`).json()) as Memory;
+    await readThrough(spec.disk.path);
     return this.#run(spec, memory, true);
   }
 
@@ -214,7 +216,7 @@ class FakeNets implements Nets {
     await this.world.before("net.attach");
     let reachable: ReadonlyMap<number, number> = new Map();
     return {
-      link: { kind: "user", guestPorts: [agentPort] },
+      link: { kind: "user", guestPorts: [agentPort], isOpen: false },
       guestIp: "127.0.0.1",
       forwarded: (ports) => {
         reachable = ports;
@@ -227,6 +229,13 @@ class FakeNets implements Nets {
       [Symbol.asyncDispose]: async () => {},
     };
   }
+}
+
+/** Follows a layer down to its image. Throws where one is missing, as a guest's first read would. */
+async function readThrough(path: string): Promise<void> {
+  if (path.endsWith(".ext4")) return;
+  const { base } = (await Bun.file(path).json()) as { base: string };
+  await readThrough(base);
 }
 
 /** Writes an image that fake machines boot, as `make images` writes real ones. */

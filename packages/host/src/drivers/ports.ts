@@ -26,10 +26,10 @@ export interface Disks {
   flatten(path: string, base: BaseDisk): Promise<void>;
 }
 
-/** A guest's network. */
+/** A guest's network. A link that is not open lets this machine reach the guest, and the guest nothing. */
 export type Nic = AsyncDisposable & {
   readonly link:
-    | { readonly kind: "user"; readonly guestPorts: readonly number[] }
+    | { readonly kind: "user"; readonly guestPorts: readonly number[]; readonly isOpen: boolean }
     | { readonly kind: "tap"; readonly netns: string; readonly dev: string };
   /** The address of the guest as it sees itself. */
   readonly guestIp: string;
@@ -102,7 +102,7 @@ export interface Vmm {
   readonly fingerprint: string;
   /** Boots a guest cold. */
   boot(spec: BootSpec): Promise<Vm>;
-  /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file. */
+  /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file and disk, and ends it. */
   freeze(vm: Vm, dir: string): Promise<void>;
   /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.save` wrote, its memory and devices on top. */
   restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm>;

@@ -7,10 +7,13 @@ export class UserMode implements Nets {
   readonly name = "user-mode";
   readonly gives = "user" as const;
 
+  /** `isOpen`: whether guests may open connections to the outside. */
+  constructor(readonly isOpen: boolean) {}
+
   async attach(): Promise<Nic> {
     let reachable: ReadonlyMap<number, number> = new Map();
     return {
-      link: { kind: "user", guestPorts: [agentPort] },
+      link: { kind: "user", guestPorts: [agentPort], isOpen: this.isOpen },
       guestIp: guestNet.ip,
       forwarded: (ports) => {
         reachable = ports;

@@ -6,6 +6,8 @@ export type Machine = {
   readonly binary: string;
   /** The host's time-stamp counter, kHz: saves an emulated guest the calibration that stalls on a busy host. */
   readonly tscKhz: number | undefined;
+  /** Group of VMM processes: the one that may open `/dev/kvm`, where that is used. */
+  readonly gid: number;
 };
 
 /** Where the guest finds itself; the same in every sandbox, so that a restore needs no re-addressing. */
@@ -64,7 +66,10 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...["-serial", launch.kernel ? `file:${launch.dir}/console.log` : "null"],
     ...["-drive", `id=d,file=${launch.disk.path},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`],
     ...["-device", "virtio-blk-device,drive=d"],
-    ...["-netdev", `user,id=n,ipv6=off,net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`],
+    ...[
+      "-netdev",
+      `user,id=n,ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,
+    ],
     ...["-device", "virtio-net-device,netdev=n,mac=02:fc:00:00:00:05"],
     ...["-device", "virtio-rng-device"],
     ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine)] : []),

@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { arguments_, type Launch, type Machine } from "./args.ts";
+import { give, ownerOf, takeBack } from "./owner.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
 import { killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
@@ -39,6 +40,11 @@ export class Qemu implements Vmm {
 
   async freeze(vm: Vm, dir: string): Promise<void> {
     await (vm as QemuVm).saveDevices(`${dir}/device`);
+    await vm[Symbol.asyncDispose](); // its end completes the memory file
+    const [disk] = await Array.fromAsync(new Bun.Glob("disk.*").scan({ cwd: dir }));
+    await takeBack(this.machine.gid, {
+      ...{ [dir]: 0o755, [`${dir}/${disk}`]: 0o444, [`${dir}/device`]: 0o400, [`${dir}/memory`]: 0o660 },
+    });
   }
 
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
@@ -61,7 +67,7 @@ export class Qemu implements Vmm {
     const qmp = await Qmp.connect(`${spec.dir}/qmp.sock`, alive).catch(() => undefined);
     if (!qmp) return undefined;
     spec.nic.forwarded(new Map(handle.ports));
-    return new QemuVm(qmp, handle, untilGone(alive), `${frozen.dir}/memory`);
+    return new QemuVm(spec.name, qmp, handle, untilGone(alive), `${frozen.dir}/memory`);
   }
 
   sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {
@@ -72,10 +78,14 @@ export class Qemu implements Vmm {
   async #launch(launch: Launch, state: number | undefined, prepare: (vm: QemuVm) => Promise<void>): Promise<Vm> {
     const log = `${launch.dir}/qemu.log`;
     await rm(`${launch.dir}/qmp.sock`, { force: true }); // a former process's socket looks ready and is not
+    await give(launch.name, [launch.dir, launch.disk.path, ...(launch.sharesMemory ? [launch.memory] : [])]);
+    const uid = ownerOf(launch.name);
     const child = Bun.spawn([this.machine.binary, ...arguments_(this.machine, launch)], {
       stdio: ["ignore", "ignore", Bun.file(log), ...(state === undefined ? [] : [state])],
       detached: true, // it outlives this agent, and a Ctrl-C in the agent's terminal is not meant for it
       env: { PATH: process.env.PATH ?? "" },
+      cwd: launch.dir,
+      ...(uid === undefined ? {} : { uid, gid: this.machine.gid }),
     });
     const handle = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "", ports: [] };
     try {
@@ -86,6 +96,7 @@ export class Qemu implements Vmm {
         child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,
       );
       const vm = new QemuVm(
+        launch.name,
         qmp,
         { ...handle, ports: [...ports] },
         exited,

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import type { Vm, VmHandle } from "../ports.ts";
 import { loadChanged, saveChanged } from "./memory.ts";
+import { give } from "./owner.ts";
 import type { Qmp } from "./qmp.ts";
 
 /** A killed process is gone within milliseconds; longer means that it hangs in the kernel, and nobody can help. */
@@ -24,6 +25,7 @@ export class QemuVm implements Vm {
   readonly exited: Promise<string>;
 
   constructor(
+    readonly name: string,
     readonly qmp: Qmp,
     handle: VmHandle,
     exited: Promise<string>,
@@ -48,6 +50,7 @@ export class QemuVm implements Vm {
 
   async save(dir: string): Promise<void> {
     if (!this.memory) throw new WrennError("internal_error", "this VM has no template to save against");
+    await give(this.name, [dir]);
     await this.saveDevices(`${dir}/device`);
     const memory = saveChanged(this.pid, this.memory, `${dir}/memory`);
     const device = await sha256(`${dir}/device`);
