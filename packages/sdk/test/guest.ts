@@ -78,8 +78,12 @@ function processService(home: string, running: Map<number, Running>): Partial<Se
     async sendInput({ process: selector, input }) {
       const { stdin } = find(selector);
       if (typeof stdin !== "object" || !input) throw new ConnectError("stdin is closed", Code.Internal);
-      stdin.write(input.input.value ?? new Uint8Array());
-      await stdin.flush();
+      try {
+        stdin.write(input.input.value ?? new Uint8Array());
+        await stdin.flush();
+      } catch {
+        throw new ConnectError("stdin is closed", Code.Internal);
+      }
       return {};
     },
     async closeStdin({ process: selector }) {
