@@ -27,7 +27,7 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
   const port = Number(rawPort);
   if (!id || port < 1 || port > 65_535)
     throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
-  if (port === agentPort && hostOnly.test(decodeURI(path))) throw new WrennError("not_found", `no such path: ${path}`);
+  if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
   const sandbox = sandboxes.find(id);
   const target = `http://${sandbox.running.nic.reach(port)}${path}${url.search}`;
 
@@ -54,6 +54,15 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
   } catch (thrown) {
     done();
     throw unreachable(thrown, port);
+  }
+}
+
+/** The path as the most lenient reader would take it: escapes resolved, slashes in a row counted once. */
+function plain(path: string): string {
+  try {
+    return decodeURIComponent(path).replace(/\/+/g, "/");
+  } catch {
+    throw new WrennError("invalid_request", "the path has a broken escape");
   }
 }
 

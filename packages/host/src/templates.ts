@@ -1,4 +1,5 @@
-import { link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { constants } from "node:fs";
+import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { agentPort, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
@@ -123,7 +124,9 @@ export class Templates {
   async #freezeInto(dir: string, image: Image, kernel: Kernel, size: Size): Promise<void> {
     const { vmm, disks, nets } = this.drivers;
     // A hard link keeps these very bytes, also when a new build takes the image's name.
-    await link(image.rootfs, `${dir}/rootfs.ext4`);
+    await link(image.rootfs, `${dir}/rootfs.ext4`).catch(
+      () => copyFile(image.rootfs, `${dir}/rootfs.ext4`, constants.COPYFILE_FICLONE), // on another file system
+    );
     await using held = new AsyncDisposableStack();
     const disk = held.use(
       await disks.create({ path: `${dir}/rootfs.ext4`, format: "raw" }, `${dir}/disk.${disks.extension}`),

@@ -1,5 +1,5 @@
 import { closeSync, openSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { arguments_, type Launch, type Machine } from "./args.ts";
@@ -48,7 +48,7 @@ export class Qemu implements Vmm {
   }
 
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
-    const memory = `${frozen.dir}/memory`;
+    const memory = await realpath(`${frozen.dir}/memory`); // as /proc names it
     const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, incoming: true };
     const state = openSync(`${saved ?? frozen.dir}/device`, "r");
     try {
@@ -67,7 +67,7 @@ export class Qemu implements Vmm {
     const qmp = await Qmp.connect(`${spec.dir}/qmp.sock`, alive).catch(() => undefined);
     if (!qmp) return undefined;
     spec.nic.forwarded(new Map(handle.ports));
-    return new QemuVm(spec.name, qmp, handle, untilGone(alive), `${frozen.dir}/memory`);
+    return new QemuVm(spec.name, qmp, handle, untilGone(alive), await realpath(`${frozen.dir}/memory`));
   }
 
   sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {

@@ -1,0 +1,179 @@
+import { describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { agentPort } from "@wrenn/contract";
+import type { Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
+import { GuestAgent } from "../../src/guest-agent.ts";
+
+/** A machine to try a VMM on: drivers that fit, something to boot, and how to keep a word in a guest's memory. */
+export type VmmBench = {
+  drivers: Drivers;
+  /** Where folders may be made that the VMM can reach. */
+  root: string;
+  kernel: Kernel;
+  rootfs: string;
+  remember(address: string, word: string): Promise<void>;
+  recall(address: string): Promise<string>;
+};
+
+const size = { vcpus: 1, memoryMib: 512 };
+
+/** The promises of `Vmm`, for every driver. */
+export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: string): void {
+  const rule = (title: string, run: (lab: Lab) => Promise<void>) =>
+    (skip ? test.skip : test)(
+      skip ? `${title} — skipped: ${skip}` : title,
+      async () => {
+        await using lab = await Lab.open(await bench());
+        await run(lab);
+      },
+      180_000,
+    );
+
+  describe(`Vmm ${name}`, () => {
+    rule("a restored machine answers once it was told to run, two at once do not disturb each other", async (lab) => {
+      const frozen = await lab.freeze();
+      await using a = await lab.restore("a", frozen);
+      await using b = await lab.restore("b", frozen);
+      await Promise.all([a.vm.cont(), b.vm.cont()]);
+      await Promise.all([a.ready(), b.ready()]);
+      await lab.bench.remember(a.address(), "of a");
+      await lab.bench.remember(b.address(), "of b");
+      expect(await lab.bench.recall(a.address())).toBe("of a");
+    });
+
+    rule("stopped, saved and restored again, a machine has its memory; the template does not", async (lab) => {
+      const frozen = await lab.freeze();
+      const saved = `${lab.dir}/saved`;
+      await mkdir(saved);
+      {
+        await using first = await lab.restore("first", frozen);
+        await first.vm.cont();
+        await first.ready();
+        await lab.bench.remember(first.address(), "kept");
+        await first.vm.stop();
+        await first.vm.save(saved);
+      }
+      await using again = await lab.restore("again", frozen, saved);
+      await again.vm.cont();
+      await again.ready();
+      expect(await lab.bench.recall(again.address())).toBe("kept");
+      await using other = await lab.restore("other", frozen);
+      await other.vm.cont();
+      await other.ready();
+      expect(await lab.bench.recall(other.address())).not.toBe("kept");
+    });
+
+    rule("disposing twice is harmless, and `exited` settles", async (lab) => {
+      const machine = await lab.restore("a", await lab.freeze());
+      await machine.vm[Symbol.asyncDispose]();
+      await machine.vm[Symbol.asyncDispose]();
+      expect(typeof (await machine.vm.exited)).toBe("string");
+    });
+
+    rule("a machine is adopted by its handle, and not by another folder's", async (lab) => {
+      const frozen = await lab.freeze();
+      await using a = await lab.restore("a", frozen);
+      await a.vm.cont();
+      await a.ready();
+      await lab.bench.remember(a.address(), "mine");
+      const nic = await lab.bench.drivers.nets.attach("a");
+      const vm = await lab.bench.drivers.vmm.adopt({ ...a.spec, nic }, frozen, a.vm.handle);
+      expect(vm?.pid).toBe(a.vm.pid);
+      expect(await lab.bench.recall(nic.reach(agentPort))).toBe("mine");
+      await vm![Symbol.asyncDispose]();
+      const stale = { ...a.vm.handle, startTime: "1" };
+      const wrong = await lab.bench.drivers.vmm.adopt({ ...a.spec, nic, dir: `${lab.dir}/none` }, frozen, stale);
+      expect(wrong).toBeUndefined();
+    });
+
+    rule("a sweep kills what nobody keeps below its folder, and nothing else", async (lab) => {
+      const frozen = await lab.freeze();
+      await using kept = await lab.restore("kept", frozen);
+      await using stray = await lab.restore("stray", frozen);
+      const { vmm } = lab.bench.drivers;
+      expect(await vmm.sweep(`${lab.dir}/none`, new Set())).toEqual([]);
+      expect(await vmm.sweep(lab.dir, new Set([kept.vm.pid]))).toEqual([stray.vm.pid]);
+      await stray.vm.exited;
+      await kept.vm.cont();
+      await kept.ready();
+    });
+
+    rule("a restore from a damaged snapshot is refused and leaves no machine", async (lab) => {
+      const frozen = await lab.freeze();
+      const saved = `${lab.dir}/saved`;
+      await mkdir(saved);
+      {
+        await using first = await lab.restore("first", frozen);
+        await first.vm.cont();
+        await first.ready();
+        await first.vm.stop();
+        await first.vm.save(saved);
+      }
+      for (const file of await Array.fromAsync(new Bun.Glob("*").scan(saved))) await flipLastByte(`${saved}/${file}`);
+      expect(lab.restore("again", frozen, saved)).rejects.toThrow();
+      await lab.restore("again", frozen, saved).catch(() => {});
+      expect(await lab.bench.drivers.vmm.sweep(lab.dir, new Set())).toEqual([]);
+    });
+  });
+}
+
+type Machine = AsyncDisposable & { vm: Vm; nic: Nic; spec: VmSpec; address(): string; ready(): Promise<void> };
+
+class Lab implements AsyncDisposable {
+  private constructor(
+    readonly bench: VmmBench,
+    readonly dir: string,
+  ) {}
+
+  static async open(bench: VmmBench): Promise<Lab> {
+    const dir = await mkdtemp(`${bench.root}/vmm-`);
+    await Bun.$`chmod 755 ${dir}`;
+    return new Lab(bench, dir);
+  }
+
+  /** Boots and freezes once, into a folder of this lab. */
+  async freeze(): Promise<Frozen> {
+    const { vmm, disks, nets } = this.bench.drivers;
+    const dir = `${this.dir}/frozen`;
+    await mkdir(dir);
+    const disk = await disks.create({ path: this.bench.rootfs, format: "raw" }, `${dir}/disk.${disks.extension}`);
+    const nic = await nets.attach("template");
+    const memory = await open(`${dir}/memory`, "w");
+    await memory.truncate(size.memoryMib * 2 ** 20);
+    await memory.close();
+    const { kernel } = this.bench;
+    await using vm = await vmm.boot({ name: "template", dir, ...size, disk, nic, memory: `${dir}/memory`, kernel });
+    await new GuestAgent(nic.reach(agentPort)).ready(120_000, vm.exited);
+    await vm.stop();
+    await vmm.freeze(vm, dir);
+    return { dir, ...size, disk: { path: disk.path, format: disk.format } };
+  }
+
+  async restore(name: string, frozen: Frozen, saved?: string): Promise<Machine> {
+    const { vmm, disks, nets } = this.bench.drivers;
+    const dir = `${this.dir}/${name}`;
+    await mkdir(dir, { recursive: true });
+    await using undo = new AsyncDisposableStack();
+    const disk = undo.use(await disks.create(frozen.disk, `${dir}/disk-0.${disks.extension}`));
+    const nic = undo.use(await nets.attach(name));
+    const spec: VmSpec = { name, dir, ...size, disk, nic };
+    const vm = undo.use(await vmm.restore(spec, frozen, saved));
+    const held = undo.move();
+    return {
+      ...{ vm, nic, spec, address: () => nic.reach(agentPort) },
+      ready: () => new GuestAgent(nic.reach(agentPort)).ready(60_000, vm.exited),
+      [Symbol.asyncDispose]: () => (held.disposed ? Promise.resolve() : held.disposeAsync()),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.bench.drivers.vmm.sweep(this.dir, new Set());
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+async function flipLastByte(path: string): Promise<void> {
+  const bytes = await Bun.file(path).bytes();
+  bytes[bytes.length - 1]! ^= 0xff;
+  await writeFile(path, bytes);
+}
