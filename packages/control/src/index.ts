@@ -1,1 +1,38 @@
-export {};
+/** The control plane as a library: one function that starts it. */
+import { compile, type Options } from "./config.ts";
+import { buildApp } from "./edges/app.ts";
+import { serve } from "./edges/server.ts";
+import { Fleet } from "./hosts/fleet.ts";
+import { connectHost } from "./hosts/host.ts";
+import { openLog } from "./log.ts";
+import { buildServices } from "./services/index.ts";
+import { openDatabase } from "./store/database.ts";
+import { HostStore } from "./store/hosts.ts";
+import { KeyStore } from "./store/keys.ts";
+import { SandboxStore } from "./store/sandboxes.ts";
+
+export type { Options, Timings } from "./config.ts";
+
+/** A running control plane. `stop` finishes what is under way. */
+export type ControlPlane = { readonly address: string; stop(): Promise<void> };
+
+/** Starts a control plane: connects, migrates, watches the hosts and listens. Throws `invalid_request` for bad options. */
+export async function start(options: Options): Promise<ControlPlane> {
+  const config = compile(options);
+  const log = openLog(config.logLevel);
+  await using undo = new AsyncDisposableStack();
+  const { db, close } = await openDatabase(config.databaseUrl);
+  undo.defer(close);
+  const keyStore = new KeyStore(db);
+  await keyStore.bootstrap(config.bootstrapApiKey);
+  const hostStore = new HostStore(db);
+  const host = connectHost(await hostStore.ensure(config.hostAddress), config.hostAddress, config.hostToken);
+  const sandboxStore = new SandboxStore(db);
+  const services = buildServices({ sandboxStore, keyStore, fleet: new Fleet([host]), log });
+  undo.use(services.keys);
+  undo.defer(() => services.tasks.idle());
+  const server = undo.use(serve(config, buildApp(services, log)));
+  log.info({ address: server.address }, "listening");
+  const held = undo.move();
+  return { address: server.address, stop: () => held.disposeAsync() };
+}

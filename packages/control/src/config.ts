@@ -1,0 +1,83 @@
+import { WrennError } from "@wrenn/contract";
+
+/** Times that decide when something is given up; tests shorten them. */
+export type Timings = {
+  /** A host that no replica has heard of for this long has lost its sandboxes from sight. */
+  hostLostMs: number;
+  /** A sandbox between two settled states for longer than this belongs to nobody any more: longer than any host call. */
+  abandonedMs: number;
+  /** How often the two above are looked at. */
+  sweepMs: number;
+};
+
+/** What a caller of `start` writes. */
+export type Options = {
+  databaseUrl: string;
+  /** `HOST:PORT`; port 0 picks a free one. */
+  listen?: string | undefined;
+  /** `http://HOST:PORT` of the host agent. */
+  hostAddress: string;
+  hostToken: string;
+  bootstrapApiKey?: string | undefined;
+  logLevel?: string | undefined;
+  timings?: Partial<Timings> | undefined;
+};
+
+/** What the program reads: complete and checked. */
+export type Config = Readonly<{
+  databaseUrl: string;
+  hostname: string;
+  port: number;
+  hostAddress: string;
+  hostToken: string;
+  bootstrapApiKey: string | undefined;
+  logLevel: string;
+  timings: Readonly<Timings>;
+}>;
+
+const defaults: Timings = { hostLostMs: 90_000, abandonedMs: 240_000, sweepMs: 10_000 };
+
+/** Checks and completes options. Throws `invalid_request` with a remedy. */
+export function compile(options: Options): Config {
+  const listen = options.listen ?? "127.0.0.1:9725";
+  const [, hostname, port] = /^(.*):(\d+)$/.exec(listen) ?? [];
+  if (port === undefined || Number(port) > 65_535)
+    throw bad(`WRENN_CP_LISTEN_ADDR is "${listen}".`, "Set it to HOST:PORT, such as 127.0.0.1:9725.");
+  if (!/^https?:\/\//.test(options.hostAddress) || !URL.canParse(options.hostAddress))
+    throw bad(`CP_HOST_AGENT_ADDR is "${options.hostAddress}".`, "Set it to the host agent's http://HOST:PORT.");
+  return Object.freeze({
+    databaseUrl: options.databaseUrl,
+    hostname: hostname!.replace(/^\[|\]$/g, "") || "0.0.0.0",
+    port: Number(port),
+    hostAddress: new URL(options.hostAddress).origin,
+    hostToken: options.hostToken,
+    bootstrapApiKey: options.bootstrapApiKey || undefined,
+    logLevel: options.logLevel ?? "info",
+    timings: { ...defaults, ...options.timings },
+  });
+}
+
+/** Reads options from the environment (docs/ARCHITECTURE.md, "Programs"). Throws `invalid_request` with a remedy. */
+export function fromEnvironment(env: Readonly<Record<string, string | undefined>>): Options {
+  const need = (name: string, remedy: string): string => {
+    const value = env[name];
+    if (!value) throw bad(`${name} is not set.`, remedy);
+    return value;
+  };
+  return {
+    databaseUrl: need(
+      "DATABASE_URL",
+      "Set it to postgres://USER:PASSWORD@HOST/NAME, or run `wrenn up`, which brings its own database.",
+    ),
+    hostAddress: need("CP_HOST_AGENT_ADDR", "Set it to the http://HOST:PORT of a running wrenn-agent."),
+    hostToken: need(
+      "WRENN_HOST_TOKEN",
+      "Set the same secret for wrenn-cp and wrenn-agent, for example `openssl rand -hex 32`.",
+    ),
+    listen: env.WRENN_CP_LISTEN_ADDR || undefined,
+    bootstrapApiKey: env.WRENN_BOOTSTRAP_API_KEY,
+    logLevel: env.LOG_LEVEL || undefined,
+  };
+}
+
+const bad = (message: string, remedy: string) => new WrennError("invalid_request", message, { remedy });

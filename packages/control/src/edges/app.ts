@@ -1,0 +1,68 @@
+import { headers, rest, version, WrennError } from "@wrenn/contract";
+import type { Context, MiddlewareHandler } from "hono";
+import type { Log } from "../log.ts";
+import type { Services } from "../services/index.ts";
+import { capsuleRoutes } from "./capsules.ts";
+import { commandRoutes } from "./commands.ts";
+import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
+
+/** A request id that a caller may give: enough for any tracing system's, nothing that could forge a log line. */
+const requestIdPattern = /^[\w.:-]{1,128}$/;
+
+/** The request's id: the caller's own, or a new one. */
+export const requestIdOf = (request: Request): string => {
+  const given = request.headers.get(headers.requestId);
+  return given && requestIdPattern.test(given) ? given : crypto.randomUUID();
+};
+
+/** Every HTTP route, on the services. */
+export function buildApp(services: Services, log: Log): App {
+  const app = newApp();
+  app.use(observe(log));
+  app.use("/v1/*", authenticate(services));
+  endpoint(
+    app,
+    { method: "get", path: "/health", summary: "Whether the server answers.", status: 200, answer: rest.Health },
+    async () => ({ status: "ok", version }),
+  );
+  capsuleRoutes(app, services.sandboxes);
+  commandRoutes(app, services.commands);
+  app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));
+  app.onError((thrown, c) => refuse(c as Context<Env>, thrown, log));
+  return app;
+}
+
+function observe(log: Log): MiddlewareHandler<Env> {
+  return async (c, next) => {
+    const started = performance.now();
+    const requestId = requestIdOf(c.req.raw);
+    c.set("requestId", requestId);
+    await next();
+    c.res.headers.set(headers.requestId, requestId);
+    const ms = Math.round((performance.now() - started) * 100) / 100;
+    log.info(
+      { requestId, method: c.req.method, path: c.req.path, status: c.res.status, ms, team: c.get("team") },
+      "request",
+    );
+  };
+}
+
+function authenticate(services: Services): MiddlewareHandler<Env> {
+  return async (c, next) => {
+    const { id: key, team } = await services.keys.open(c.req.raw.headers.get(headers.apiKey));
+    c.set("team", team);
+    c.set("caller", { team, key, requestId: c.get("requestId") });
+    await next();
+  };
+}
+
+const noRoute = (method: string, path: string) =>
+  new WrennError("not_found", `There is no ${method} ${path}.`, { remedy: "See /docs for the routes there are." });
+
+function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
+  const error = WrennError.from(thrown);
+  const fields = { requestId: c.get("requestId"), code: error.code, err: error };
+  if (error.status >= 500) log.error(fields, "request failed");
+  else log.debug(fields, "request refused");
+  return c.json(error.toJSON(), error.status);
+}

@@ -1,0 +1,150 @@
+import { OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
+import { type Code, headers, httpStatus, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
+import type { Context } from "hono";
+import { z } from "zod";
+import type { Caller } from "../services/caller.ts";
+
+/** What a request carries through the app: its id, and whose it is once the key is known. */
+export type Env = { Variables: { requestId: string; team: string; caller: Caller } };
+/** The app that edges add their routes to. */
+export type App = OpenAPIHono<Env>;
+/** A new app. */
+export const newApp = (): App => new OpenAPIHono<Env>();
+
+/** JSON bodies name things and carry short text; files go another way. */
+const maxJsonBytes = 4 * 1024 * 1024;
+
+/** One route as its document and its decoder need it. `codes` are its errors beyond those every route can give. */
+export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
+  method: "get" | "post" | "delete";
+  /** In OpenAPI's notation: `/v1/capsules/{id}`. */
+  path: string;
+  summary: string;
+  body?: B;
+  query?: Q;
+  /** A request body that is not JSON, as OpenAPI describes it. */
+  rawBody?: NonNullable<RouteConfig["request"]>["body"];
+  status: 200 | 201 | 202 | 204;
+  /** Schema of a JSON answer, or a media type. */
+  answer?: z.ZodType | string;
+  codes?: readonly Code[];
+};
+
+/** A decoded request. `id` is there for every path with `{id}`. */
+export type Input<B, Q> = { caller: Caller; id: SandboxId; body: B; query: Q; c: Context<Env> };
+
+const always: readonly Code[] = ["unauthorized", "internal_error"];
+const withBody: readonly Code[] = ["invalid_request", "too_large"];
+
+/** Adds a route to the app and to the OpenAPI document. `handle` answers a `Response`, a JSON value, or nothing for 204. */
+export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
+  app: App,
+  spec: Endpoint<B, Q>,
+  handle: (input: Input<z.output<B>, z.output<Q>>) => Promise<unknown>,
+): void {
+  app.openAPIRegistry.registerPath(document(spec));
+  app.on(spec.method.toUpperCase(), spec.path.replace(/\{(\w+)\}/g, ":$1"), async (c) => {
+    const input = {
+      caller: c.get("caller"),
+      id: spec.path.includes("{id}") ? readId(c.req.param("id")!) : ("" as SandboxId),
+      query: spec.query ? check(spec.query, c.req.query(), "query") : undefined,
+      body: spec.body ? check(spec.body, await readJson(c.req.raw), "body") : undefined,
+      c,
+    } as Input<z.output<B>, z.output<Q>>;
+    const answer = await handle(input);
+    if (answer instanceof Response) return answer;
+    return answer === undefined ? c.body(null, 204) : c.json(answer, spec.status as 200);
+  });
+}
+
+/** The internal id in a path. Throws `invalid_request` for text of another shape. */
+export function readId(text: string): SandboxId {
+  const id = parseSandboxId(text);
+  if (id) return id;
+  throw new WrennError("invalid_request", "The sandbox id in the path has a wrong shape.", {
+    remedy: "An id is `cl-` and 25 characters of 0-9 and a-z.",
+  });
+}
+
+/** `value` as `schema` reads it. Throws `invalid_request` that names the field. */
+export function check<S extends z.ZodType>(schema: S, value: unknown, where: string): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0]!;
+  const field = issue.path.join(".");
+  throw new WrennError("invalid_request", `${field ? `${where} field "${field}"` : where}: ${issue.message}`, {
+    remedy: "See /docs for the shape of this request.",
+    ...(field && { details: { field } }),
+  });
+}
+
+async function readJson(request: Request): Promise<unknown> {
+  if (Number(request.headers.get("content-length")) > maxJsonBytes) throw tooLarge();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of request.body ?? []) {
+    size += chunk.length;
+    if (size > maxJsonBytes) throw tooLarge();
+    chunks.push(chunk);
+  }
+  const text = Buffer.concat(chunks).toString("utf8");
+  try {
+    return text.trim() === "" ? {} : JSON.parse(text);
+  } catch {
+    throw new WrennError("invalid_request", "The request body is not valid JSON.", { remedy: "Send a JSON object." });
+  }
+}
+
+const tooLarge = () =>
+  new WrennError("too_large", `A JSON body has at most ${maxJsonBytes / 1024 / 1024} MiB.`, {
+    remedy: "Send large content as a file.",
+  });
+
+/** The errors of `codes` as OpenAPI responses: one per status, its codes named. */
+export function errorResponses(codes: readonly Code[]): RouteConfig["responses"] {
+  const byStatus = new Map<number, Code[]>();
+  for (const code of new Set(codes)) byStatus.set(httpStatus[code], [...(byStatus.get(httpStatus[code]) ?? []), code]);
+  const sorted = [...byStatus].sort(([a], [b]) => a - b);
+  return Object.fromEntries(
+    sorted.map(([status, names]) => [
+      status,
+      {
+        description: `Error code ${names.map((name) => `\`${name}\``).join(" or ")}.`,
+        content: { "application/json": { schema: rest.ErrorBodySchema } },
+      },
+    ]),
+  );
+}
+
+function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
+  const names = [...spec.path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!);
+  const isPublic = !spec.path.startsWith("/v1/");
+  const codes = [
+    ...(isPublic ? [] : always),
+    ...(names.includes("id") ? (["invalid_request", "not_found"] as const) : []),
+    ...(spec.body || spec.rawBody ? withBody : spec.query ? (["invalid_request"] as const) : []),
+    ...(spec.codes ?? []),
+  ];
+  const request = {
+    ...(names.length > 0 && { params: z.object(Object.fromEntries(names.map((name) => [name, z.string()]))) }),
+    ...(spec.query && { query: spec.query as unknown as z.ZodObject }),
+    ...(spec.body && { body: { required: true, content: { "application/json": { schema: spec.body } } } }),
+    ...(spec.rawBody && { body: spec.rawBody }),
+  };
+  return {
+    method: spec.method,
+    path: spec.path,
+    summary: spec.summary,
+    request: request as NonNullable<RouteConfig["request"]>,
+    security: isPublic ? [] : [{ [headers.apiKey]: [] }],
+    responses: { [spec.status]: success(spec), ...errorResponses(codes) },
+  };
+}
+
+function success(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig["responses"][string] {
+  const description = spec.summary;
+  if (spec.answer === undefined) return { description };
+  if (typeof spec.answer === "string")
+    return { description, content: { [spec.answer]: { schema: { type: "string", format: "binary" } } } };
+  return { description, content: { "application/json": { schema: spec.answer } } };
+}

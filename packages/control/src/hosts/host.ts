@@ -1,0 +1,76 @@
+import { type Client, Code as ConnectCode, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { agentPort, fromConnectError, headers, hostagent, proxyPath, WrennError } from "@wrenn/contract";
+
+/** What Bun's `fetch` takes beyond the standard. */
+export type FetchInit = RequestInit & { decompress?: boolean; timeout?: boolean; duplex?: "half" };
+
+/** One machine that runs sandboxes, over its agent's listener. Connections are kept alive by `fetch`'s own pool. */
+export type Host = {
+  readonly id: string;
+  readonly address: string;
+  readonly rpc: Client<typeof hostagent.HostAgentService>;
+  /** A request to the guest agent of a sandbox; `path` begins with `/`. Throws `host_unavailable`. */
+  agent(sandbox: string, path: string, init: FetchInit): Promise<Response>;
+};
+
+/** Opens a host; nothing is sent before the first call. */
+export function connectHost(id: string, address: string, token: string): Host {
+  const auth: Interceptor = (next) => (request) => {
+    request.header.set(headers.hostToken, token);
+    return next(request);
+  };
+  const reach = (url: string, init?: FetchInit) => reachable(address, url, init);
+  const transport = createConnectTransport({
+    baseUrl: address,
+    useBinaryFormat: true,
+    interceptors: [auth],
+    fetch: ((input: string, init?: RequestInit) => reach(String(input), init)) as typeof fetch,
+  });
+  return {
+    id,
+    address,
+    rpc: createClient(hostagent.HostAgentService, transport),
+    agent(sandbox, path, init) {
+      const sent = new Headers(init.headers);
+      sent.set(headers.hostToken, token);
+      return reach(address + proxyPath(sandbox, agentPort) + path, { ...init, headers: sent });
+    },
+  };
+}
+
+/** `fetch` without a time limit of its own, whose connection failures are a Connect `unavailable`. */
+async function reachable(address: string, url: string, init?: FetchInit): Promise<Response> {
+  try {
+    return await fetch(url, { ...init, redirect: "manual", timeout: false } as RequestInit);
+  } catch (thrown) {
+    if (init?.signal?.aborted) throw thrown;
+    throw new ConnectError(
+      `The host agent at ${address} cannot be reached.`,
+      ConnectCode.Unavailable,
+      undefined,
+      undefined,
+      thrown,
+    );
+  }
+}
+
+const remedies = {
+  host_unavailable: "Check that wrenn-agent runs and that CP_HOST_AGENT_ADDR is right, then try again.",
+  timeout: "Try again; if it repeats, look at the host's load and at the host agent's log.",
+  agent_error: "Look at the host agent's log for this request's id.",
+} as const;
+
+/** A failed call to a host as the error a client is given; connections that broke on the way are `host_unavailable`. */
+export function hostError(thrown: unknown): WrennError {
+  const broken = ConnectError.from(thrown).cause;
+  const error =
+    fromConnectError(thrown).code === "agent_error" && isSystemError(broken)
+      ? new WrennError("host_unavailable", "The connection to the host broke.", { cause: thrown })
+      : fromConnectError(thrown);
+  const remedy = error.remedy ?? (remedies as Partial<Record<string, string>>)[error.code];
+  return new WrennError(error.code, error.message, { remedy, details: error.details, cause: thrown });
+}
+
+/** Bun's network failures carry the system's name of the error as a text `code`. */
+const isSystemError = (thrown: unknown): boolean => typeof (thrown as { code?: unknown } | null)?.code === "string";

@@ -1,0 +1,56 @@
+#!/usr/bin/env bun
+import { version, WrennError } from "@wrenn/contract";
+import { fromEnvironment } from "./config.ts";
+import { start } from "./index.ts";
+
+const help = `wrenn-cp ${version}: the control plane of Wrenn
+
+Usage: wrenn-cp [--help] [--version]
+
+Environment:
+  DATABASE_URL             PostgreSQL, postgres://USER:PASSWORD@HOST/NAME
+  CP_HOST_AGENT_ADDR       http://HOST:PORT of the host agent
+  WRENN_HOST_TOKEN         the secret shared with the host agent
+  WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
+  WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
+  LOG_LEVEL                default info
+`;
+
+/** Bun serves at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
+const manyRequests = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
+
+const exitUsage = 2;
+const exitFailure = 1;
+
+function fail(thrown: unknown): never {
+  const error = thrown instanceof WrennError ? thrown : WrennError.from(thrown);
+  const cause = error.code === "internal_error" ? String((error.cause as Error | undefined)?.message ?? "") : "";
+  process.stderr.write(`wrenn-cp: ${cause || error.message}\n${cause ? "" : `${error.remedy ?? ""}\n`}`);
+  process.exit(error.code === "invalid_request" ? exitUsage : exitFailure);
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  if (args.includes("--help")) return void process.stdout.write(help);
+  if (args.includes("--version")) return void process.stdout.write(`${version}\n`);
+  if (args.length > 0)
+    throw new WrennError("invalid_request", `Unknown argument ${args[0]}.`, { remedy: "See wrenn-cp --help." });
+  const plane = await start(fromEnvironment(process.env));
+  process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);
+  let stopping = false;
+  const stop = () => {
+    if (stopping) process.exit(exitFailure); // asked twice: do not wait
+    stopping = true;
+    plane.stop().then(() => process.exit(0), fail);
+  };
+  process.on("SIGTERM", stop);
+  process.on("SIGINT", stop);
+}
+
+if (process.env.BUN_CONFIG_MAX_HTTP_REQUESTS) await main(process.argv.slice(2)).catch(fail);
+else {
+  const script = Bun.main.startsWith("/$bunfs/") ? [] : [Bun.main];
+  process.execve!(process.execPath, [process.execPath, ...script, ...process.argv.slice(2)], {
+    ...process.env,
+    ...manyRequests,
+  } as Record<string, string>);
+}

@@ -1,0 +1,53 @@
+import { fromConnectError, WrennError } from "@wrenn/contract";
+import type { Fleet } from "../hosts/fleet.ts";
+import { type Guest, guestOf } from "../hosts/guest.ts";
+import type { Host } from "../hosts/host.ts";
+import type { SandboxStore } from "../store/sandboxes.ts";
+import type { Caller } from "./caller.ts";
+import { isRunning } from "./phase.ts";
+import { type Sandboxes, wrongState } from "./sandboxes.ts";
+
+/** How long another replica's change may go unseen here; the host refuses what is out of date in any case. */
+const routeMs = 1_000;
+/** Routes remembered at once. */
+const cacheSize = 20_000;
+
+type Route = { team: string; host: Host; until: number };
+
+/** Finds the guest agents of running sandboxes. */
+export class Guests {
+  readonly #routes = new Map<string, Route>();
+
+  constructor(
+    readonly sandboxes: Sandboxes,
+    readonly fleet: Fleet,
+    store: SandboxStore,
+  ) {
+    store.onChange((id) => this.#routes.delete(id));
+  }
+
+  /** The host of a running sandbox of the caller's team. Throws `not_found` or `invalid_state`. */
+  async locate(caller: Caller, id: string): Promise<Host> {
+    const known = this.#routes.get(id);
+    if (known && known.team === caller.team && known.until > Date.now()) return known.host;
+    const row = await this.sandboxes.get(caller, id);
+    if (!isRunning(row)) throw wrongState(row);
+    const host = this.fleet.host(row.hostId);
+    this.#routes.delete(id);
+    if (this.#routes.size >= cacheSize) this.#routes.delete(this.#routes.keys().next().value!);
+    this.#routes.set(id, { team: row.teamId, host, until: Date.now() + routeMs });
+    return host;
+  }
+
+  /** A client of the guest agent, as `user` or the sandbox's default user. */
+  async open(caller: Caller, id: string, user?: string): Promise<Guest> {
+    return guestOf(await this.locate(caller, id), id, user);
+  }
+}
+
+/** A failed call to a guest agent as the error a client is given; the agent's "unauthenticated" speaks of the user named. */
+export function guestError(thrown: unknown): WrennError {
+  const error = fromConnectError(thrown);
+  if (error.code !== "unauthorized") return error;
+  return new WrennError("invalid_request", error.message, { remedy: "Name a user of the sandbox.", cause: thrown });
+}

@@ -1,0 +1,23 @@
+import type { Fleet } from "../hosts/fleet.ts";
+import type { Log } from "../log.ts";
+import type { KeyStore } from "../store/keys.ts";
+import type { SandboxStore } from "../store/sandboxes.ts";
+import { Commands } from "./commands.ts";
+import { Guests } from "./guests.ts";
+import { Keys } from "./keys.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { Tasks } from "./tasks.ts";
+
+/** What the services stand on. */
+export type Ground = { sandboxStore: SandboxStore; keyStore: KeyStore; fleet: Fleet; log: Log };
+
+/** Builds the services, each on those before it. */
+export function buildServices({ sandboxStore, keyStore, fleet, log }: Ground) {
+  const tasks = new Tasks(log);
+  const sandboxes = new Sandboxes(sandboxStore, fleet, tasks, log);
+  const guests = new Guests(sandboxes, fleet, sandboxStore);
+  return { tasks, sandboxes, guests, fleet, keys: new Keys(keyStore, log), commands: new Commands(guests) };
+}
+
+/** Everything that edges call. */
+export type Services = ReturnType<typeof buildServices>;

@@ -1,0 +1,20 @@
+import { isFinal, type State } from "@wrenn/contract";
+
+type Phase = { readonly state: State };
+
+/** Whether commands, files and terminals can be reached. */
+export const isRunning = ({ state }: Phase): boolean => state === "running";
+/** Whether nothing is under way and the sandbox can be used or resumed. */
+export const isSettled = ({ state }: Phase): boolean => state === "running" || state === "paused";
+/** Whether the sandbox ended, or is about to. */
+export const isOver = ({ state }: Phase): boolean => isFinal(state) || state === "stopping" || state === "error";
+/** States between two settled ones: somebody is, or was, at work. */
+export const movingStates = [
+  "pending",
+  "starting",
+  "pausing",
+  "resuming",
+  "stopping",
+] as const satisfies readonly State[];
+/** States that a list leaves out unless it is asked for them. */
+export const hiddenStates: readonly State[] = ["stopped", "error"];

@@ -1,0 +1,236 @@
+import {
+  capsuleId,
+  type Event,
+  hostagent,
+  isFinal,
+  newSandboxId,
+  type rest,
+  type SandboxId,
+  type State,
+  step,
+  WrennError,
+} from "@wrenn/contract";
+import type { CallOptions, Fleet } from "../hosts/fleet.ts";
+import { type Host, hostError } from "../hosts/host.ts";
+import { record } from "../hosts/reports.ts";
+import type { Log } from "../log.ts";
+import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
+import type { SandboxRow } from "../store/schema.ts";
+import type { Caller } from "./caller.ts";
+import { isOver, isRunning, isSettled } from "./phase.ts";
+import type { Tasks } from "./tasks.ts";
+
+/** Longest a host is given; the slowest step behind each is a first boot of a template, or writing or reading all of a guest's memory. */
+const limits = { create: 180_000, pause: 120_000, resume: 120_000, destroy: 60_000, quick: 10_000 } as const;
+
+/** The life of sandboxes. Every change is written down as an intent, done by the host, and recorded as the host reports it. */
+export class Sandboxes {
+  constructor(
+    readonly store: SandboxStore,
+    readonly fleet: Fleet,
+    readonly tasks: Tasks,
+    readonly log: Log,
+  ) {}
+
+  /** The sandbox, if it is the team's. Throws `not_found`. */
+  async get(caller: Caller, id: string): Promise<SandboxRow> {
+    const row = await this.store.find(id);
+    if (row?.teamId !== caller.team) throw absent(id);
+    return row;
+  }
+
+  /** The team's sandboxes, newest first. */
+  list(caller: Caller, filter: ListFilter): Promise<SandboxRow[]> {
+    return this.store.list(caller.team, filter);
+  }
+
+  /** Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws. */
+  create(caller: Caller, spec: rest.CreateCapsule): Promise<SandboxRow> {
+    return this.tasks.run(() => this.#create(caller, spec));
+  }
+
+  async #create(caller: Caller, spec: rest.CreateCapsule): Promise<SandboxRow> {
+    const host = this.fleet.place();
+    await this.fleet.needTemplate(host, spec.template);
+    const { vcpus = 0, memory_mb: memoryMib = 0, disk_size_mb: diskMib = 0, timeout_sec: timeoutSec } = spec;
+    const sizes = { vcpus, memoryMib, diskMib, timeoutSec };
+    const pending = await this.store.insert({
+      ...sizes,
+      id: newSandboxId(),
+      teamId: caller.team,
+      hostId: host.id,
+      template: spec.template,
+      state: "pending",
+      run: 1,
+      timeoutAction: spec.timeout_action,
+      metadata: spec.metadata ?? {},
+    });
+    const row = await this.#advance(pending, "place");
+    const request = {
+      ...sizes,
+      id: row.id,
+      run: BigInt(row.run),
+      template: row.template,
+      timeoutAction: spec.timeout_action === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
+      envs: spec.envs ?? {},
+      teamId: row.teamId,
+    };
+    try {
+      const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
+      return await this.#reached(row, sandbox!);
+    } catch (thrown) {
+      throw await this.#giveUp(caller, host, row, thrown);
+    }
+  }
+
+  /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
+  pause(caller: Caller, id: string): Promise<SandboxRow> {
+    return this.tasks.run(() => this.#pause(caller, id));
+  }
+
+  async #pause(caller: Caller, id: string): Promise<SandboxRow> {
+    const row = await this.#advance(await this.get(caller, id), "pause");
+    const host = this.fleet.host(row.hostId);
+    try {
+      const { sandbox } = await host.rpc.pauseSandbox({ id }, this.fleet.options(caller, limits.pause));
+      return await this.#reached(row, sandbox!);
+    } catch (thrown) {
+      throw await this.#settle(caller, host, row, thrown);
+    }
+  }
+
+  /** Runs a paused sandbox again, as its next incarnation. Throws `invalid_state` unless it is paused. */
+  resume(caller: Caller, id: string): Promise<SandboxRow> {
+    return this.tasks.run(() => this.#resume(caller, id));
+  }
+
+  async #resume(caller: Caller, id: string): Promise<SandboxRow> {
+    const paused = await this.get(caller, id);
+    const row = await this.#advance(paused, "resume", { run: paused.run + 1 });
+    const host = this.fleet.host(row.hostId);
+    try {
+      const request = { id, run: BigInt(row.run) };
+      const { sandbox } = await host.rpc.resumeSandbox(request, this.fleet.options(caller, limits.resume));
+      return await this.#reached(row, sandbox!);
+    } catch (thrown) {
+      throw await this.#settle(caller, host, row, thrown);
+    }
+  }
+
+  /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
+  destroy(caller: Caller, id: string): Promise<void> {
+    return this.tasks.run(async () => {
+      const row = await this.#stopping(await this.get(caller, id));
+      if (!isFinal(row.state)) await this.remove(row, this.fleet.options(caller, limits.destroy));
+    });
+  }
+
+  /** Carries out a deletion that has been written down. */
+  async remove(row: SandboxRow, options: CallOptions): Promise<void> {
+    try {
+      await this.fleet.host(row.hostId).rpc.destroySandbox({ id: row.id }, options);
+    } catch (thrown) {
+      const error = hostError(thrown);
+      const remedy =
+        "The deletion is noted and is carried out as soon as the host answers; it may also be asked for again.";
+      throw new WrennError(error.code, error.message, { remedy, details: error.details, cause: thrown });
+    }
+    await this.store.advance(row, "gone", { reason: "" });
+  }
+
+  /** Refreshes the inactivity timer. Throws `invalid_state` unless it runs. */
+  async ping(caller: Caller, id: string): Promise<void> {
+    const row = await this.get(caller, id);
+    if (!isRunning(row)) throw wrongState(row);
+    await this.#ask(row, (host, options) => host.rpc.pingSandbox({ id }, options), caller);
+  }
+
+  /** Changes the seconds of inactivity after which the sandbox is paused or killed. */
+  async setTimeout(caller: Caller, id: string, timeoutSec: number): Promise<SandboxRow> {
+    const row = await this.get(caller, id);
+    if (!isSettled(row)) throw wrongState(row);
+    const answer = await this.#ask(
+      row,
+      (host, options) => host.rpc.setSandboxTimeout({ id, timeoutSec }, options),
+      caller,
+    );
+    return (await record(this.store, answer.sandbox!)) ?? row;
+  }
+
+  async #ask<T>(row: SandboxRow, call: (host: Host, options: CallOptions) => Promise<T>, caller: Caller): Promise<T> {
+    try {
+      return await call(this.fleet.host(row.hostId), this.fleet.options(caller, limits.quick));
+    } catch (thrown) {
+      throw hostError(thrown);
+    }
+  }
+
+  /** Takes an arrow, or says in which state the sandbox is instead. */
+  async #advance(row: SandboxRow, event: Event, change: Change = {}): Promise<SandboxRow> {
+    const next = await this.store.advance(row, event, change);
+    if (next) return next;
+    throw wrongState((await this.store.find(row.id)) ?? row);
+  }
+
+  /** Notes the wish to delete; races with other changes until it holds or the sandbox is gone. */
+  async #stopping(seen: SandboxRow): Promise<SandboxRow> {
+    let row = seen;
+    while (step(row.state, "stop")) {
+      const next = await this.store.advance(row, "stop");
+      if (next) return next;
+      row = (await this.store.find(row.id)) ?? row;
+    }
+    return row;
+  }
+
+  /** Records the host's answer. What overtook this action meanwhile shows in the row; only an end of the sandbox is an error. */
+  async #reached(seen: SandboxRow, report: hostagent.Sandbox): Promise<SandboxRow> {
+    const row = (await record(this.store, report)) ?? seen;
+    if (isOver(row)) throw wrongState(row);
+    return row;
+  }
+
+  /** After a failed create: the row says why, and whatever the host may have made is removed. */
+  async #giveUp(caller: Caller, host: Host, row: SandboxRow, thrown: unknown): Promise<WrennError> {
+    const error = hostError(thrown);
+    await this.store.advance(row, "fail", { reason: error.message });
+    this.tasks.start(async () => {
+      await host.rpc.destroySandbox({ id: row.id }, this.fleet.options(caller, limits.destroy));
+    });
+    return error;
+  }
+
+  /** After a failed pause or resume: the host knows what is true now; if it cannot be asked, the watcher asks later. */
+  async #settle(caller: Caller, host: Host, row: SandboxRow, thrown: unknown): Promise<WrennError> {
+    const error = hostError(thrown);
+    try {
+      const { sandbox } = await host.rpc.getSandbox({ id: row.id }, this.fleet.options(caller, limits.quick));
+      await record(this.store, sandbox!, row);
+    } catch (cause) {
+      if (hostError(cause).code === "not_found") await this.store.advance(row, "gone", { reason: "host_lost_it" });
+      else this.log.warn({ err: cause, sandbox: row.id, requestId: caller.requestId }, "the state is settled later");
+    }
+    return error;
+  }
+}
+
+const absent = (id: string) =>
+  new WrennError("not_found", "There is no such sandbox.", {
+    remedy: "Check the id; `GET /v1/capsules` lists the sandboxes of the key's team.",
+    details: { id: capsuleId(id as SandboxId) },
+  });
+
+/** The error of an action that the sandbox's present state does not allow. */
+export const wrongState = (row: Pick<SandboxRow, "id" | "state">) =>
+  new WrennError("invalid_state", `The sandbox is ${row.state}.`, {
+    remedy: remedyFor[row.state] ?? "Wait until the change under way has finished, then try again.",
+    details: { id: capsuleId(row.id as SandboxId), state: row.state },
+  });
+
+const remedyFor: Partial<Record<State, string>> = {
+  running: "It runs already; there is nothing to do.",
+  paused: "Resume it first.",
+  stopped: "Create a new one.",
+  error: "Delete it and create a new one.",
+  missing: "Its host is out of reach; it comes back with the host.",
+};

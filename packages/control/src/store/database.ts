@@ -1,0 +1,22 @@
+import { SQL } from "bun";
+import { drizzle } from "drizzle-orm/bun-sql";
+import { migrate } from "./migrate.ts";
+
+/** Enough to keep PostgreSQL busy from one process, few enough for many replicas beside its default of 100. */
+const poolSize = 10;
+
+const open = (client: SQL) => drizzle({ client });
+/** Drizzle over this process's pool. */
+export type Database = ReturnType<typeof open>;
+
+/** Connects, brings the schema up to date and answers the database with its closing function. */
+export async function openDatabase(url: string): Promise<{ db: Database; close(): Promise<void> }> {
+  const client = new SQL(url, { max: poolSize, idleTimeout: 0, connectionTimeout: 10 });
+  try {
+    await migrate(client);
+  } catch (thrown) {
+    await client.close();
+    throw thrown;
+  }
+  return { db: open(client), close: () => client.close({ timeout: 5 }) };
+}

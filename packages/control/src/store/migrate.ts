@@ -1,0 +1,47 @@
+import { WrennError } from "@wrenn/contract";
+import type { ReservedSQL, SQL } from "bun";
+import init from "../../migrations/0001_init.sql" with { type: "text" };
+
+/** Every migration, in order; the version of a schema is the number of those it has. Text imports are part of a compiled program. */
+const migrations: readonly { name: string; text: string }[] = [{ name: "0001_init", text: init }];
+
+/** Any constant: all replicas of one database must use the same. */
+const lockKey = 0x7772_656e;
+
+/**
+ * Applies what is missing, each migration in a transaction of its own; replicas that start together take turns.
+ * Throws `conflict` when the database was written by a newer program.
+ */
+export async function migrate(client: SQL): Promise<void> {
+  const connection = await client.reserve();
+  try {
+    await connection`select pg_advisory_lock(${lockKey})`;
+    try {
+      await apply(connection);
+    } finally {
+      await connection`select pg_advisory_unlock(${lockKey})`;
+    }
+  } finally {
+    connection.release();
+  }
+}
+
+async function apply(connection: ReservedSQL): Promise<void> {
+  await connection`create table if not exists wrenn_migrations (
+    version integer primary key, name text not null, applied_at timestamptz not null default now())`;
+  const [row] = await connection`select coalesce(max(version), 0)::int as version from wrenn_migrations`;
+  const present: number = row.version;
+  if (present > migrations.length)
+    throw new WrennError(
+      "conflict",
+      `The database has schema version ${present}, this program knows ${migrations.length}.`,
+      { remedy: "Start a newer wrenn-cp, or restore the database from before the upgrade." },
+    );
+  for (const [index, { name, text }] of migrations.entries()) {
+    if (index < present) continue;
+    await connection.begin(async (transaction) => {
+      await transaction.unsafe(text).simple();
+      await transaction`insert into wrenn_migrations (version, name) values (${index + 1}, ${name})`;
+    });
+  }
+}

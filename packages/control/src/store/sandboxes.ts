@@ -1,0 +1,126 @@
+import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
+import { and, desc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
+import type { Database } from "./database.ts";
+import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema.ts";
+
+/** What a row looked like when it was read: the fence of the write that follows. */
+export type Seen = Pick<SandboxRow, "id" | "state" | "run">;
+/** Columns that a change may set. */
+export type Change = Partial<Omit<NewSandbox, "id" | "teamId" | "createdAt">>;
+/** Which rows a list shows. */
+export type ListFilter = {
+  states: readonly State[];
+  template?: string | undefined;
+  metadata?: Readonly<Record<string, string>> | undefined;
+  limit: number;
+  after?: { createdAt: Date; id: string } | undefined;
+};
+
+/** States that become `missing` when their host is out of reach. A deletion stays wanted, so `stopping` is left alone. */
+const losable = states.filter((state) => step(state, "lost") === "missing" && state !== "stopping");
+const byId = eq(sandboxes.id, sql.placeholder("id"));
+
+/** Queries about sandboxes. Every change is fenced: it takes effect only if the row still is what the caller saw. */
+export class SandboxStore {
+  readonly #db: Database;
+  readonly #one;
+  readonly #changed: ((id: string) => void)[] = [];
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#one = db.select().from(sandboxes).where(byId).prepare("sandbox_by_id");
+  }
+
+  /** Calls `listener` with the id of every sandbox that this process changes. */
+  onChange(listener: (id: string) => void): void {
+    this.#changed.push(listener);
+  }
+
+  /** The row with this id, of any team. */
+  async find(id: string): Promise<SandboxRow | undefined> {
+    return (await this.#one.execute({ id }))[0];
+  }
+
+  /** Inserts a row. */
+  async insert(row: NewSandbox & { id: SandboxId }): Promise<SandboxRow> {
+    return (await this.#db.insert(sandboxes).values(row).returning())[0]!;
+  }
+
+  /** A team's rows, newest first. */
+  async list(team: string, filter: ListFilter): Promise<SandboxRow[]> {
+    const { after } = filter;
+    return await this.#db
+      .select()
+      .from(sandboxes)
+      .where(
+        and(
+          eq(sandboxes.teamId, team),
+          inArray(sandboxes.state, [...filter.states]),
+          filter.template === undefined ? undefined : eq(sandboxes.template, filter.template),
+          filter.metadata && sql`${sandboxes.metadata} @> ${JSON.stringify(filter.metadata)}::text::jsonb`,
+          after &&
+            or(
+              lt(sandboxes.createdAt, after.createdAt),
+              and(eq(sandboxes.createdAt, after.createdAt), lt(sandboxes.id, after.id)),
+            ),
+        ),
+      )
+      .orderBy(desc(sandboxes.createdAt), desc(sandboxes.id))
+      .limit(filter.limit);
+  }
+
+  /** Rows of a host that are not stopped. */
+  async onHost(host: string): Promise<SandboxRow[]> {
+    return await this.#db
+      .select()
+      .from(sandboxes)
+      .where(and(eq(sandboxes.hostId, host), ne(sandboxes.state, "stopped")));
+  }
+
+  /** Rows of a host that have been in one of `from` for longer than `olderThanMs`. */
+  async stale(host: string, from: readonly State[], olderThanMs: number): Promise<SandboxRow[]> {
+    return await this.#db
+      .select()
+      .from(sandboxes)
+      .where(
+        and(
+          eq(sandboxes.hostId, host),
+          inArray(sandboxes.state, [...from]),
+          sql`${sandboxes.updatedAt} < now() - ${olderThanMs} * interval '1 millisecond'`,
+        ),
+      );
+  }
+
+  /** Takes the arrow `event` from `seen`; `undefined` when there is no such arrow or the row has changed since. */
+  async advance(seen: Seen, event: Event, change: Change = {}): Promise<SandboxRow | undefined> {
+    const state = step(seen.state, event);
+    return state && (await this.write(seen, { ...change, state }));
+  }
+
+  /** Writes `change` if state and run are still as seen, and the version too when `seen` has one. */
+  async write(seen: Seen & { version?: number }, change: Change): Promise<SandboxRow | undefined> {
+    const fence = [eq(sandboxes.id, seen.id), eq(sandboxes.state, seen.state), eq(sandboxes.run, seen.run)];
+    if (seen.version !== undefined) fence.push(eq(sandboxes.version, seen.version));
+    const set = { ...change, updatedAt: sql`now()` };
+    const [row] = await this.#db
+      .update(sandboxes)
+      .set(set)
+      .where(and(...fence))
+      .returning();
+    for (const listener of this.#changed) listener(seen.id);
+    return row;
+  }
+
+  /** Marks what a host was running as `missing`, unless some replica has heard of the host within `silenceMs`. */
+  async lose(host: string, silenceMs: number): Promise<string[]> {
+    const silent = sql`coalesce((select ${hosts.lastSeenAt} from ${hosts} where ${hosts.id} = ${host}), '-infinity')
+      < now() - ${silenceMs} * interval '1 millisecond'`;
+    const rows = await this.#db
+      .update(sandboxes)
+      .set({ state: "missing", updatedAt: sql`now()` })
+      .where(and(eq(sandboxes.hostId, host), inArray(sandboxes.state, losable), silent))
+      .returning({ id: sandboxes.id });
+    for (const { id } of rows) for (const listener of this.#changed) listener(id);
+    return rows.map((row) => row.id);
+  }
+}

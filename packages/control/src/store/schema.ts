@@ -1,0 +1,65 @@
+import type { State } from "@wrenn/contract";
+import { bigint, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
+
+/** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
+const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
+  dataType: () => "jsonb",
+});
+const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
+
+/** Who owns sandboxes. */
+export const teams = pgTable("teams", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull(),
+  createdAt: time("created_at").notNull().defaultNow(),
+});
+
+/** API keys; only the SHA-256 of a key is kept. */
+export const apiKeys = pgTable("api_keys", {
+  id: text("id").primaryKey(),
+  teamId: text("team_id").notNull(),
+  name: text("name").notNull(),
+  keyHash: text("key_hash").notNull(),
+  keyPrefix: text("key_prefix").notNull(),
+  createdAt: time("created_at").notNull().defaultNow(),
+  lastUsedAt: time("last_used_at"),
+});
+
+/** Machines that run sandboxes. */
+export const hosts = pgTable("hosts", {
+  id: text("id").primaryKey(),
+  address: text("address").notNull(),
+  lastSeenAt: time("last_seen_at"),
+  createdAt: time("created_at").notNull().defaultNow(),
+});
+
+/** Every sandbox ever created; environment variables are not kept, they go to the host and nowhere else. */
+export const sandboxes = pgTable("sandboxes", {
+  id: text("id").primaryKey(),
+  teamId: text("team_id").notNull(),
+  hostId: text("host_id").notNull(),
+  template: text("template").notNull(),
+  state: text("state").$type<State>().notNull(),
+  run: bigint("run", { mode: "number" }).notNull(),
+  version: bigint("version", { mode: "number" }).notNull().default(0),
+  vcpus: integer("vcpus").notNull(),
+  memoryMib: integer("memory_mib").notNull(),
+  diskMib: integer("disk_mib").notNull(),
+  diskUsedBytes: bigint("disk_used_bytes", { mode: "number" }).notNull().default(0),
+  timeoutSec: integer("timeout_sec").notNull(),
+  timeoutAction: text("timeout_action").$type<"pause" | "kill">().notNull(),
+  metadata: textMap("metadata").notNull().default({}),
+  versions: textMap("versions").notNull().default({}),
+  guestIp: text("guest_ip").notNull().default(""),
+  hostIp: text("host_ip").notNull().default(""),
+  reason: text("reason").notNull().default(""),
+  createdAt: time("created_at").notNull().defaultNow(),
+  startedAt: time("started_at"),
+  lastActiveAt: time("last_active_at"),
+  updatedAt: time("updated_at").notNull().defaultNow(),
+});
+
+/** A sandbox's row. */
+export type SandboxRow = typeof sandboxes.$inferSelect;
+/** What an insert takes. */
+export type NewSandbox = typeof sandboxes.$inferInsert;

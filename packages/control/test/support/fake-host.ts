@@ -1,0 +1,247 @@
+import { create } from "@bufbuild/protobuf";
+import { createConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import { universalServerRequestFromFetch, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
+import { headers, hostagent, toConnectError, WrennError } from "@wrenn/contract";
+import { failpoint } from "./failpoint.ts";
+
+const { SandboxState, SandboxSchema } = hostagent;
+type Step =
+  | "host"
+  | "create"
+  | "created"
+  | "pause"
+  | "paused"
+  | "resume"
+  | "resumed"
+  | "destroy"
+  | "get"
+  | "ping"
+  | "timeout"
+  | "watch"
+  | "proxy";
+
+/** A host agent in memory that serves the real protocol over HTTP; its guests are one agent at `guest`. */
+export class FakeHost {
+  readonly token = "host-token";
+  readonly sandboxes = new Map<string, hostagent.Sandbox>();
+  /** Calls received, in order: `create cl...`. */
+  readonly calls: string[] = [];
+  /** Headers of the last request of each path. */
+  readonly seen = new Map<string, Headers>();
+  readonly envs = new Map<string, Record<string, string>>();
+  readonly #points = new Map<Step, () => Promise<void>>();
+  readonly #watchers = new Set<() => void>();
+  readonly #log: hostagent.Sandbox[] = [];
+  #server: Bun.Server<undefined> | undefined;
+  #port = 0;
+  /** Milliseconds each life-cycle step takes. */
+  delayMs = 0;
+
+  constructor(public guest: string) {
+    this.up();
+  }
+
+  get address(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** Scripts what a step does from now on. */
+  script(step: Step, script: string): void {
+    this.#points.set(step, failpoint(script));
+  }
+
+  /** Forgets every script. */
+  heal(): void {
+    this.#points.clear();
+  }
+
+  /** Listens, on the same port as before. */
+  up(): void {
+    const router = createConnectRouter({ interceptors: [] });
+    router.service(hostagent.HostAgentService, this.#service());
+    const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+    this.#server = Bun.serve({
+      port: this.#port,
+      hostname: "127.0.0.1",
+      idleTimeout: 0,
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      fetch: async (request) => {
+        const path = new URL(request.url).pathname;
+        this.seen.set(path, request.headers);
+        if (request.headers.get(headers.hostToken) !== this.token)
+          return refusal(new WrennError("unauthorized", "bad token"));
+        if (path.startsWith("/proxy/")) return await this.#proxy(request).catch((e) => refusal(WrennError.from(e)));
+        const handler = handlers.get(path);
+        if (!handler) return new Response(null, { status: 404 });
+        return universalServerResponseToFetch(await handler(universalServerRequestFromFetch(request, {})));
+      },
+    });
+    this.#port = this.#server.port!;
+  }
+
+  /** Drops every connection and stops listening. */
+  async down(): Promise<void> {
+    await this.#server?.stop(true);
+    for (const wake of this.#watchers) wake();
+  }
+
+  /** A change that the host makes by itself, such as a pause by time-out. */
+  change(id: string, state: hostagent.SandboxState, reason = ""): hostagent.Sandbox {
+    const old = this.sandboxes.get(id)!;
+    return this.#put({ ...old, state, reason });
+  }
+
+  /** What the host forgot, without telling anyone. */
+  forget(id: string): void {
+    this.sandboxes.delete(id);
+  }
+
+  /** Adds a sandbox that nobody asked for. */
+  plant(id: string, fields: Partial<hostagent.Sandbox> = {}): void {
+    this.#put({ ...blank(id), state: SandboxState.RUNNING, run: 1n, ...fields } as hostagent.Sandbox);
+  }
+
+  #put(fields: Omit<hostagent.Sandbox, "$typeName"> & { $typeName?: unknown }): hostagent.Sandbox {
+    const version = (this.sandboxes.get(fields.id)?.version ?? 0n) + 1n;
+    const { $typeName: _, ...rest } = fields;
+    const next = create(SandboxSchema, { ...rest, version });
+    this.sandboxes.set(next.id, next);
+    this.#log.push(next);
+    for (const wake of this.#watchers) wake();
+    return next;
+  }
+
+  async #step(step: Step): Promise<void> {
+    await this.#points.get(step)?.();
+  }
+
+  #need(id: string): hostagent.Sandbox {
+    const found = this.sandboxes.get(id);
+    if (!found) throw new WrennError("not_found", "no such sandbox");
+    return found;
+  }
+
+  #service(): ServiceImpl<typeof hostagent.HostAgentService> {
+    const wrap =
+      <I, O>(step: Step, act: (request: I) => Promise<O>) =>
+      async (request: I): Promise<O> => {
+        this.calls.push(`${step} ${(request as { id?: string }).id ?? ""}`.trim());
+        try {
+          await this.#step(step);
+          return await act(request);
+        } catch (thrown) {
+          throw toConnectError(thrown);
+        }
+      };
+    return {
+      getHost: wrap("host", async () => ({
+        templates: [{ name: "minimal", sizeBytes: 1n, createdAtMs: 1_700_000_000_000n, ready: true }],
+      })),
+      createSandbox: wrap("create", (request: hostagent.CreateSandboxRequest) => this.#create(request)),
+      pauseSandbox: wrap("pause", ({ id }: { id: string }) => this.#move(id, "pause")),
+      resumeSandbox: wrap("resume", ({ id, run }: { id: string; run: bigint }) => this.#move(id, "resume", run)),
+      destroySandbox: wrap("destroy", async ({ id }: { id: string }) => {
+        if (this.sandboxes.has(id)) this.change(id, SandboxState.STOPPED);
+        this.sandboxes.delete(id);
+        return {};
+      }),
+      getSandbox: wrap("get", async ({ id }: { id: string }) => ({ sandbox: this.#need(id) })),
+      pingSandbox: wrap("ping", async ({ id }: { id: string }) => {
+        this.#need(id);
+        return {};
+      }),
+      setSandboxTimeout: wrap("timeout", async ({ id, timeoutSec }: { id: string; timeoutSec: number }) => ({
+        sandbox: this.#put({ ...this.#need(id), timeoutSec }),
+      })),
+      listSandboxes: wrap("get", async () => ({ sandboxes: [...this.sandboxes.values()] })),
+      watchSandboxes: (_: unknown, context: HandlerContext) => this.#watch(context.signal),
+    };
+  }
+
+  async #create(request: hostagent.CreateSandboxRequest) {
+    this.envs.set(request.id, request.envs);
+    if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
+    await Bun.sleep(this.delayMs);
+    this.#put({
+      ...blank(request.id),
+      run: request.run,
+      state: SandboxState.RUNNING,
+      vcpus: request.vcpus || 1,
+      memoryMib: request.memoryMib || 512,
+      diskMib: request.diskMib || 1024,
+      timeoutSec: request.timeoutSec,
+    });
+    await this.#step("created");
+    return { sandbox: this.#need(request.id) };
+  }
+
+  async #move(id: string, how: "pause" | "resume", run?: bigint) {
+    const from = how === "pause" ? SandboxState.RUNNING : SandboxState.PAUSED;
+    const [via, to, after] =
+      how === "pause"
+        ? ([SandboxState.PAUSING, SandboxState.PAUSED, "paused"] as const)
+        : ([SandboxState.RESUMING, SandboxState.RUNNING, "resumed"] as const);
+    const found = this.#need(id);
+    if (found.state !== from) throw new WrennError("invalid_state", "wrong state");
+    this.#put({ ...found, state: via, run: run ?? found.run });
+    await Bun.sleep(this.delayMs);
+    const done = this.#put({ ...this.#need(id), state: to });
+    await this.#step(after);
+    return { sandbox: done };
+  }
+
+  async *#watch(
+    signal: AbortSignal,
+  ): AsyncGenerator<{ event: { case: "changed"; value: hostagent.Sandbox } | { case: "synced"; value: object } }> {
+    await this.#step("watch");
+    let next = this.#log.length;
+    for (const value of this.sandboxes.values()) yield { event: { case: "changed", value } };
+    yield { event: { case: "synced", value: {} } };
+    while (!signal.aborted) {
+      while (next < this.#log.length) yield { event: { case: "changed", value: this.#log[next++]! } };
+      await new Promise<void>((wake) => {
+        const done = () => {
+          this.#watchers.delete(done);
+          wake();
+        };
+        this.#watchers.add(done);
+        signal.addEventListener("abort", done, { once: true });
+      });
+    }
+  }
+
+  async #proxy(request: Request): Promise<Response> {
+    await this.#step("proxy");
+    const url = new URL(request.url);
+    const [, id, port, path] = /^\/proxy\/([^/]+)\/(\d+)(\/.*)$/.exec(url.pathname)!;
+    if (port !== "49983") throw new WrennError("not_found", "no such port");
+    if (this.#need(id!).state !== SandboxState.RUNNING)
+      throw new WrennError("invalid_state", "The sandbox is paused.", { details: { state: "paused" } });
+    return await fetch(this.guest + path + url.search, {
+      method: request.method,
+      headers: request.headers,
+      body: request.body,
+      signal: request.signal,
+      decompress: false,
+      redirect: "manual",
+    } as RequestInit);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.down();
+  }
+}
+
+const refusal = (error: WrennError) => Response.json(error, { status: error.status });
+
+const blank = (id: string) =>
+  create(SandboxSchema, {
+    id,
+    template: "minimal",
+    createdAtMs: BigInt(Date.now()),
+    startedAtMs: BigInt(Date.now()),
+    lastActiveAtMs: BigInt(Date.now()),
+    guestIp: "169.254.0.21",
+    hostIp: "127.0.0.1",
+    versions: { agent_version: "0.0.0", envd_version: "0.6.4" },
+  });

@@ -1,0 +1,96 @@
+import { headers, type rest, WrennError } from "@wrenn/contract";
+import { type ControlPlane, type Options, start } from "../../src/index.ts";
+import { FakeHost } from "./fake-host.ts";
+import { startGuest } from "./guest.ts";
+import { freshDatabase } from "./postgres.ts";
+
+/** Key of the local team in every test. */
+export const apiKey = `wrn_${"a".repeat(32)}`;
+
+/** A control plane with its database, a host and a guest agent, all over real sockets. */
+export class Plane implements AsyncDisposable {
+  private constructor(
+    readonly options: Options,
+    readonly host: FakeHost,
+    readonly guest: { address: string; stop(): Promise<void> },
+    public control: ControlPlane,
+  ) {}
+
+  static async start(timings: Options["timings"] = {}): Promise<Plane> {
+    const [databaseUrl, guest] = await Promise.all([freshDatabase(), startGuest()]);
+    const host = new FakeHost(guest.address);
+    const options: Options = {
+      databaseUrl,
+      listen: "127.0.0.1:0",
+      hostAddress: host.address,
+      hostToken: host.token,
+      bootstrapApiKey: apiKey,
+      logLevel: process.env.LOG_LEVEL ?? "silent",
+      timings,
+    };
+    return new Plane(options, host, guest, await start(options));
+  }
+
+  get address(): string {
+    return this.control.address;
+  }
+
+  /** A request with the local team's key; `body` is sent as JSON unless it is text. */
+  fetch(method: string, path: string, body?: unknown, more: Record<string, string> = {}): Promise<Response> {
+    return fetch(this.address + path, {
+      method,
+      headers: {
+        [headers.apiKey]: apiKey,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...more,
+      },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+    });
+  }
+
+  /** The JSON of an answer whose status must be `status`. */
+  async json<T = rest.Capsule>(status: number, method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.fetch(method, path, body);
+    const text = await response.text();
+    if (response.status !== status)
+      throw new Error(`${method} ${path}: ${response.status} instead of ${status}: ${text}`);
+    return (text ? JSON.parse(text) : undefined) as T;
+  }
+
+  /** Code and status of a refused request. */
+  async refusal(
+    method: string,
+    path: string,
+    body?: unknown,
+    more?: Record<string, string>,
+  ): Promise<{ status: number; code: string | undefined }> {
+    const response = await this.fetch(method, path, body, more);
+    return { status: response.status, code: WrennError.fromBody(await response.json().catch(() => null))?.code };
+  }
+
+  /** A new running sandbox. */
+  create(body: rest.CreateCapsuleInput = {}): Promise<rest.Capsule> {
+    return this.json(201, "POST", "/v1/capsules", body);
+  }
+
+  /** Stops the control plane and starts another on the same database. */
+  async restart(timings = this.options.timings): Promise<void> {
+    await this.control.stop();
+    this.control = await start({ ...this.options, timings });
+  }
+
+  /** Waits until a sandbox has this status. */
+  async until(id: string, status: string): Promise<rest.Capsule> {
+    for (;;) {
+      const capsule = await this.json(200, "GET", `/v1/capsules/${id}`);
+      if (capsule.status === status) return capsule;
+      await Bun.sleep(10);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.control.stop();
+    await this.host.down();
+    await this.guest.stop();
+  }
+}
