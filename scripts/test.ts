@@ -1,0 +1,55 @@
+/**
+ * Every test: formatting, lint, types, import boundaries, then the fast tests, then those that boot real VMs. Prints what
+ * runs as it runs, and closes with the sums. Arguments choose test files by name, as for `bun test`.
+ */
+import { spawn } from "bun";
+
+type Sums = { passed: number; failed: number; skipped: number };
+type Part = { title: string; command: readonly string[] };
+
+const only = process.argv.slice(2);
+const parts: readonly Part[] = [
+  { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
+  { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
+  { title: "fast tests", command: ["bun", "test", "packages", "images", "test/boundaries.test.ts"] },
+  { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
+];
+
+/** Runs one part; its output goes through. A part that prints no sums counts as one test. */
+async function run({ title, command }: Part): Promise<Sums> {
+  const started = performance.now();
+  console.log(`\n== ${title}`);
+  const child = spawn([...command], { stdout: "pipe", stderr: "pipe", env: { ...process.env, FORCE_COLOR: "0" } });
+  const [out, err] = await Promise.all([through(child.stdout), through(child.stderr)]);
+  const code = await child.exited;
+  console.log(
+    `== ${title}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${((performance.now() - started) / 1000).toFixed(1)} s`,
+  );
+  const sum = (word: string) => Number(new RegExp(`^\\s*(\\d+) ${word}\\b`, "m").exec(out + err)?.[1] ?? 0);
+  const sums = { passed: sum("pass"), failed: sum("fail"), skipped: sum("skip") };
+  if (command[1] !== "test")
+    return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
+  // A runner that dies prints no failing test, yet nothing has passed.
+  return code !== 0 && sums.failed === 0 ? { ...sums, failed: 1 } : sums;
+}
+
+async function through(stream: ReadableStream<Uint8Array>): Promise<string> {
+  let all = "";
+  const decoder = new TextDecoder();
+  for await (const chunk of stream) {
+    const text = decoder.decode(chunk, { stream: true });
+    process.stdout.write(text);
+    all += text;
+  }
+  return all;
+}
+
+const chosen =
+  only.length > 0 ? [{ title: only.join(" "), command: ["bun", "test", "--timeout", "300000", ...only] }] : parts;
+const total: Sums = { passed: 0, failed: 0, skipped: 0 };
+for (const part of chosen) {
+  const sums = await run(part);
+  for (const key of ["passed", "failed", "skipped"] as const) total[key] += sums[key];
+}
+console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exit(total.failed > 0 || total.passed === 0 ? 1 : 0);
