@@ -34,6 +34,7 @@ export class RunningProcess {
   readonly #events: AsyncIterator<ProcessEvent>;
   readonly #stream: AbortController;
   #forget: () => void = () => {};
+  readonly #unsent: Uint8Array[] = [];
   #input: Promise<unknown> = Promise.resolve();
 
   private constructor(agent: Agent, opened: Opened) {
@@ -88,12 +89,13 @@ export class RunningProcess {
     }
   }
 
-  /** Sends bytes in the order of the calls; resolves when the guest has taken them. */
+  /** Sends bytes in the order of the calls; resolves when the guest has taken them. Small ones in a row travel together. */
   send(kind: "stdin" | "pty", data: string | Uint8Array): Promise<void> {
-    const bytes = typeof data === "string" ? new TextEncoder().encode(data) : data;
+    this.#unsent.push(typeof data === "string" ? new TextEncoder().encode(data) : data);
     return this.#inOrder(async () => {
+      const bytes = joined(this.#unsent.splice(0));
       for (let at = 0; at < bytes.byteLength; at += maxInputBytes) {
-        const value = bytes.subarray(at, at + maxInputBytes) as Uint8Array<ArrayBuffer>;
+        const value = bytes.subarray(at, at + maxInputBytes);
         await this.#agent.processes.sendInput({ process: byPid(this.pid), input: { input: { case: kind, value } } });
       }
     });
@@ -144,6 +146,17 @@ export class RunningProcess {
 }
 
 type Opened = { pid: number; events: AsyncIterator<ProcessEvent>; stream: AbortController };
+
+function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  if (parts.length === 1) return parts[0] as Uint8Array<ArrayBuffer>;
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.byteLength;
+  }
+  return whole;
+}
 
 /** A selector for a process id. */
 export const byPid = (pid: number) => ({ selector: { case: "pid" as const, value: pid } });

@@ -79,7 +79,7 @@ function processService(home: string, running: Map<number, Running>): Partial<Se
       const { stdin } = find(selector);
       if (typeof stdin !== "object" || !input) throw new ConnectError("stdin is closed", Code.Internal);
       try {
-        stdin.write(input.input.value ?? new Uint8Array());
+        await stdin.write(input.input.value ?? new Uint8Array());
         await stdin.flush();
       } catch {
         throw new ConnectError("stdin is closed", Code.Internal);
