@@ -26,7 +26,7 @@ Example:
 
 const { env } = process;
 const log = pino(
-  { level: env.LOG_LEVEL || "info", base: { program: "wrenn-agent" } },
+  { level: env.LOG_LEVEL || "info", base: { program: "wrenn-agent" }, serializers: { error: pino.stdSerializers.err } },
   pino.destination({ dest: 2, sync: true }),
 );
 

@@ -35,6 +35,7 @@ export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bu
     hostname: config.hostname,
     port: config.port,
     idleTimeout: idleTimeoutSec,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER, // files pass through as streams, of any size
     fetch: (request) =>
       route(request).catch((thrown) => {
         const error = WrennError.from(thrown);

@@ -49,7 +49,7 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...["-name", launch.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...[
       "-M",
-      "microvm,rtc=on,memory-backend=ram",
+      "microvm,rtc=on,memory-backend=ram,suppress-vmdesc=on",
       "-accel",
       accel,
       "-cpu",
