@@ -2,8 +2,10 @@
 import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
 import { serve } from "./edges/server.ts";
+import { Streams } from "./edges/streams.ts";
 import { Fleet } from "./hosts/fleet.ts";
 import { connectHost } from "./hosts/host.ts";
+import { Watcher } from "./hosts/watcher.ts";
 import { openLog } from "./log.ts";
 import { buildServices } from "./services/index.ts";
 import { openDatabase } from "./store/database.ts";
@@ -31,7 +33,16 @@ export async function start(options: Options): Promise<ControlPlane> {
   const services = buildServices({ sandboxStore, keyStore, fleet: new Fleet([host]), log });
   undo.use(services.keys);
   undo.defer(() => services.tasks.idle());
-  const server = undo.use(serve(config, buildApp(services, log)));
+  undo.use(
+    new Watcher(host, {
+      store: sandboxStore,
+      hostStore,
+      timings: config.timings,
+      log,
+      remove: (row) => services.sandboxes.remove(row),
+    }),
+  );
+  const server = undo.use(serve(config, buildApp(services, log), new Streams(services, log)));
   log.info({ address: server.address }, "listening");
   const held = undo.move();
   return { address: server.address, stop: () => held.disposeAsync() };

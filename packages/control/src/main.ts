@@ -23,9 +23,9 @@ const exitUsage = 2;
 const exitFailure = 1;
 
 function fail(thrown: unknown): never {
-  const error = thrown instanceof WrennError ? thrown : WrennError.from(thrown);
-  const cause = error.code === "internal_error" ? String((error.cause as Error | undefined)?.message ?? "") : "";
-  process.stderr.write(`wrenn-cp: ${cause || error.message}\n${cause ? "" : `${error.remedy ?? ""}\n`}`);
+  const error = WrennError.from(thrown);
+  const text = error === thrown ? error.message : Bun.inspect(thrown);
+  process.stderr.write(`wrenn-cp: ${text}\n${error.remedy ?? ""}\n`);
   process.exit(error.code === "invalid_request" ? exitUsage : exitFailure);
 }
 

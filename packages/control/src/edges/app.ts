@@ -2,18 +2,15 @@ import { headers, rest, version, WrennError } from "@wrenn/contract";
 import type { Context, MiddlewareHandler } from "hono";
 import type { Log } from "../log.ts";
 import type { Services } from "../services/index.ts";
+import { agentRoutes } from "./agent.ts";
 import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
+import { docsRoutes } from "./docs.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
-
-/** A request id that a caller may give: enough for any tracing system's, nothing that could forge a log line. */
-const requestIdPattern = /^[\w.:-]{1,128}$/;
-
-/** The request's id: the caller's own, or a new one. */
-export const requestIdOf = (request: Request): string => {
-  const given = request.headers.get(headers.requestId);
-  return given && requestIdPattern.test(given) ? given : crypto.randomUUID();
-};
+import { fileRoutes } from "./files.ts";
+import { requestIdOf } from "./request-id.ts";
+import { describeStreams } from "./streams.ts";
+import { templateRoutes } from "./templates.ts";
 
 /** Every HTTP route, on the services. */
 export function buildApp(services: Services, log: Log): App {
@@ -27,6 +24,11 @@ export function buildApp(services: Services, log: Log): App {
   );
   capsuleRoutes(app, services.sandboxes);
   commandRoutes(app, services.commands);
+  fileRoutes(app, services.files);
+  templateRoutes(app, services.fleet);
+  agentRoutes(app, services.guests);
+  describeStreams(app);
+  docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));
   app.onError((thrown, c) => refuse(c as Context<Env>, thrown, log));
   return app;
@@ -59,7 +61,11 @@ function authenticate(services: Services): MiddlewareHandler<Env> {
 const noRoute = (method: string, path: string) =>
   new WrennError("not_found", `There is no ${method} ${path}.`, { remedy: "See /docs for the routes there are." });
 
+/** What proxies log for a client that did not wait; nobody reads it. */
+const clientGone = 499;
+
 function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
+  if (c.req.raw.signal.aborted) return new Response(null, { status: clientGone });
   const error = WrennError.from(thrown);
   const fields = { requestId: c.get("requestId"), code: error.code, err: error };
   if (error.status >= 500) log.error(fields, "request failed");

@@ -1,7 +1,7 @@
 import { rest, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
-import { hiddenStates } from "../services/phase.ts";
 import type { Sandboxes } from "../services/sandboxes.ts";
+import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
 import { capsule } from "./present.ts";

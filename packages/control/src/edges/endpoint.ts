@@ -57,6 +57,18 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
   });
 }
 
+/** Adds to the OpenAPI document a route that is served elsewhere than by {@link endpoint}. */
+export function describe(
+  app: App,
+  spec: Omit<Endpoint<z.ZodType, z.ZodType>, "method" | "status"> & {
+    methods: readonly RouteConfig["method"][];
+    status: number;
+  },
+): void {
+  for (const method of spec.methods)
+    app.openAPIRegistry.registerPath({ ...document({ ...spec, method: "get", status: spec.status as 200 }), method });
+}
+
 /** The internal id in a path. Throws `invalid_request` for text of another shape. */
 export function readId(text: string): SandboxId {
   const id = parseSandboxId(text);

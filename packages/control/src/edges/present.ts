@@ -1,5 +1,5 @@
 import { capsuleId, type hostagent, type rest, type SandboxId } from "@wrenn/contract";
-import { hiddenStates } from "../services/phase.ts";
+import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 
 const mib = 1024 * 1024;

@@ -1,27 +1,40 @@
 import type { Config } from "../config.ts";
 import type { App } from "./endpoint.ts";
+import { type SocketData, socketHandlers } from "./socket.ts";
+import type { Streams } from "./streams.ts";
 
-/** A connection that sends nothing for this long is closed; requests under way are not counted as idle. Seconds. */
+/** A connection on which no request is under way is closed after this. Seconds. */
 const idleSeconds = 255;
+
+/** How long a stop waits for requests under way; a transfer may be longer than anybody wants to wait for. */
+const graceMs = 10_000;
 
 /** A listening server; disposing it lets requests under way finish. */
 export type Server = AsyncDisposable & { readonly address: string };
 
-/** Listens and hands every request to the app. */
-export function serve(config: Config, app: App): Server {
-  const server = Bun.serve({
+/** Listens and hands WebSockets to the streams, every other request to the app. */
+export function serve(config: Config, app: App, streams: Streams): Server {
+  const server = Bun.serve<SocketData>({
     hostname: config.hostname,
     port: config.port,
     idleTimeout: idleSeconds,
     // Uploads are streamed through, so their size is the disk's business; JSON bodies are limited where they are read.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    fetch(request, self) {
+    websocket: socketHandlers,
+    async fetch(request, self) {
       self.timeout(request, 0);
-      return app.fetch(request);
+      if (!request.headers.has("upgrade")) return app.fetch(request);
+      const upgraded = await streams.upgrade(request, self);
+      return upgraded === true ? undefined : (upgraded ?? app.fetch(request));
     },
   });
+  const host = server.hostname!.includes(":") ? `[${server.hostname}]` : server.hostname;
   return {
-    address: `http://${server.hostname!.includes(":") ? `[${server.hostname}]` : server.hostname}:${server.port}`,
-    [Symbol.asyncDispose]: () => server.stop(),
+    address: `http://${host}:${server.port}`,
+    async [Symbol.asyncDispose]() {
+      streams.close();
+      await Promise.race([server.stop(), Bun.sleep(graceMs)]);
+      await server.stop(true);
+    },
   };
 }

@@ -1,5 +1,4 @@
 import { headers, type hostagent, WrennError } from "@wrenn/contract";
-import type { Caller } from "../services/caller.ts";
 import { type Host, hostError } from "./host.ts";
 
 /** Templates change when an operator builds one; a create must not cost a second call for them each time. */
@@ -35,7 +34,7 @@ export class Fleet {
   }
 
   /** Deadline and request id of a call made for `caller`. */
-  options(caller: Pick<Caller, "requestId">, timeoutMs: number): CallOptions {
+  options(caller: { readonly requestId: string }, timeoutMs: number): CallOptions {
     return { timeoutMs, headers: { [headers.requestId]: caller.requestId } };
   }
 

@@ -1,4 +1,5 @@
 import { arrows, type Event, events, hostagent, isFinal, type State, states, step } from "@wrenn/contract";
+import { isOver } from "../store/phase.ts";
 import type { Change } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema.ts";
 
@@ -47,6 +48,7 @@ export function reflect(row: SandboxRow, report: hostagent.Sandbox, asked = fals
   const newer = run > row.run || version > row.version;
   if (!newer && !(certain && version >= row.version)) return undefined;
   const next = reachable[row.state].has(state) ? state : row.state;
+  if (next === row.state && isOver(row)) return undefined;
   return { ...facts(report), run, version, state: next };
 }
 

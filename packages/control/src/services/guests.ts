@@ -2,9 +2,9 @@ import { fromConnectError, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Guest, guestOf } from "../hosts/guest.ts";
 import type { Host } from "../hosts/host.ts";
+import { isRunning } from "../store/phase.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { Caller } from "./caller.ts";
-import { isRunning } from "./phase.ts";
 import { type Sandboxes, wrongState } from "./sandboxes.ts";
 
 /** How long another replica's change may go unseen here; the host refuses what is out of date in any case. */

@@ -3,10 +3,12 @@ import type { Log } from "../log.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import { Commands } from "./commands.ts";
+import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Tasks } from "./tasks.ts";
+import { Terminals } from "./terminals.ts";
 
 /** What the services stand on. */
 export type Ground = { sandboxStore: SandboxStore; keyStore: KeyStore; fleet: Fleet; log: Log };
@@ -16,7 +18,16 @@ export function buildServices({ sandboxStore, keyStore, fleet, log }: Ground) {
   const tasks = new Tasks(log);
   const sandboxes = new Sandboxes(sandboxStore, fleet, tasks, log);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
-  return { tasks, sandboxes, guests, fleet, keys: new Keys(keyStore, log), commands: new Commands(guests) };
+  return {
+    tasks,
+    sandboxes,
+    guests,
+    fleet,
+    keys: new Keys(keyStore, log),
+    commands: new Commands(guests),
+    files: new Files(guests),
+    terminals: new Terminals(guests),
+  };
 }
 
 /** Everything that edges call. */

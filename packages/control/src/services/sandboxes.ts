@@ -14,10 +14,10 @@ import type { CallOptions, Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
+import { isOver, isRunning, isSettled } from "../store/phase.ts";
 import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema.ts";
 import type { Caller } from "./caller.ts";
-import { isOver, isRunning, isSettled } from "./phase.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** Longest a host is given; the slowest step behind each is a first boot of a template, or writing or reading all of a guest's memory. */
@@ -126,7 +126,7 @@ export class Sandboxes {
   }
 
   /** Carries out a deletion that has been written down. */
-  async remove(row: SandboxRow, options: CallOptions): Promise<void> {
+  async remove(row: SandboxRow, options: Partial<CallOptions> = { timeoutMs: limits.destroy }): Promise<void> {
     try {
       await this.fleet.host(row.hostId).rpc.destroySandbox({ id: row.id }, options);
     } catch (thrown) {

@@ -1,3 +1,4 @@
+import { WrennError } from "@wrenn/contract";
 import { SQL } from "bun";
 import { drizzle } from "drizzle-orm/bun-sql";
 import { migrate } from "./migrate.ts";
@@ -16,7 +17,17 @@ export async function openDatabase(url: string): Promise<{ db: Database; close()
     await migrate(client);
   } catch (thrown) {
     await client.close();
-    throw thrown;
+    throw thrown instanceof WrennError ? thrown : unusable(thrown);
   }
   return { db: open(client), close: () => client.close({ timeout: 5 }) };
 }
+
+const unusable = (cause: unknown) =>
+  new WrennError(
+    "internal_error",
+    `The database cannot be used: ${cause instanceof Error ? cause.message : "unknown cause"}.`,
+    {
+      remedy: "Check DATABASE_URL, and that PostgreSQL runs and lets this user in.",
+      cause,
+    },
+  );

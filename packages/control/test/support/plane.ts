@@ -1,7 +1,7 @@
 import { headers, type rest, WrennError } from "@wrenn/contract";
 import { type ControlPlane, type Options, start } from "../../src/index.ts";
 import { FakeHost } from "./fake-host.ts";
-import { startGuest } from "./guest.ts";
+import { startGuest, type TestGuest } from "./guest.ts";
 import { freshDatabase } from "./postgres.ts";
 
 /** Key of the local team in every test. */
@@ -12,7 +12,7 @@ export class Plane implements AsyncDisposable {
   private constructor(
     readonly options: Options,
     readonly host: FakeHost,
-    readonly guest: { address: string; stop(): Promise<void> },
+    readonly guest: TestGuest,
     public control: ControlPlane,
   ) {}
 

@@ -1,0 +1,186 @@
+import { headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
+import type { Server } from "bun";
+import type { Log } from "../log.ts";
+import type { Caller } from "../services/caller.ts";
+import { selectorOf } from "../services/commands.ts";
+import type { Services } from "../services/index.ts";
+import type { Live } from "../services/terminals.ts";
+import { type App, describe, readId } from "./endpoint.ts";
+import { requestIdOf } from "./request-id.ts";
+import type { Socket, SocketData } from "./socket.ts";
+
+/** A connection that does not say who it is must not be kept (Wrenn REST API 8.9). */
+const authMs = 5_000;
+/** Keeps proxies between from closing a terminal that nobody types in. */
+const pingMs = 30_000;
+
+const path = /^\/v1\/capsules\/([^/]+)\/(?:(exec)\/stream|(pty)|processes\/([^/]+)\/stream)$/;
+
+type Target = { id: SandboxId; kind: "exec" | "pty" | "process"; selector: string; requestId: string };
+type Start = Extract<rest.StreamClientFrame, { type: "start" }>;
+
+/** Puts the three WebSocket routes into the OpenAPI document. */
+export function describeStreams(app: App): void {
+  const shared = { methods: ["get"], status: 101 } as const;
+  const base = "/v1/capsules/{id}";
+  const how = "WebSocket of JSON text frames; without X-API-Key the first is {type: auth, token}, within 5 s.";
+  describe(app, { ...shared, path: `${base}/exec/stream`, summary: `Run a command and follow its output. ${how}` });
+  describe(app, {
+    ...shared,
+    path: `${base}/processes/{selector}/stream`,
+    summary: `Follow a running process. ${how}`,
+  });
+  describe(app, { ...shared, path: `${base}/pty`, summary: `A terminal. ${how}` });
+}
+
+/** The three WebSocket routes. */
+export class Streams {
+  readonly #open = new Set<Socket>();
+
+  constructor(
+    readonly services: Services,
+    readonly log: Log,
+  ) {}
+
+  /** Upgrades a request for a stream; answers `undefined` when it is something else, `true` when it was upgraded. */
+  async upgrade(request: Request, server: Server<SocketData>): Promise<Response | true | undefined> {
+    if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") return undefined;
+    const match = path.exec(new URL(request.url).pathname);
+    if (!match) return undefined;
+    const [, id, exec, pty, selector = ""] = match;
+    const requestId = requestIdOf(request);
+    try {
+      const kind = exec ? "exec" : pty ? "pty" : "process";
+      const target: Target = { id: readId(id!), kind, selector: decodeURIComponent(selector), requestId };
+      const key = request.headers.get(headers.apiKey);
+      const caller = key === null ? undefined : await this.#caller(key, requestId);
+      const data: SocketData = { begin: (socket) => this.#serve(socket, target, caller) };
+      if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
+      throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
+        remedy: "Use a WebSocket client.",
+      });
+    } catch (thrown) {
+      const error = WrennError.from(thrown);
+      return Response.json(error, { status: error.status, headers: { [headers.requestId]: requestId } });
+    }
+  }
+
+  /** Ends every stream; the processes go on. */
+  close(): void {
+    for (const socket of this.#open) socket.close();
+  }
+
+  async #caller(key: string, requestId: string): Promise<Caller> {
+    const { id, team } = await this.services.keys.open(key);
+    return { team, key: id, requestId };
+  }
+
+  async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {
+    const started = performance.now();
+    let code: string | undefined;
+    this.#open.add(socket);
+    try {
+      const caller = known ?? (await this.#authenticate(socket, target.requestId));
+      await this.services.guests.locate(caller, target.id);
+      const live = await this.#begin(socket, target, caller);
+      if (live) await show(socket, live, target.kind);
+    } catch (thrown) {
+      const error = WrennError.from(thrown);
+      code = error.code;
+      if (error.status >= 500) this.log.error({ requestId: target.requestId, err: error }, "stream failed");
+      await socket.fail(error, true);
+    } finally {
+      socket.close();
+      this.#open.delete(socket);
+      const ms = Math.round(performance.now() - started);
+      this.log.info({ requestId: target.requestId, stream: target.kind, sandbox: target.id, code, ms }, "stream");
+    }
+  }
+
+  async #authenticate(socket: Socket, requestId: string): Promise<Caller> {
+    const timer = setTimeout(() => void socket.fail(unauthenticated(), true), authMs);
+    try {
+      const frame = await socket.next().catch(() => undefined);
+      if (frame?.type !== "auth") throw unauthenticated();
+      return await this.#caller(frame.token, requestId).catch((cause) => {
+        throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
+      });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** What the client wants to look at; `undefined` when it left before it said so. */
+  async #begin(socket: Socket, { kind, id, selector }: Target, caller: Caller): Promise<Live | undefined> {
+    const { terminals } = this.services;
+    if (kind === "process") return terminals.attach(caller, id, selectorOf(selector), socket.closed);
+    const first = await socket.next();
+    if (!first) return undefined;
+    if (kind === "pty" && first.type === "connect")
+      return terminals.attach(caller, id, { case: "tag", value: first.tag }, socket.closed);
+    if (first.type !== "start") throw outOfPlace(first.type);
+    if (kind === "pty")
+      return terminals.terminal(caller, id, { ...first, cmd: first.cmd || "/bin/bash" }, socket.closed);
+    return terminals.run(caller, id, { ...first, cmd: needCommand(first) }, socket.closed);
+  }
+}
+
+function needCommand(start: Start): string {
+  if (start.cmd) return start.cmd;
+  throw new WrennError("invalid_request", "The start frame has no cmd.", { remedy: "Name the program to run." });
+}
+
+const outOfPlace = (type: string) =>
+  new WrennError("invalid_request", `A frame of type "${type}" cannot come here.`, {
+    remedy: "Begin with a start frame.",
+  });
+
+const unauthenticated = (cause?: unknown) => new WrennError("unauthorized", "authentication failed", { cause });
+
+/** Shows a process to a client until one of them ends. */
+async function show(socket: Socket, live: Live, kind: Target["kind"]): Promise<void> {
+  const ping = kind === "pty" ? setInterval(() => void socket.send({ type: "ping" }), pingMs) : undefined;
+  void obey(socket, live, kind);
+  const texts = { stdout: new TextDecoder(), stderr: new TextDecoder(), pty: new TextDecoder() };
+  try {
+    for await (const happened of live.happenings()) {
+      if (happened.case === "start") await socket.send(startFrame(kind, live, happened.value.pid));
+      else if (happened.case === "end") await socket.send({ type: "exit", exit_code: happened.value.exitCode });
+      else if (happened.case === "data" && happened.value.output.case) {
+        const { case: from, value } = happened.value.output;
+        if (kind === "pty") await socket.send({ type: "output", data: Buffer.from(value).toString("base64") });
+        // A character may be cut between two chunks: the decoder keeps its first half.
+        else
+          await socket.send({
+            type: from === "stderr" ? from : "stdout",
+            data: texts[from].decode(value, { stream: true }),
+          });
+      }
+    }
+  } catch (thrown) {
+    if (!socket.closed.aborted) throw thrown;
+  } finally {
+    clearInterval(ping);
+  }
+}
+
+const startFrame = (kind: Target["kind"], live: Live, pid: number): rest.StreamServerFrame =>
+  kind === "pty" ? { type: "started", tag: live.known.tag ?? "", pid } : { type: "start", pid };
+
+/** Carries out what the client asks of the process; what makes no sense here is answered and skipped. */
+async function obey(socket: Socket, live: Live, kind: Target["kind"]): Promise<void> {
+  const tell = (thrown: unknown) => void socket.fail(WrennError.from(thrown), false);
+  while (!socket.closed.aborted) {
+    try {
+      const frame = await socket.next();
+      if (!frame || kind === "process") continue;
+      if (frame.type === "stop" || frame.type === "kill") live.act({ kill: true }, tell);
+      else if (kind === "pty" && frame.type === "input") live.act({ input: Buffer.from(frame.data, "base64") }, tell);
+      else if (kind === "pty" && frame.type === "resize")
+        live.act({ resize: { cols: frame.cols, rows: frame.rows } }, tell);
+      else throw outOfPlace(frame.type);
+    } catch (thrown) {
+      await socket.fail(WrennError.from(thrown), thrown instanceof WrennError && thrown.code === "too_large");
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import type { State } from "@wrenn/contract";
+import { movingStates } from "../store/phase.ts";
+import type { SandboxRow } from "../store/schema.ts";
+import { type Host, hostError } from "./host.ts";
+import { record } from "./reports.ts";
+import type { WatchGround } from "./watcher.ts";
+
+const askMs = 10_000;
+/** What a sandbox is told of when its host has never heard of it. */
+const reasons: Partial<Record<State, string>> = {
+  pending: "The creation was interrupted.",
+  starting: "The creation was interrupted.",
+  stopping: "",
+};
+const lostReason = "The host does not have it any more.";
+
+/** Looks now and then for what no report will settle: a silent host, and changes whose maker is gone. */
+export class Sweeper implements AsyncDisposable {
+  readonly #timer: Timer;
+  #running: Promise<void> | undefined;
+
+  /** `silentFor` answers for how long the host has not been heard, `undefined` while it is. */
+  constructor(
+    readonly host: Host,
+    readonly ground: WatchGround,
+    readonly silentFor: () => number | undefined,
+  ) {
+    this.#timer = setInterval(() => this.#tick(), ground.timings.sweepMs);
+    this.#timer.unref();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+  }
+
+  /** Settles a row whose sandbox the host does not have; a change under way may yet make it, so that is left to time. */
+  async settleAbsent(row: SandboxRow, abandoned = false): Promise<void> {
+    const { store } = this.ground;
+    const moving = (movingStates as readonly State[]).includes(row.state);
+    if (moving && !abandoned) return;
+    const reason = reasons[row.state] ?? lostReason;
+    if (row.state === "pending" || row.state === "starting") await store.advance(row, "fail", { reason });
+    else if (row.state !== "error") await store.advance(row, "gone", { reason });
+  }
+
+  #tick(): void {
+    this.#running ??= this.#sweep()
+      .catch((err) => this.ground.log.warn({ err }, "sweep failed"))
+      .finally(() => {
+        this.#running = undefined;
+      });
+  }
+
+  async #sweep(): Promise<void> {
+    const { store, timings, log } = this.ground;
+    const silent = this.silentFor();
+    if (silent !== undefined && silent >= timings.hostLostMs) {
+      const lost = await store.lose(this.host.id, timings.hostLostMs);
+      if (lost.length > 0) log.warn({ host: this.host.id, sandboxes: lost.length }, "the host is out of reach");
+    }
+    if (silent !== undefined) return;
+    for (const row of await store.stale(this.host.id, movingStates, timings.abandonedMs)) await this.#settle(row);
+  }
+
+  /** Nobody works on `row` any more: the host's present word decides. */
+  async #settle(row: SandboxRow): Promise<void> {
+    if (row.state === "stopping") return await this.ground.remove(row);
+    try {
+      const { sandbox } = await this.host.rpc.getSandbox({ id: row.id }, { timeoutMs: askMs });
+      await record(this.ground.store, sandbox!, row);
+    } catch (thrown) {
+      if (hostError(thrown).code !== "not_found") throw thrown;
+      await this.settleAbsent(row, true);
+    }
+  }
+}

@@ -1,0 +1,136 @@
+import type { hostagent } from "@wrenn/contract";
+import type { Timings } from "../config.ts";
+import type { Log } from "../log.ts";
+import type { HostStore } from "../store/hosts.ts";
+import type { SandboxStore } from "../store/sandboxes.ts";
+import type { SandboxRow } from "../store/schema.ts";
+import type { Host } from "./host.ts";
+import { isOrphan } from "./reflect.ts";
+import { record } from "./reports.ts";
+import { Sweeper } from "./sweeper.ts";
+
+/** A host speaks at least every 15 s (hostagent.proto, KeepAlive): after three silences the connection is dead. */
+const silenceMs = 45_000;
+/** Other replicas need to know that the host lives well before they would give it up. */
+const noteEveryMs = 10_000;
+const retry = { firstMs: 200, mostMs: 5_000 } as const;
+
+/** What a watcher stands on. */
+export type WatchGround = {
+  store: SandboxStore;
+  hostStore: HostStore;
+  timings: Readonly<Timings>;
+  log: Log;
+  /** Carries out a deletion that was written down. */
+  remove(row: SandboxRow): Promise<void>;
+};
+
+/** Follows one host: its reports go into the rows, its absence marks them `missing`, and what both forgot is settled. */
+export class Watcher implements AsyncDisposable {
+  readonly #stop = new AbortController();
+  readonly #strangers = new Set<string>();
+  readonly #log: Log;
+  readonly #sweeper: Sweeper;
+  readonly #done: Promise<void>;
+  #heard = Date.now();
+  #noted = 0;
+  #connected = false;
+
+  constructor(
+    readonly host: Host,
+    readonly ground: WatchGround,
+  ) {
+    this.#log = ground.log.child({ host: host.id });
+    this.#sweeper = new Sweeper(host, ground, () => (this.#connected ? undefined : Date.now() - this.#heard));
+    this.#done = this.#follow();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#sweeper[Symbol.asyncDispose]();
+    await this.#done;
+  }
+
+  async #follow(): Promise<void> {
+    let waitMs: number = retry.firstMs;
+    while (!this.#stop.signal.aborted) {
+      const before = this.#heard;
+      const cause = await this.#session().then(
+        () => undefined,
+        (thrown) => thrown,
+      );
+      if (this.#stop.signal.aborted) return;
+      waitMs = this.#heard > before ? retry.firstMs : Math.min(waitMs * 2, retry.mostMs);
+      if (this.#connected) this.#log.warn({ err: cause }, "lost sight of the host");
+      else this.#log.debug({ err: cause }, "the host does not answer");
+      this.#connected = false;
+      await pause(waitMs * (0.5 + Math.random() / 2), this.#stop.signal);
+    }
+  }
+
+  /** One connection, from the present state of everything to its end. */
+  async #session(): Promise<void> {
+    const silence = new AbortController();
+    const timer = setInterval(() => Date.now() - this.#heard > silenceMs && this.#connected && silence.abort(), 1_000);
+    try {
+      // Read before the host answers: what it then does not name, it did not have when the row already said so.
+      const rows = new Map((await this.ground.store.onHost(this.host.id)).map((row) => [row.id, row]));
+      const signal = AbortSignal.any([this.#stop.signal, silence.signal]);
+      for await (const { event } of this.host.rpc.watchSandboxes({}, { signal })) {
+        await this.#noteLife();
+        if (event.case === "changed") await this.#changed(event.value, rows);
+        if (event.case === "synced") await this.#synced(rows);
+      }
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  async #noteLife(): Promise<void> {
+    this.#heard = Date.now();
+    if (!this.#connected) this.#log.info({ address: this.host.address }, "watching the host");
+    this.#connected = true;
+    if (this.#heard - this.#noted < noteEveryMs) return;
+    this.#noted = this.#heard;
+    await this.ground.hostStore.seen(this.host.id);
+  }
+
+  async #changed(report: hostagent.Sandbox, rows: Map<string, SandboxRow>): Promise<void> {
+    rows.delete(report.id);
+    const row = await record(this.ground.store, report);
+    if (!row) this.#stranger(report.id);
+    else if (isOrphan(row, report)) await this.#destroyOrphan(row);
+  }
+
+  /** Everything the host has was named: what is left in `rows` it does not have. Changes under way are the sweeper's. */
+  async #synced(rows: Map<string, SandboxRow>): Promise<void> {
+    for (const row of rows.values()) await this.#sweeper.settleAbsent(row);
+    rows.clear();
+  }
+
+  /** Another installation's sandbox, or one whose row was lost with a database: not ours to destroy. */
+  #stranger(id: string): void {
+    if (this.#strangers.has(id)) return;
+    this.#strangers.add(id);
+    this.#log.warn({ sandbox: id }, "the host has a sandbox that is not in this database; it is left alone");
+  }
+
+  async #destroyOrphan(row: SandboxRow): Promise<void> {
+    this.#log.warn({ sandbox: row.id, state: row.state }, "the host still has a sandbox that is over; it is removed");
+    await this.host.rpc.destroySandbox({ id: row.id }, { timeoutMs: silenceMs }).catch((err) => {
+      this.#log.warn({ err, sandbox: row.id }, "an orphan could not be removed");
+    });
+  }
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}
