@@ -1,0 +1,109 @@
+import { WrennError } from "@wrenn/contract";
+import type { Identity } from "../identity/state.ts";
+import { callOf } from "./call.ts";
+import { checkEncoding, contentType, decode, decompress, encode, type Format, formatOf } from "./codec.ts";
+import { EnvelopeReader, encodeEnvelope, flag, maxMessageBytes } from "./envelope.ts";
+import { deadlineError, errorBody } from "./errors.ts";
+import type { Call, ClientStream, Method, ServerStream, Unary } from "./method.ts";
+import { endFrame, streamResponse } from "./stream.ts";
+
+/** Answers one Connect request for `method`. */
+export async function handle(method: Method, request: Request, identity: Identity): Promise<Response> {
+  if (request.method !== "POST") return new Response(null, { status: 405, headers: { Allow: "POST" } });
+  const format = formatOf(request.headers.get("content-type"));
+  if (!format || format.stream !== (method.kind !== "unary")) return new Response(null, { status: 415 });
+  try {
+    const call = callOf(request, identity, format.json);
+    if (method.kind === "unary") return await answerUnary(method, request, call);
+    if (method.kind === "server") return await answerStream(method, request, call);
+    return await answerClientStream(method, request, call);
+  } catch (thrown) {
+    return failed(thrown, format);
+  }
+}
+
+function failed(thrown: unknown, format: Format): Response {
+  if (format.stream) return new Response(endFrame(thrown), { headers: { "Content-Type": contentType(format) } });
+  const { status, json } = errorBody(thrown);
+  return Response.json(json, { status });
+}
+
+async function answerUnary(method: Unary, request: Request, call: Call): Promise<Response> {
+  const encoding = checkEncoding(request.headers.get("content-encoding"));
+  const body = await readBody(request);
+  const message = decode(method.input, encoding === "gzip" ? decompress(body) : body, call.json);
+  const result = await withDeadline(call, method.run(message as never, call));
+  return new Response(encode(method.output, result, call.json), {
+    headers: { "Content-Type": contentType({ json: call.json, stream: false }) },
+  });
+}
+
+async function answerStream(method: ServerStream, request: Request, call: Call): Promise<Response> {
+  const compressed = checkEncoding(request.headers.get("connect-content-encoding"));
+  const reader = new EnvelopeReader();
+  reader.push(await readBody(request));
+  const envelope = reader.next();
+  reader.finish();
+  if (!envelope || envelope.flags & flag.end)
+    throw new WrennError("invalid_request", "the stream holds no message", { remedy: "Send exactly one message." });
+  const source = await method.run(decode(method.input, plain(envelope, compressed), call.json) as never, call);
+  return streamResponse(source, call);
+}
+
+async function answerClientStream(method: ClientStream, request: Request, call: Call): Promise<Response> {
+  const result = await withDeadline(call, method.run(messages(method, request, call), call));
+  const message = encodeEnvelope(flag.data, encode(method.output, result, call.json));
+  return new Response(Buffer.concat([message, endFrame()]), {
+    headers: { "Content-Type": contentType({ json: call.json, stream: true }) },
+  });
+}
+
+/** The messages of a client stream, in order, each as soon as it is whole. */
+async function* messages(method: ClientStream, request: Request, call: Call): AsyncGenerator<never> {
+  const compressed = checkEncoding(request.headers.get("connect-content-encoding"));
+  const reader = new EnvelopeReader();
+  for await (const piece of request.body ?? []) {
+    reader.push(piece as Uint8Array);
+    for (let envelope = reader.next(); envelope; envelope = reader.next()) {
+      if (envelope.flags & flag.end) return; // Connect clients end by closing the body; some send this as well
+      yield decode(method.input, plain(envelope, compressed), call.json) as never;
+    }
+  }
+  reader.finish();
+}
+
+function plain(envelope: { flags: number; message: Uint8Array }, encoding: "identity" | "gzip"): Uint8Array {
+  if (!(envelope.flags & flag.compressed)) return envelope.message;
+  if (encoding === "gzip") return decompress(envelope.message);
+  throw new WrennError("invalid_request", "a message is flagged as compressed, but no compression was announced", {
+    remedy: "Send the header Connect-Content-Encoding.",
+  });
+}
+
+async function readBody(request: Request): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new WrennError("too_large", `the message is over the limit of ${maxMessageBytes} bytes`, {
+      remedy: "Send it in smaller messages, or upload it as a file.",
+    });
+  const announced = request.headers.get("content-length");
+  if (announced !== null) {
+    if (Number(announced) > maxMessageBytes) throw tooLarge();
+    return request.bytes();
+  }
+  const parts: Uint8Array[] = [];
+  let held = 0;
+  for await (const piece of request.body ?? []) {
+    held += (piece as Uint8Array).length;
+    if (held > maxMessageBytes) throw tooLarge();
+    parts.push(piece as Uint8Array);
+  }
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+}
+
+/** Rejects with `timeout` when the caller's deadline passes first; the work itself goes on. */
+function withDeadline<T>(call: Call, work: T | Promise<T>): T | Promise<T> {
+  if (call.timeoutMs === undefined || !(work instanceof Promise)) return work;
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(deadlineError()), call.timeoutMs);
+  return Promise.race([work, promise]).finally(() => clearTimeout(timer));
+}

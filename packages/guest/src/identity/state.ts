@@ -1,0 +1,36 @@
+import { timingSafeEqual } from "node:crypto";
+import { findUser, ownUser, type User } from "../users.ts";
+
+/** What `/init` decides and every request reads. */
+export class Identity {
+  /** Empty means that no token is set and every path is open. */
+  accessToken = "";
+  /** Environment of every process started from now on. */
+  readonly envs: Record<string, string> = {};
+  defaultWorkdir = "";
+  #defaultUser = "";
+
+  /** Throws `unauthorized` when the account does not exist. */
+  setDefaultUser(name: string): void {
+    findUser(name);
+    this.#defaultUser = name;
+  }
+
+  /** The account `name`, or the default one when it is empty; throws `unauthorized` when there is no such account. */
+  user(name: string): User {
+    const wanted = name || this.#defaultUser;
+    return wanted ? findUser(wanted) : ownUser();
+  }
+
+  /** Whether `token` opens the guarded paths; takes the same time wherever the two differ. */
+  accepts(token: string | null): boolean {
+    return this.accessToken === "" || sameText(token ?? "", this.accessToken);
+  }
+}
+
+/** Compares secrets of any length in constant time; only the lengths can be told apart. */
+export function sameText(given: string, wanted: string): boolean {
+  const a = Buffer.from(given);
+  const b = Buffer.from(wanted);
+  return a.length === b.length && timingSafeEqual(a, b);
+}

@@ -1,0 +1,120 @@
+import { closeSync, constants, openSync, readlinkSync } from "node:fs";
+import { WrennError } from "@wrenn/contract";
+import { flowControl } from "../native.ts";
+import { type CommandRequest, spawnError } from "./command.ts";
+import { Output } from "./output.ts";
+import { type GuestProcess, signalGroup } from "./process.ts";
+import { describeEnd, type End } from "./signals.ts";
+import { type Command, spawnOnTerminal } from "./spawn.ts";
+
+/** Settings of a process on a terminal besides its command. */
+export type TerminalOptions = {
+  request: CommandRequest;
+  tag: string | undefined;
+  size: { cols: number; rows: number };
+};
+
+/** What clients of the older agents set themselves, for the caller that sets nothing. */
+const defaultTerm = "xterm-256color";
+
+/** Output that others on the terminal still make after its process left is waited for so long at most. */
+const lingerMs = 200;
+
+/** A process on a terminal of its own. */
+export class TerminalProcess implements GuestProcess {
+  readonly pid: number;
+  readonly request: CommandRequest;
+  readonly tag: string | undefined;
+  readonly output = new Output();
+  readonly onEnd = new Set<() => void>();
+  end: End | undefined;
+  #left: End | undefined;
+  #hungUp = false;
+  #held = false;
+  readonly #terminal: Bun.Terminal;
+
+  /** Starts `command`; throws `command_not_found`, `invalid_request` or `internal_error`. */
+  constructor(command: Command, { request, tag, size }: TerminalOptions) {
+    this.request = request;
+    this.tag = tag;
+    this.#terminal = new Bun.Terminal({
+      ...size,
+      data: (_terminal, bytes) => this.#onData(bytes),
+      exit: () => {
+        this.#hungUp = true;
+        if (this.#left) this.#finish();
+      },
+    });
+    try {
+      const env = { ...command.env, TERM: command.env.TERM || defaultTerm };
+      this.pid = spawnOnTerminal({ ...command, env }, this.#terminal, (code, signal) => {
+        this.#left = describeEnd(code, signal);
+        if (this.#hungUp) queueMicrotask(() => this.#finish());
+        else this.#lingerFrom();
+      });
+    } catch (thrown) {
+      this.#terminal.close();
+      throw spawnError(request.cmd, thrown);
+    }
+  }
+
+  async writeStdin(): Promise<void> {
+    throw new WrennError("internal_error", "the process is on a terminal", { remedy: "Send pty instead of stdin." });
+  }
+
+  async writePty(bytes: Uint8Array): Promise<void> {
+    this.#terminal.write(bytes);
+  }
+
+  async closeStdin(): Promise<void> {
+    throw new WrennError("internal_error", "the process is on a terminal", {
+      remedy: "Send Ctrl-D (byte 4) as pty input.",
+    });
+  }
+
+  resize(cols: number, rows: number): void {
+    this.#terminal.resize(cols, rows);
+  }
+
+  signal(signal: number): void {
+    signalGroup(this.pid, signal);
+  }
+
+  #onData(bytes: Uint8Array): void {
+    const room = this.output.append("pty", bytes);
+    if (room && !this.#held) void this.#holdUntil(room);
+  }
+
+  /** A terminal's output cannot be left unread, so its writers are stopped as Ctrl-S stops them, until readers caught up. */
+  async #holdUntil(room: Promise<void>): Promise<void> {
+    this.#held = true;
+    this.#flow("stop");
+    await room;
+    this.#flow("start");
+    this.#held = false;
+  }
+
+  #flow(action: "stop" | "start"): void {
+    try {
+      const fd = openSync(readlinkSync(`/proc/${this.pid}/fd/0`), constants.O_RDWR | constants.O_NOCTTY);
+      flowControl(fd, action);
+      closeSync(fd);
+    } catch {
+      // the process left or closed its terminal: there is no writer to stop
+    }
+  }
+
+  #lingerFrom(): void {
+    setTimeout(() => {
+      if (this.output.isBehind) this.#lingerFrom();
+      else this.#finish();
+    }, lingerMs);
+  }
+
+  #finish(): void {
+    if (this.end) return;
+    this.end = this.#left;
+    this.#terminal.close();
+    for (const tell of this.onEnd) tell();
+  }
+}

@@ -1,0 +1,47 @@
+import type { FrameSource } from "../connect/method.ts";
+import type { FrameEncoder } from "./frames.ts";
+import type { Cursor } from "./output.ts";
+import type { GuestProcess } from "./process.ts";
+
+/** The events of one process for one reader: `start`, output, `end`. */
+export class ProcessStream implements FrameSource {
+  onReady: () => void = () => {};
+  ended = false;
+  #started = false;
+  readonly #cursor: Cursor;
+  readonly #onEnd = () => this.onReady();
+
+  constructor(
+    readonly process: GuestProcess,
+    readonly encoder: FrameEncoder,
+    readonly killOnExpiry: boolean,
+  ) {
+    this.#cursor = process.output.attach(() => this.onReady());
+    process.onEnd.add(this.#onEnd);
+  }
+
+  take(): Uint8Array<ArrayBuffer> | undefined {
+    if (!this.#started) {
+      this.#started = true;
+      return this.encoder.start(this.process.pid);
+    }
+    const piece = this.process.output.read(this.#cursor);
+    if (piece) return this.encoder.data(piece.channel, piece.bytes);
+    if (!this.process.end || this.ended) return undefined;
+    this.ended = true;
+    return this.encoder.end(this.process.end);
+  }
+
+  keepalive(): Uint8Array<ArrayBuffer> {
+    return this.encoder.keepalive();
+  }
+
+  expire(): void {
+    if (this.killOnExpiry && !this.process.end) this.process.signal(9);
+  }
+
+  close(): void {
+    this.process.output.detach(this.#cursor);
+    this.process.onEnd.delete(this.#onEnd);
+  }
+}

@@ -1,0 +1,56 @@
+import { version } from "@wrenn/contract";
+import { handle } from "./connect/handler.ts";
+import type { Method } from "./connect/method.ts";
+import { filesRoute } from "./files/routes.ts";
+import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./http.ts";
+import { initialize } from "./identity/init.ts";
+import type { Identity } from "./identity/state.ts";
+import { metrics } from "./metrics.ts";
+
+/** What the paths act on. */
+export type Agent = {
+  readonly identity: Identity;
+  /** Methods by path, such as `/process.Process/Start`. */
+  readonly methods: ReadonlyMap<string, Method>;
+  /** False on a machine that is not the agent's own: `/init` then changes nothing of it. */
+  readonly ownsMachine: boolean;
+};
+
+/** Paths that need no token: they check one themselves, or give nothing away. */
+const open = new Set(["/health", "/files", "/init"]);
+
+/** Answers any request. */
+export async function respond(request: Request, agent: Agent): Promise<Response> {
+  if (request.method === "OPTIONS") return preflight(request);
+  return allowAnyOrigin(await route(request, agent));
+}
+
+async function route(request: Request, agent: Agent): Promise<Response> {
+  const { path, query } = targetOf(request.url);
+  const { identity } = agent;
+  if (!open.has(path) && !identity.accepts(request.headers.get("x-access-token")))
+    return httpError(401, "unauthorized access, please provide a valid access token or method signing if supported");
+  const method = agent.methods.get(path);
+  if (method) return handle(method, request, identity);
+  try {
+    return await plainRoute(request, path, query, agent);
+  } catch (thrown) {
+    return httpFailure(thrown);
+  }
+}
+
+async function plainRoute(request: Request, path: string, query: URLSearchParams, agent: Agent): Promise<Response> {
+  const { identity } = agent;
+  switch (`${request.method === "HEAD" ? "GET" : request.method} ${path}`) {
+    case "GET /health":
+      return Response.json({ version });
+    case "GET /envs":
+      return Response.json(identity.envs);
+    case "GET /metrics":
+      return Response.json(metrics());
+    case "POST /init":
+      return initialize(request, agent);
+  }
+  if (path === "/files") return filesRoute(request, query, identity);
+  return httpError(404, `no such path: ${path}`);
+}
