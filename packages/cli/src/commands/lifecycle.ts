@@ -1,0 +1,201 @@
+import { Command } from "commander";
+import { Sandbox, type SandboxInfo, Wrenn } from "wrenn";
+import { resolveId } from "../ids.ts";
+import { duration, mebibytes, pair, whole } from "../options.ts";
+import { age, bytes, Failure, paint, print, printable, printJson, report, table, usage } from "../output.ts";
+
+/** Options that shape a new sandbox, shared by `create` and `run`. */
+export type CreateFlags = {
+  template: string;
+  vcpus?: number;
+  memory?: number;
+  disk?: number;
+  timeout?: number;
+  timeoutAction?: "pause" | "kill";
+  env?: Record<string, string>;
+  metadata?: Record<string, string>;
+};
+
+/** Adds the options of {@link CreateFlags} to a command. */
+export const withCreateFlags = (command: Command): Command =>
+  command
+    .option("-t, --template <name>", "template to start from", "base")
+    .option("--vcpus <n>", "virtual processors", whole)
+    .option("--memory <size>", "memory, such as 512M or 2G", mebibytes)
+    .option("--disk <size>", "disk, such as 5G", mebibytes)
+    .option("--timeout <duration>", "time without activity until it is paused, such as 10m; default never", duration)
+    .option("--timeout-action <action>", "what happens then: pause or kill", oneOf("pause", "kill"))
+    .option("-e, --env <name=value>", "environment of every command; repeatable", pair)
+    .option("--metadata <name=value>", "label; repeatable", pair);
+
+const oneOf =
+  (...choices: string[]) =>
+  (text: string) => {
+    if (choices.includes(text)) return text;
+    throw usage(`"${text}" is not one of ${choices.join(", ")}`);
+  };
+
+/** Creates the sandbox that flags describe. */
+export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> =>
+  Sandbox.create({
+    client,
+    template: flags.template,
+    vcpus: flags.vcpus,
+    memoryMiB: flags.memory,
+    diskMiB: flags.disk,
+    timeoutMs: flags.timeout,
+    timeoutAction: flags.timeoutAction,
+    envs: flags.env,
+    metadata: flags.metadata,
+  });
+
+type Json = { json?: boolean };
+
+/** `wrenn create`. */
+export const createCommand = (): Command =>
+  withCreateFlags(new Command("create"))
+    .description("start a sandbox")
+    .option("--json", "print the sandbox as JSON")
+    .addHelpText("after", "\nExample:\n  wrenn create -t base --memory 1G --timeout 30m")
+    .action(async (flags: CreateFlags & Json) => {
+      const sandbox = await createFrom(flags, new Wrenn());
+      if (flags.json) return printJson(await sandbox.info());
+      print(sandbox.id);
+      if (process.stdout.isTTY) print(paint("dim", `next: wrenn exec ${sandbox.id.slice(0, 11)} -- uname -a`));
+    });
+
+/** `wrenn ls`. */
+export const listCommand = (): Command =>
+  new Command("ls")
+    .alias("list")
+    .description("list sandboxes")
+    .option("--json", "print a JSON array")
+    .option("-q, --quiet", "print ids only")
+    .addHelpText("after", "\nExample:\n  wrenn ls")
+    .action(async ({ json, quiet }: Json & { quiet?: boolean }) => {
+      const found = await Sandbox.list({ client: new Wrenn() });
+      if (json) return printJson(found);
+      if (quiet) {
+        for (const { id } of found) print(id);
+        return;
+      }
+      const row = (one: SandboxInfo) => [
+        one.id,
+        one.status,
+        one.template,
+        `${one.vcpus}`,
+        `${one.memoryMiB} MiB`,
+        age(one.createdAt),
+      ];
+      print(table(["ID", "STATUS", "TEMPLATE", "VCPUS", "MEMORY", "AGE"], found.map(row)));
+    });
+
+/** `wrenn info`. */
+export const infoCommand = (): Command =>
+  new Command("info")
+    .description("describe a sandbox")
+    .argument("<id>", "sandbox id, or its first characters")
+    .option("--json", "print JSON")
+    .addHelpText("after", "\nExample:\n  wrenn info cl-3k9")
+    .action(async (id: string, { json }: Json) => {
+      const client = new Wrenn();
+      const info = await Sandbox.info(await resolveId(client, id), { client });
+      if (json) return printJson(info);
+      for (const [name, value] of Object.entries(info)) {
+        if (value === undefined) continue;
+        const text =
+          value instanceof Date ? value.toISOString() : typeof value === "object" ? JSON.stringify(value) : `${value}`;
+        print(`${paint("dim", name.padEnd(13))} ${printable(text)}`);
+      }
+    });
+
+const act = (name: string, done: string, run: (id: string, client: Wrenn) => Promise<unknown>): Command =>
+  new Command(name)
+    .argument("<id...>", "sandbox ids, or their first characters")
+    .option("--json", "print JSON")
+    .action(async (ids: string[], { json }: Json) => {
+      const client = new Wrenn();
+      const each = async (text: string) => {
+        const id = await resolveId(client, text);
+        await run(id, client);
+        if (json) printJson({ id, status: done });
+        else print(`${id} ${done}`);
+      };
+      await all(ids.map(each), json === true);
+    });
+
+/** Waits for every one, reports each failure by itself, and fails as a whole when one did. */
+async function all(running: Promise<unknown>[], json: boolean): Promise<void> {
+  const failed = (await Promise.allSettled(running)).filter((one) => one.status === "rejected");
+  if (failed.length === 1) throw failed[0]!.reason;
+  for (const one of failed) report(one.reason, json);
+  if (failed.length > 0) throw new Failure(`${failed.length} of ${running.length} failed`);
+}
+
+/** `wrenn pause`. */
+export const pauseCommand = (): Command =>
+  act("pause", "paused", (id, client) => Sandbox.pause(id, { client }))
+    .description("freeze sandboxes: memory, processes and disk are kept, the machine is freed")
+    .addHelpText("after", "\nExample:\n  wrenn pause cl-3k9");
+
+/** `wrenn resume`. */
+export const resumeCommand = (): Command =>
+  act("resume", "running", (id, client) => Sandbox.resume(id, { client }))
+    .description("continue paused sandboxes where they stopped")
+    .addHelpText("after", "\nExample:\n  wrenn resume cl-3k9");
+
+/** `wrenn rm`. */
+export const removeCommand = (): Command =>
+  new Command("rm")
+    .alias("kill")
+    .description("remove sandboxes and everything in them")
+    .argument("[id...]", "sandbox ids, or their first characters")
+    .option("--all", "every sandbox of the team")
+    .option("-f, --force", "do not ask")
+    .option("--json", "print JSON")
+    .addHelpText("after", "\nExamples:\n  wrenn rm cl-3k9 cl-x0\n  wrenn rm --all")
+    .action(async (texts: string[], flags: Json & { all?: boolean; force?: boolean }) => {
+      if (flags.all === texts.length > 0) throw usage("give ids, or --all", "See `wrenn rm --help`.");
+      const client = new Wrenn();
+      const ids = flags.all ? await everyId(client, flags) : texts;
+      const remove = async (text: string) => {
+        const id = await resolveId(client, text);
+        if (!(await Sandbox.kill(id, { client })))
+          throw new Failure(`no sandbox ${id}`, "See `wrenn ls` for those there are.");
+        if (flags.json) printJson({ id, status: "removed" });
+        else print(`${id} removed`);
+      };
+      await all(ids.map(remove), flags.json === true);
+    });
+
+async function everyId(client: Wrenn, { force, json }: Json & { force?: boolean }): Promise<string[]> {
+  const found = await Sandbox.list({ client });
+  if (found.length === 0 || force || json || !process.stdin.isTTY) return found.map(({ id }) => id);
+  const { confirm } = await import("@clack/prompts");
+  const sure = await confirm({
+    message: `Remove ${found.length} sandboxes and everything in them?`,
+    initialValue: false,
+  });
+  if (sure !== true) throw new Failure("nothing was removed");
+  return found.map(({ id }) => id);
+}
+
+/** `wrenn templates`. */
+export const templatesCommand = (): Command =>
+  new Command("templates")
+    .description("list templates that sandboxes can start from")
+    .option("--json", "print a JSON array")
+    .addHelpText("after", "\nExample:\n  wrenn templates")
+    .action(async ({ json }: Json) => {
+      const found = await new Wrenn().templates();
+      if (json) return printJson(found);
+      const rows = found.map((one) => [
+        one.name,
+        one.kind,
+        one.vcpus === undefined ? "-" : `${one.vcpus}`,
+        one.memoryMiB === undefined ? "-" : `${one.memoryMiB} MiB`,
+        bytes(one.sizeBytes),
+        age(one.createdAt),
+      ]);
+      print(table(["NAME", "KIND", "VCPUS", "MEMORY", "SIZE", "AGE"], rows));
+    });

@@ -1,0 +1,39 @@
+import { InvalidArgumentError } from "commander";
+
+/** Collects `K=V` options given several times. */
+export function pair(text: string, before: Record<string, string> = {}): Record<string, string> {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("Write it as NAME=VALUE.");
+  return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** A whole number of at least 0. */
+export function whole(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("Give a whole number.");
+  return Number(text);
+}
+
+const msOf = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** A duration such as `90`, `90s`, `5m`, `2h`, in milliseconds; a bare number is seconds. */
+export function duration(text: string): number {
+  const match = /^(\d{1,9})(ms|s|m|h|d)?$/.exec(text);
+  if (!match) throw new InvalidArgumentError("Give a duration such as 90s, 5m or 2h.");
+  return Number(match[1]) * msOf[(match[2] ?? "s") as keyof typeof msOf];
+}
+
+const mibOf = { m: 1, mib: 1, mb: 1, g: 1024, gib: 1024, gb: 1024 } as const;
+
+/** A size such as `512`, `512M` or `2G`, in MiB; a bare number is MiB. */
+export function mebibytes(text: string): number {
+  const match = /^(\d{1,9})(m|mib|mb|g|gib|gb)?$/i.exec(text);
+  if (!match) throw new InvalidArgumentError("Give a size such as 512M or 2G.");
+  return Number(match[1]) * mibOf[(match[2] ?? "m").toLowerCase() as keyof typeof mibOf];
+}
+
+/** The object without its undefined members. */
+export function defined<T extends object>(object: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}

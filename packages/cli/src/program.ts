@@ -1,0 +1,76 @@
+import { Command, CommanderError } from "commander";
+import { version } from "wrenn";
+import { copyCommand } from "./commands/copy.ts";
+import { execCommand, runCommand } from "./commands/exec.ts";
+import {
+  createCommand,
+  infoCommand,
+  listCommand,
+  pauseCommand,
+  removeCommand,
+  resumeCommand,
+  templatesCommand,
+} from "./commands/lifecycle.ts";
+import { shellCommand } from "./commands/shell.ts";
+import { doctorCommand } from "./doctor/command.ts";
+import { badUsage, Failure, report } from "./output.ts";
+import { upCommand } from "./up/command.ts";
+
+function program(): Command {
+  const root = new Command("wrenn")
+    .description("Sandboxes for AI agents: virtual machines that start in milliseconds.")
+    .version(version)
+    .helpCommand("help [command]", "describe a command")
+    .enablePositionalOptions()
+    .addHelpText(
+      "after",
+      "\nExample:\n  wrenn up                                     # in one terminal\n  wrenn run -- python3 -c 'print(6 * 7)'       # in another",
+    );
+  const groups = {
+    "This machine:": [upCommand(), doctorCommand()],
+    "Sandboxes:": [
+      createCommand(),
+      runCommand(),
+      listCommand(),
+      infoCommand(),
+      pauseCommand(),
+      resumeCommand(),
+      removeCommand(),
+      templatesCommand(),
+    ],
+    "Inside a sandbox:": [execCommand(), shellCommand(), copyCommand()],
+  };
+  for (const [group, commands] of Object.entries(groups))
+    for (const command of commands) root.addCommand(command.helpGroup(group));
+  for (const command of [root, ...root.commands]) quiet(command);
+  return root;
+}
+
+/** Errors of the command line are thrown, so that they print like every other and end with code 2. */
+function quiet(command: Command): void {
+  command.exitOverride().configureOutput({ outputError: () => {} });
+}
+
+/** What commander found wrong with a command line; its suggestion becomes the remedy. */
+function misuse(error: CommanderError): Failure {
+  const [message = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const meant = suggestion?.replace(/^\(|\)$/g, "");
+  return new Failure(message, meant ?? "See `wrenn --help`.", badUsage);
+}
+
+/** Runs one command line; returns the exit code. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
+  const json = own.includes("--json");
+  try {
+    const root = program();
+    if (argv.length === 0) root.help({ error: true });
+    await root.parseAsync([...argv], { from: "user" });
+    return Number(process.exitCode ?? 0);
+  } catch (thrown) {
+    if (!(thrown instanceof CommanderError)) return report(thrown, json);
+    if (thrown.exitCode === 0) return 0;
+    if (thrown.code === "commander.help") return badUsage;
+    return report(misuse(thrown), json);
+  }
+}

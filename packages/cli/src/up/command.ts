@@ -1,0 +1,233 @@
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
+import { Command } from "commander";
+import { type Profile, profilePath } from "wrenn";
+import { Failure, paint, print, printJson, usage } from "../output.ts";
+import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, writeWhole } from "./folder.ts";
+import { Lock } from "./lock.ts";
+import { preparePostgres } from "./postgres.ts";
+import { programCommand } from "./programs.ts";
+import { Progress } from "./progress.ts";
+import { type ChildPlan, readyLine, Supervised, tied } from "./supervisor.ts";
+
+type UpFlags = { dir?: string; listen: string; json?: boolean };
+
+/** `wrenn up`. */
+export const upCommand = (): Command =>
+  new Command("up")
+    .description("run everything on this machine: server, host agent and database, until Ctrl-C")
+    .option("--dir <path>", "data folder; default WRENN_DIR, else /var/lib/wrenn or ~/.local/share/wrenn")
+    .option(
+      "--listen <host:port>",
+      "address of the server; port 0 picks one",
+      process.env.WRENN_CP_LISTEN_ADDR || "127.0.0.1:9725",
+    )
+    .option("--json", "print one line when ready: {url, apiKey, pid}")
+    .addHelpText("after", "\nExample:\n  wrenn up --listen 127.0.0.1:9725")
+    .action(async (flags: UpFlags) => {
+      await up(flags);
+      process.exit(0); // streams of children that were killed may never close
+    });
+
+/** Everything that has been started, in the order of starting. */
+type Running = { children: Supervised[]; failed: Promise<Failure>; giveUp: (failure: Failure) => void };
+
+async function up(flags: UpFlags): Promise<void> {
+  const listen = parseListen(flags.listen);
+  const dir = folderPath(flags.dir);
+  const progress = new Progress();
+  const stopped = stopSignal();
+  await prepareFolder(dir);
+  await using lock = await Lock.take(dir, (name) =>
+    progress.note(`stopping ${name}, left running by an earlier start`),
+  );
+  await checkFree(listen);
+  const { promise: failed, resolve: giveUp } = Promise.withResolvers<Failure>();
+  const running: Running = { children: [], failed, giveUp };
+  let failure: Failure | undefined;
+  try {
+    const started = startAll({ dir, listen, lock, progress, running });
+    const profile = await Promise.race([started, stopped, failed]);
+    if (profile instanceof Failure) throw profile;
+    if (profile === "stop")
+      await started.catch(() => {}); // what is half started cannot be stopped in order
+    else {
+      await writeProfile(profile);
+      announce(profile, flags.json === true);
+      await warnWithoutImages(dir, progress);
+      const end = await Promise.race([stopped, failed]);
+      failure = end instanceof Failure ? end : undefined;
+    }
+  } finally {
+    await stopAll(running.children, progress);
+  }
+  if (failure) throw failure;
+}
+
+type Listen = { hostname: string; port: number };
+
+function parseListen(text: string): Listen {
+  const match = /^(\[[0-9a-fA-F:]+\]|[^:]+):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (!match || port > 65_535) throw usage(`"${text}" is not HOST:PORT`, "Write it as 127.0.0.1:9725.");
+  return { hostname: match[1]!, port };
+}
+
+/** Resolves at the first signal that asks to end; further ones are taken as impatience and ignored. */
+function stopSignal(): Promise<"stop"> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve("stop"));
+  });
+}
+
+/** Found out before anything is started, so that a busy port leaves nothing to undo. */
+async function checkFree({ hostname, port }: Listen): Promise<void> {
+  try {
+    const probe = Bun.listen({ hostname: hostname.replace(/^\[|\]$/g, ""), port, socket: { data() {} } });
+    probe.stop(true);
+  } catch (thrown) {
+    const busy = (thrown as { code?: string }).code === "EADDRINUSE";
+    throw new Failure(
+      busy
+        ? `port ${port} of ${hostname} is in use`
+        : `cannot listen on ${hostname}:${port}: ${(thrown as Error).message}`,
+      "Stop the program that uses it, or choose another with --listen 127.0.0.1:PORT (0 picks a free one).",
+    );
+  }
+}
+
+type Starting = { dir: string; listen: Listen; lock: Lock; progress: Progress; running: Running };
+
+/** Database and host agent come up side by side; the server needs both. */
+async function startAll(starting: Starting): Promise<Profile> {
+  const { dir, progress } = starting;
+  const secrets = await readSecrets(dir);
+  const commands = { agent: await programCommand("wrenn-agent"), server: await programCommand("wrenn-cp") };
+  const both = await Promise.allSettled([
+    progress.step(process.env.DATABASE_URL ? "database given" : "database", () => startDatabase(starting)),
+    progress.step("host agent", () => startChild(starting, agentPlan(dir, commands.agent, secrets))),
+  ]);
+  for (const one of both) if (one.status === "rejected") throw one.reason;
+  const [database, agent] = both.map((one) => (one as PromiseFulfilledResult<string>).value);
+  const plan = serverPlan(starting, commands.server, { ...secrets, database: database!, agent: agent! });
+  const url = await progress.step("server", () => startChild(starting, plan));
+  return { url, apiKey: secrets.apiKey };
+}
+
+async function startDatabase(starting: Starting): Promise<string> {
+  if (process.env.DATABASE_URL) return process.env.DATABASE_URL;
+  const { plan, url } = await preparePostgres(starting.dir);
+  await startChild(starting, plan);
+  return url;
+}
+
+function startChild({ lock, progress, running }: Starting, plan: ChildPlan): Promise<string> {
+  const child = new Supervised(plan, {
+    onStart: (identity) => lock.remember(identity),
+    onRestart: (name, why) => progress.note(`${name} ended unexpectedly (${why}); starting it again`),
+    onGiveUp: running.giveUp,
+  });
+  running.children.push(child);
+  return child.start();
+}
+
+/** A later start listens where the first did, for the server and its clients know that address. */
+function keptAddress(first: string) {
+  let address = first;
+  return {
+    current: () => address,
+    learn: async (ready: Promise<string>) => {
+      const url = await ready;
+      address = new URL(url).host;
+      return url;
+    },
+  };
+}
+
+function agentPlan(dir: string, command: string[], { hostToken }: Secrets): ChildPlan {
+  const address = keptAddress("127.0.0.1:0");
+  return {
+    name: "wrenn-agent",
+    command: () => tied(command, "TERM"),
+    env: () => ({ WRENN_DIR: dir, WRENN_HOST_TOKEN: hostToken, WRENN_HOST_LISTEN_ADDR: address.current() }),
+    log: `${dir}/logs/wrenn-agent.log`,
+    stopSignal: "SIGTERM",
+    stopPatienceMs: 180_000, // it writes the memory of every running sandbox to disk
+    readyTimeoutMs: 120_000, // its probe starts a VM, by emulation on some machines
+    ready: (child) => address.learn(readyLine(child)),
+  };
+}
+
+type ServerNeeds = Secrets & { database: string; agent: string };
+
+function serverPlan({ dir, listen }: Starting, command: string[], needs: ServerNeeds): ChildPlan {
+  const address = keptAddress(`${listen.hostname}:${listen.port}`);
+  return {
+    name: "wrenn-cp",
+    command: () => tied(command, "TERM"),
+    env: () => ({
+      WRENN_DIR: dir,
+      DATABASE_URL: needs.database,
+      WRENN_CP_LISTEN_ADDR: address.current(),
+      CP_HOST_AGENT_ADDR: needs.agent,
+      WRENN_HOST_TOKEN: needs.hostToken,
+      WRENN_BOOTSTRAP_API_KEY: needs.apiKey,
+    }),
+    log: `${dir}/logs/wrenn-cp.log`,
+    stopSignal: "SIGTERM",
+    stopPatienceMs: 15_000,
+    readyTimeoutMs: 60_000,
+    ready: (child) => address.learn(readyLine(child)),
+  };
+}
+
+/** In the reverse order of their need for each other; every one is stopped even when another fails to. */
+async function stopAll(children: readonly Supervised[], progress: Progress): Promise<void> {
+  const order = ["wrenn-cp", "wrenn-agent", "PostgreSQL"];
+  for (const name of order)
+    for (const child of children.filter((one) => one.plan.name === name))
+      await progress.step(`stop ${name}${name === "wrenn-agent" ? ", which pauses running sandboxes" : ""}`, () =>
+        child.stop(),
+      );
+}
+
+async function writeProfile(profile: Profile): Promise<void> {
+  const path = profilePath();
+  if (path === undefined) return;
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeWhole(path, `${JSON.stringify(profile, undefined, 2)}\n`, 0o600);
+}
+
+function announce({ url, apiKey }: Profile, json: boolean): void {
+  if (json) {
+    printJson({ url, apiKey, pid: process.pid });
+    return;
+  }
+  const bold = (text: string) => paint("bold", text);
+  print(`
+${bold("Wrenn is ready.")}
+
+  server   ${bold(url)}
+  API key  ${bold(apiKey)}
+
+Try it in another terminal (the key is stored for this user):
+
+  wrenn run -- python3 -c 'print(6 * 7)'
+  id=$(wrenn create -t base)
+  wrenn exec $id -- uname -a
+  wrenn shell $id
+
+or with any HTTP client:
+
+  curl -s ${url}/v1/capsules -H 'X-API-Key: ${apiKey}' -H 'Content-Type: application/json' -d '{"template":"base"}'
+
+Ctrl-C stops everything; running sandboxes are paused and can be resumed after the next start.
+`);
+}
+
+async function warnWithoutImages(dir: string, progress: Progress): Promise<void> {
+  const { images, kernels } = await findImages(dir);
+  if (images.length > 0 && kernels.length > 0) return;
+  const missing = kernels.length === 0 ? "no kernel" : "no images";
+  progress.note(`there is ${missing} in ${dir}, so no sandbox can start yet. Run: WRENN_DIR=${dir} make images`);
+}
