@@ -126,8 +126,13 @@ export class Supervised {
   }
 }
 
-const endOf = ({ signalCode, exitCode }: { signalCode?: string | null | undefined; exitCode: number | null }): string =>
-  signalCode ?? `exit code ${exitCode}`;
+const endOf = ({
+  signalCode,
+  exitCode,
+}: {
+  signalCode?: string | number | null | undefined;
+  exitCode: number | null;
+}): string => (signalCode ? String(signalCode) : `exit code ${exitCode}`);
 
 async function turnOver(log: string): Promise<void> {
   const size = statSync(log, { throwIfNoEntry: false })?.size ?? 0;
