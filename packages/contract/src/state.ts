@@ -16,7 +16,18 @@ export const states = [
 export type State = (typeof states)[number];
 
 /** What can happen to a sandbox. `lost`: its host is out of reach. `gone`: nothing of it is left. */
-export const events = ["place", "ready", "pause", "paused", "resume", "stop", "gone", "fail", "lost"] as const;
+export const events = [
+  "place",
+  "ready",
+  "pause",
+  "paused",
+  "resume",
+  "rollback",
+  "stop",
+  "gone",
+  "fail",
+  "lost",
+] as const;
 
 /** One of {@link events}. */
 export type Event = (typeof events)[number];
@@ -25,11 +36,18 @@ export type Event = (typeof events)[number];
 export const arrows = {
   pending: { place: "starting", stop: "stopped", gone: "stopped", fail: "error" },
   starting: { ready: "running", stop: "stopping", gone: "stopped", fail: "error", lost: "missing" },
-  running: { pause: "pausing", stop: "stopping", gone: "stopped", fail: "error", lost: "missing" },
+  running: {
+    pause: "pausing",
+    rollback: "resuming",
+    stop: "stopping",
+    gone: "stopped",
+    fail: "error",
+    lost: "missing",
+  },
   // ready: the pause was undone
   pausing: { paused: "paused", ready: "running", stop: "stopping", gone: "stopped", fail: "error", lost: "missing" },
   paused: { resume: "resuming", stop: "stopping", gone: "stopped", fail: "error" },
-  // paused: the resume was undone
+  // paused: the resume was undone; ready also when a roll back was
   resuming: { ready: "running", paused: "paused", stop: "stopping", gone: "stopped", fail: "error", lost: "missing" },
   stopping: { gone: "stopped", fail: "error", lost: "missing" },
   missing: { ready: "running", paused: "paused", stop: "stopping", gone: "stopped", fail: "error" },

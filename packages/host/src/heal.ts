@@ -1,103 +1,114 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import type { Nic, VmHandle } from "./drivers/ports.ts";
-import { type Kitchen, vmSpec } from "./recipes.ts";
-import type { SandboxRecord } from "./record.ts";
-import type { Running, Sandbox } from "./sandbox.ts";
+import { adopt, type Machine } from "./machine.ts";
+import type { Kitchen } from "./recipes.ts";
+import { removeSnapshot } from "./recipes.ts";
+import type { Sandbox } from "./sandbox.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 /**
  * Brings journal and world together after the agent ended at any line: VMs that still run are adopted, half-done steps
  * are undone or finished, everything else is released. Run once, before the first request.
  */
-export async function heal(sandboxes: Sandboxes, rows: readonly SandboxRecord[], log: Logger): Promise<void> {
-  const { kitchen } = sandboxes;
+export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
+  const { kitchen, journal } = sandboxes;
   for (const folder of ["sandboxes", "snapshots", "templates"])
     await mkdir(`${kitchen.paths.root}/${folder}`, { recursive: true, mode: 0o755 });
-  const keep = new Set<number>();
-  for (const row of rows) {
-    const before = row.state;
-    const sandbox = sandboxes.register(row);
-    await healOne(sandbox, sandboxes, kitchen).catch((error) => log.error({ id: row.id, error }, "not healed"));
-    const running = sandbox.phase.at === "running" ? sandbox.phase.running : undefined;
-    if (running) keep.add(running.vm.pid);
-    log.info({ id: row.id, before, after: sandbox.record.state, reason: sandbox.record.reason }, "healed");
+  await mkdir(`${kitchen.paths.root}/layers`, { recursive: true, mode: 0o711 }); // opened by name, never listed
+  const found = journal.sandboxes.all().map((row) => ({ before: row.state, sandbox: sandboxes.register(row) }));
+  const machines = new Map<Sandbox, Machine>();
+  for (const { sandbox } of found) {
+    const machine = await adoptFor(sandbox, kitchen).catch(
+      (error) => void log.error({ id: sandbox.id, error }, "not adopted"),
+    );
+    if (machine) machines.set(sandbox, machine);
   }
-  const killed = await kitchen.drivers.vmm.sweep(kitchen.paths.root, keep);
+  const killed = await kitchen.drivers.vmm.sweep(
+    kitchen.paths.root,
+    new Set([...machines.values()].map(({ vm }) => vm.pid)),
+  );
   if (killed.length > 0) log.warn({ killed }, "killed VMs that nobody owned");
+  for (const { before, sandbox } of found) {
+    await settle(sandbox, machines.get(sandbox), sandboxes).catch((error) =>
+      log.error({ id: sandbox.id, error }, "not healed"),
+    );
+    log.info({ id: sandbox.id, before, after: sandbox.record.state, reason: sandbox.record.reason }, "healed");
+  }
   await kitchen.templates.heal();
-  await removeUnfinishedSnapshots(kitchen.paths.root);
-  await warnOfStrangers(kitchen.paths.root, rows, log);
+  await removeLeftovers(sandboxes);
+  await warnOfStrangers(sandboxes, log);
 }
 
-/** One sandbox, by the state it was in. */
-async function healOne(sandbox: Sandbox, sandboxes: Sandboxes, kitchen: Kitchen): Promise<void> {
+/** The machine of a sandbox that had one in use. */
+async function adoptFor({ record }: Sandbox, kitchen: Kitchen): Promise<Machine | undefined> {
+  if (!record.machine || !record.layer || (record.state !== "running" && record.state !== "pausing")) return undefined;
+  const template = await kitchen.templates.byKey(record.templateKey);
+  return adopt(kitchen, record.machine, template, await kitchen.layers.open(record.layer));
+}
+
+/** One sandbox, by the state it was in; machines that are nobody's have been killed. */
+async function settle(sandbox: Sandbox, machine: Machine | undefined, sandboxes: Sandboxes): Promise<void> {
   const { record } = sandbox;
-  const { paths, drivers } = kitchen;
   const interrupted = "the host agent was restarted";
   switch (record.state) {
     case "starting": // nobody was told of it yet
+      sandbox.move("stop", { reason: interrupted });
+      return sandboxes.finishDestroy(sandbox, undefined, interrupted);
     case "stopping":
     case "stopped":
-      await drivers.vmm.sweep(paths.sandbox(record.id), new Set());
-      if (record.state === "starting") sandbox.move("stop", { reason: interrupted });
       return sandboxes.finishDestroy(sandbox, undefined, record.reason);
-    case "resuming": // the paused disk layer and snapshot are untouched until a resume is complete
-      await drivers.vmm.sweep(paths.sandbox(record.id), new Set());
-      await rm(paths.layer(record.id, record.layer + 1), { force: true });
-      return sandbox.move("paused", { reason: interrupted, vm: undefined });
+    case "resuming": // layer and snapshot of before are untouched until a resume is complete
+      return sandbox.move("paused", { reason: interrupted, machine: undefined, nextLayer: undefined });
     case "running":
-    case "pausing": {
-      const running = await adopt(sandbox, kitchen);
-      if (running) return keepRunning(sandbox, running, sandboxes);
-      return lost(sandbox, kitchen);
-    }
+    case "pausing":
+      return machine ? keepRunning(sandbox, machine, sandboxes) : lost(sandbox, sandboxes);
     default:
       return; // paused and error hold nothing but files
   }
 }
 
-async function keepRunning(sandbox: Sandbox, running: Running, sandboxes: Sandboxes): Promise<void> {
-  if (sandbox.record.state === "running") sandbox.phase = { at: "running", running };
-  else {
-    await running.vm.cont(); // a pause that was not finished is undone
-    sandbox.move("ready", {}, running);
-  }
+async function keepRunning(sandbox: Sandbox, machine: Machine, sandboxes: Sandboxes): Promise<void> {
+  const { record } = sandbox;
+  // A checkpoint may have moved the VM to its next layer without living to write it down: the VM knows.
+  const { nextLayer } = record;
+  const hasMoved = nextLayer && (await machine.vm.diskPath()) === sandboxes.kitchen.paths.layer(nextLayer);
+  sandbox.note({ layer: hasMoved ? nextLayer : record.layer, nextLayer: undefined });
+  await machine.vm.cont(); // a pause or checkpoint that was not finished is undone
+  if (record.state === "running") sandbox.phase = { at: "running", machine };
+  else sandbox.move("ready", {}, machine);
   sandbox.touch();
-  sandboxes.adopted(sandbox, running);
+  sandboxes.adopted(sandbox, machine);
 }
 
 /** The VM is gone: a snapshot that was already whole saves a pausing sandbox, otherwise its memory is lost and the files stay. */
-async function lost(sandbox: Sandbox, { paths }: Kitchen): Promise<void> {
-  const { record } = sandbox;
-  const name = `${record.id}-${record.run}`;
-  const isWhole = record.state === "pausing" && (await readdir(paths.snapshot(name)).catch(() => [])).length > 0;
-  if (isWhole) sandbox.move("paused", { snapshot: name, vm: undefined });
-  else sandbox.move("fail", { reason: "its VM ended while the host agent was away", vm: undefined });
+async function lost(sandbox: Sandbox, { journal }: Sandboxes): Promise<void> {
+  const { id, run, state } = sandbox.record;
+  const whole = journal.snapshots.all().find((row) => row.sandbox === id && row.run === run && row.kind === "pause");
+  if (state === "pausing" && whole) sandbox.move("paused", { snapshot: whole.id, machine: undefined });
+  else sandbox.move("fail", { reason: "its VM ended while the host agent was away", machine: undefined });
 }
 
-async function adopt(sandbox: Sandbox, { drivers, paths, templates }: Kitchen): Promise<Running | undefined> {
-  const { id, vm: handle, templateKey, layer } = sandbox.record;
-  if (!handle) return undefined;
-  const { frozen } = await templates.byKey(templateKey);
-  await using undo = new AsyncDisposableStack();
-  const disk = undo.use(await drivers.disks.open(paths.layer(id, layer)));
-  const nic: Nic = undo.use(await drivers.nets.attach(id));
-  const vm = await drivers.vmm.adopt(vmSpec(sandbox, paths, disk, nic), frozen, handle satisfies VmHandle);
-  if (!vm) return undefined;
-  undo.use(vm);
-  return { disk, nic, vm, held: undo.move() };
+/** Snapshots that no pause stands on any more, half-written ones, folders of machines that are gone, layers nobody needs. */
+async function removeLeftovers({ kitchen, journal }: Sandboxes): Promise<void> {
+  const { paths, layers } = kitchen;
+  const rows = journal.sandboxes.all();
+  const inUse = new Set(rows.map((row) => row.snapshot));
+  for (const row of journal.snapshots.all())
+    if (row.kind === "pause" && !inUse.has(row.id)) await removeSnapshot(row.id, kitchen);
+  for (const name of await readdir(`${paths.root}/snapshots`))
+    if (name.startsWith(".making-")) await rm(`${paths.root}/snapshots/${name}`, { recursive: true, force: true });
+  const homes = new Set(rows.map((row) => row.machine?.home));
+  for (const home of await readdir(`${paths.root}/sandboxes`))
+    if (!homes.has(home)) await rm(paths.machine(home), { recursive: true, force: true });
+  await layers.collect();
 }
 
-async function removeUnfinishedSnapshots(root: string): Promise<void> {
-  for (const name of await readdir(`${root}/snapshots`))
-    if (name.startsWith(".making-")) await rm(`${root}/snapshots/${name}`, { recursive: true, force: true });
-}
-
-/** Folders without a row are somebody's data after a lost journal: named in the log, never removed. */
-async function warnOfStrangers(root: string, rows: readonly SandboxRecord[], log: Logger): Promise<void> {
-  const known = new Set<string>(rows.map((row) => row.id));
-  for (const name of await readdir(`${root}/sandboxes`))
-    if (!known.has(name))
-      log.warn({ folder: `${root}/sandboxes/${name}` }, "a sandbox folder that the journal does not know");
+/** Files without a row are somebody's data after a lost journal: named in the log, never removed. */
+async function warnOfStrangers({ kitchen, journal }: Sandboxes, log: Logger): Promise<void> {
+  const { paths } = kitchen;
+  for (const name of await readdir(`${paths.root}/layers`))
+    if (!journal.layers.get(name.replace(/\..*$/, "")))
+      log.warn({ name }, "a disk layer that the journal does not know");
+  for (const name of await readdir(`${paths.root}/snapshots`))
+    if (!journal.snapshots.get(name)) log.warn({ name }, "a snapshot that the journal does not know");
 }

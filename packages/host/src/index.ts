@@ -10,6 +10,7 @@ import { vmmGid } from "./drivers/qemu/owner.ts";
 import { UserMode } from "./drivers/user-mode.ts";
 import { heal } from "./heal.ts";
 import { Journal } from "./journal.ts";
+import { Layers } from "./layers.ts";
 import { Paths } from "./paths.ts";
 import { cpuModel, probe, tscKhz } from "./probe.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -57,8 +58,9 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const journal = new Journal(`${config.dir}/agent.db`);
   const templates = new Templates(config, drivers, log);
   const paths = new Paths(config.dir, drivers.disks.extension);
-  const sandboxes = new Sandboxes({ drivers, templates, paths }, journal, log);
-  await heal(sandboxes, journal.all(), log);
+  const layers = new Layers(drivers.disks, templates, journal, paths);
+  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths }, log);
+  await heal(sandboxes, log);
   const server = serve(config, sandboxes, log);
   return {
     address: `http://${config.hostname}:${server.port}`,

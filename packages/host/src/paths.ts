@@ -1,27 +1,27 @@
-/** Where things of a sandbox lie under the data folder. */
+/** Where things lie under the data folder. */
 export class Paths {
   constructor(
     readonly root: string,
     readonly diskExtension: string,
   ) {}
 
-  /** Folder of a sandbox that is not gone: disk layers, control socket, log. */
-  sandbox(id: string): string {
-    return `${this.root}/sandboxes/${id}`;
+  /** Folder of a machine while it exists: control socket, log. Holds no data of a sandbox. */
+  machine(home: string): string {
+    return `${this.root}/sandboxes/${home}`;
   }
 
-  /** A disk layer of a sandbox; numbers rise from the template upward. */
-  layer(id: string, number: number): string {
-    return `${this.sandbox(id)}/disk-${number}.${this.diskExtension}`;
+  /** A disk layer. Names are unguessable and the folder cannot be listed, so a VMM opens its own layers only. */
+  layer(id: string): string {
+    return `${this.root}/layers/${id}.${this.diskExtension}`;
   }
 
-  /** Folder of a snapshot. */
-  snapshot(name: string): string {
-    return `${this.root}/snapshots/${name}`;
+  /** Folder of a snapshot's memory and devices. */
+  snapshot(id: string): string {
+    return `${this.root}/snapshots/${id}`;
   }
 
   /** Folder of a snapshot that is being written: without a name of its own until it is whole. */
-  unfinishedSnapshot(name: string): string {
-    return `${this.root}/snapshots/.making-${name}`;
+  unfinishedSnapshot(id: string): string {
+    return `${this.root}/snapshots/.making-${id}`;
   }
 }

@@ -29,7 +29,7 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
     throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
   if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
   const sandbox = sandboxes.find(id);
-  const target = `http://${sandbox.running.nic.reach(port)}${path}${url.search}`;
+  const target = `http://${sandbox.machine.nic.reach(port)}${path}${url.search}`;
 
   const out = new Headers(request.headers);
   for (const name of notForwarded) out.delete(name);

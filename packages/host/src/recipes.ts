@@ -1,101 +1,150 @@
-import { mkdir, open, rename, rm } from "node:fs/promises";
-import { agentPort, type InitRequest, WrennError } from "@wrenn/contract";
-import type { Drivers, VmSpec } from "./drivers/ports.ts";
-import { GuestAgent } from "./guest-agent.ts";
+import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { type InitRequest, randomId, WrennError } from "@wrenn/contract";
+import type { Drivers } from "./drivers/ports.ts";
+import type { GuestAgent } from "./guest-agent.ts";
+import type { Journal } from "./journal.ts";
+import type { Layers } from "./layers.ts";
+import { agentOf, type Machine, raise, recordOf } from "./machine.ts";
 import type { Paths } from "./paths.ts";
-import type { Running, Sandbox } from "./sandbox.ts";
+import type { SnapshotRecord } from "./record.ts";
+import type { Sandbox } from "./sandbox.ts";
 import type { Template, Templates } from "./templates.ts";
 
 /** What the recipes work with. */
-export type Kitchen = { readonly drivers: Drivers; readonly templates: Templates; readonly paths: Paths };
-
-/** Layers deeper than this cost every read of the guest; a pause then merges them. */
-const deepestLayers = 8;
+export type Kitchen = {
+  readonly drivers: Drivers;
+  readonly templates: Templates;
+  readonly layers: Layers;
+  readonly journal: Journal;
+  readonly paths: Paths;
+};
 
 /** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
 const entropyBytes = 32;
 
-/** Restores the template copy-on-write, with an empty disk layer and an identity of its own. On any throw nothing is left. */
-export async function create(sandbox: Sandbox, { drivers, templates, paths }: Kitchen): Promise<Running> {
-  const { id, spec } = sandbox.record;
-  const template = await templates.ready(spec.template, spec);
+/** Starts a new sandbox from its template, or from the snapshot its spec names. On any throw nothing is left. */
+export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machine> {
+  const { spec } = sandbox.record;
+  if (spec.snapshot !== undefined) return startFrom(sandbox, kitchen, findSnapshot(kitchen, spec.snapshot));
+  const template = await kitchen.templates.ready(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: template.image.defaultUser });
-  await using files = new AsyncDisposableStack();
-  files.defer(() => rm(paths.sandbox(id), { recursive: true, force: true }));
-  await mkdir(paths.sandbox(id), { recursive: true, mode: 0o700 });
+  const nextLayer = kitchen.layers.reserve(template.key, undefined);
+  sandbox.note({ nextLayer });
+  return start(sandbox, kitchen, { template, nextLayer });
+}
 
+/** Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. */
+export async function startFrom(sandbox: Sandbox, kitchen: Kitchen, from: SnapshotRecord): Promise<Machine> {
+  const template = await kitchen.templates.byKey(from.templateKey);
+  sandbox.note({ templateKey: template.key, defaultUser: from.defaultUser });
+  const nextLayer = kitchen.layers.reserve(template.key, from.layer);
+  sandbox.note({ nextLayer });
+  return start(sandbox, kitchen, { template, nextLayer, saved: kitchen.paths.snapshot(from.id), token: from.token });
+}
+
+type Start = { template: Template; nextLayer: string; saved?: string; token?: string };
+
+async function start(
+  sandbox: Sandbox,
+  kitchen: Kitchen,
+  { template, nextLayer, saved, token }: Start,
+): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
-  const disk = undo.use(await drivers.disks.create(template.frozen.disk, paths.layer(id, 0)));
-  const nic = undo.use(await drivers.nets.attach(id));
-  const vm = undo.use(await drivers.vmm.restore(vmSpec(sandbox, paths, disk, nic), template.frozen));
-  sandbox.note({ vm: vm.handle });
-  await vm.cont();
-  await identify(sandbox, template, new GuestAgent(nic.reach(agentPort)));
-  files.move();
-  return { disk, nic, vm, held: undo.move() };
+  const machine = await raise(kitchen, { template, saved }, () => kitchen.layers.create(nextLayer));
+  undo.use(machine.held);
+  sandbox.note({ machine: recordOf(machine) });
+  await machine.vm.cont();
+  await identify(sandbox, template, agentOf(machine), token);
+  undo.move();
+  return machine;
 }
 
 /**
- * Writes a running sandbox's memory and devices to a durable snapshot and gives its name; the VM is stopped then, and its
- * disk layer is of the same instant. On any throw the VM runs on as before.
+ * Takes memory, devices and disk of one instant. The source of a `checkpoint` runs on, on a new disk layer, as soon as
+ * they are taken; that of a `pause` stays stopped. On any throw the VM runs on as before.
  */
-export async function pause(sandbox: Sandbox, { vm }: Running, { paths }: Kitchen): Promise<string> {
-  const name = `${sandbox.id}-${sandbox.record.run}`;
-  const unfinished = paths.unfinishedSnapshot(name);
+export async function snapshot(
+  sandbox: Sandbox,
+  { vm }: Machine,
+  kitchen: Kitchen,
+  kind: SnapshotRecord["kind"],
+): Promise<SnapshotRecord> {
+  const { layers, paths } = kitchen;
+  const id = randomId();
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => rm(unfinished, { recursive: true, force: true }));
-  await rm(unfinished, { recursive: true, force: true });
-  await mkdir(unfinished, { recursive: true, mode: 0o700 });
+  const unfinished = await unfinishedFolder(id, paths, undo);
+  const layer = sandbox.record.layer!;
+  if (kind === "checkpoint") sandbox.note({ nextLayer: layers.reserve(sandbox.record.templateKey, layer) });
+  const next = kind === "checkpoint" ? await layers.create(sandbox.record.nextLayer!) : undefined;
 
   undo.defer(() => vm.cont());
   await vm.stop();
-  await vm.save(unfinished);
-  await syncFolder(unfinished);
-  await rename(unfinished, paths.snapshot(name));
-  await syncFolder(paths.snapshot("."));
+  if (next) {
+    await vm.switchDisk(next);
+    sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
+  }
+  const taken = await vm.capture(unfinished);
+  if (next) await vm.cont();
+  const memoryBytes = await taken.write();
+  await publish(id, paths);
   undo.move();
-  return name;
+  return journaled(sandbox, kitchen, { id, kind, layer, memoryBytes });
 }
 
-/** Starts a paused sandbox on a new disk layer over the paused one, so that on any throw it is still paused as before. */
-export async function resume(sandbox: Sandbox, { drivers, templates, paths }: Kitchen): Promise<Running> {
-  const { id, layer, snapshot, token, templateKey } = sandbox.record;
-  if (!snapshot) throw new WrennError("internal_error", `the paused sandbox ${id} has no snapshot`);
-  const template = await templates.byKey(templateKey);
-  await using files = new AsyncDisposableStack();
-  files.defer(() => rm(paths.layer(id, layer + 1), { force: true }));
-  await rm(paths.layer(id, layer + 1), { force: true });
-
+/** A checkpoint of a paused sandbox: another name for the files it was paused to. */
+export async function checkpointPaused(sandbox: Sandbox, kitchen: Kitchen): Promise<SnapshotRecord> {
+  const { paths } = kitchen;
+  const paused = findSnapshot(kitchen, sandbox.record.snapshot!);
+  const id = randomId();
   await using undo = new AsyncDisposableStack();
-  const paused = { path: paths.layer(id, layer), format: drivers.disks.gives };
-  const disk = undo.use(await drivers.disks.create(paused, paths.layer(id, layer + 1)));
-  const nic = undo.use(await drivers.nets.attach(id));
-  const spec = vmSpec(sandbox, paths, disk, nic);
-  const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, paths.snapshot(snapshot)));
-  sandbox.note({ vm: vm.handle });
-  await vm.cont();
-  await identify(sandbox, template, new GuestAgent(nic.reach(agentPort)), token);
-  files.move();
-  return { disk, nic, vm, held: undo.move() };
+  const unfinished = await unfinishedFolder(id, paths, undo);
+  for (const name of await readdir(paths.snapshot(paused.id)))
+    await link(`${paths.snapshot(paused.id)}/${name}`, `${unfinished}/${name}`);
+  await publish(id, paths);
+  undo.move();
+  const { layer, memoryBytes } = paused;
+  return journaled(sandbox, kitchen, { id, kind: "checkpoint", layer, memoryBytes });
 }
 
-/** After a pause: merges the layers when there are many. The sandbox is paused, so nothing reads them. */
-export async function flattenIfDeep(sandbox: Sandbox, { drivers, templates, paths }: Kitchen): Promise<void> {
-  const { id, layer, templateKey } = sandbox.record;
-  if (layer < deepestLayers) return;
-  const { frozen } = await templates.byKey(templateKey);
-  await drivers.disks.flatten(paths.layer(id, layer), frozen.disk);
-  for (let below = 0; below < layer; below++) await rm(paths.layer(id, below), { force: true });
+/** The snapshot with this id. Throws `not_found`. */
+export function findSnapshot({ journal }: Pick<Kitchen, "journal">, id: string): SnapshotRecord {
+  const found = journal.snapshots.get(id);
+  if (found) return found;
+  throw new WrennError("not_found", `this host has no snapshot ${id}`, { details: { kind: "snapshot", id } });
 }
 
-/** What the driver needs to run the VM of a sandbox. */
-export function vmSpec(sandbox: Sandbox, paths: Paths, disk: VmSpec["disk"], nic: VmSpec["nic"]): VmSpec {
-  const { id, spec } = sandbox.record;
-  return { name: id, dir: paths.sandbox(id), vcpus: spec.vcpus, memoryMib: spec.memoryMib, disk, nic };
+/** Removes a snapshot and the disk layers that only it stood on; what was started from it keeps what it needs. */
+export async function removeSnapshot(id: string, { journal, paths, layers }: Kitchen): Promise<void> {
+  await rm(paths.snapshot(id), { recursive: true, force: true });
+  journal.snapshots.remove(id);
+  await layers.collect();
+}
+
+async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableStack): Promise<string> {
+  const unfinished = paths.unfinishedSnapshot(id);
+  undo.defer(() => rm(unfinished, { recursive: true, force: true }));
+  await mkdir(unfinished, { recursive: true, mode: 0o700 });
+  return unfinished;
+}
+
+/** Gives a whole snapshot its name, durably. */
+async function publish(id: string, paths: Paths): Promise<void> {
+  await syncFolder(paths.unfinishedSnapshot(id));
+  await rename(paths.unfinishedSnapshot(id), paths.snapshot(id));
+  await syncFolder(paths.snapshot("."));
+}
+
+type Facts = Pick<SnapshotRecord, "id" | "kind" | "layer" | "memoryBytes">;
+
+function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): SnapshotRecord {
+  const { id: sandbox, run, spec, templateKey, token, defaultUser, origin: parent } = record;
+  const row = { ...facts, sandbox, run, parent, spec, templateKey, token, defaultUser, createdAtMs: Date.now() };
+  journal.snapshots.put(row);
+  return row;
 }
 
 /** Gives the guest its identity; without its acknowledgement the sandbox is never handed out. */
-async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent, presentToken?: string): Promise<void> {
+async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent, present?: string): Promise<void> {
   const { id, token, spec } = sandbox.record;
   const { image } = template;
   const request: InitRequest = {
@@ -110,7 +159,7 @@ async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent,
     machineId: crypto.randomUUID().replaceAll("-", ""),
     entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(entropyBytes))).toString("base64"),
   };
-  const taken = await agent.identify(request, presentToken);
+  const taken = await agent.identify(request, present);
   sandbox.record.versions = {
     ...sandbox.record.versions,
     kernel_version: template.kernel,

@@ -7,6 +7,8 @@ export type TimeoutAction = "pause" | "kill";
 /** What a sandbox was asked to be. */
 export type SandboxSpec = {
   readonly template: string;
+  /** Id of the snapshot to start from; `undefined` starts from the template. */
+  readonly snapshot?: string | undefined;
   readonly vcpus: number;
   readonly memoryMib: number;
   readonly diskMib: number;
@@ -15,6 +17,9 @@ export type SandboxSpec = {
   readonly envs: Readonly<Record<string, string>>;
   readonly teamId: string;
 };
+
+/** A machine that a sandbox has: its folder's name, and what finds it again after a restart of the agent. */
+export type MachineRecord = { readonly home: string; readonly handle: VmHandle };
 
 /** Everything this host knows of a sandbox and must know again after a crash: one row of the journal. */
 export type SandboxRecord = {
@@ -35,10 +40,38 @@ export type SandboxRecord = {
   startedAtMs: number;
   lastActiveAtMs: number;
   versions: Record<string, string>;
-  /** Number of the top disk layer; a resume adds one, so that a failed resume changes nothing. */
-  layer: number;
-  /** The VM to adopt, from the moment it exists until it is known to be gone. */
-  vm: VmHandle | undefined;
-  /** Name of the folder in `snapshots/` that a paused sandbox resumes from. */
+  /** Its disk layer: what it writes to, or wrote to when it was paused. */
+  layer: string | undefined;
+  /** The layer that a step under way is about to write to; a failed step leaves `layer` as it was. */
+  nextLayer: string | undefined;
+  /** From the moment it exists until it is known to be gone. */
+  machine: MachineRecord | undefined;
+  /** The snapshot that a paused sandbox resumes from. */
   snapshot: string | undefined;
+  /** The checkpoint that its memory and disk come from: its place in the tree; `undefined` for the template. */
+  origin: string | undefined;
 };
+
+/** A point in time of a sandbox: memory, devices and disk. One row of the journal, one folder in `snapshots/`. */
+export type SnapshotRecord = {
+  readonly id: string;
+  /** `pause` belongs to its sandbox and ends with it; a `checkpoint` stays until it is deleted. */
+  readonly kind: "pause" | "checkpoint";
+  readonly sandbox: SandboxId;
+  /** Incarnation of the sandbox when it was taken. */
+  readonly run: number;
+  /** The checkpoint before it in its line. */
+  readonly parent: string | undefined;
+  readonly spec: SandboxSpec;
+  readonly templateKey: string;
+  readonly layer: string;
+  /** The token in that memory: needed to give the guest another. */
+  readonly token: string;
+  readonly defaultUser: string;
+  readonly createdAtMs: number;
+  /** Bytes of memory it holds beyond its template. */
+  readonly memoryBytes: number;
+};
+
+/** A disk layer and what it lies on: another layer, or the template's disk. */
+export type LayerRecord = { readonly id: string; readonly parent: string | undefined; readonly templateKey: string };

@@ -1,13 +1,10 @@
 import { type Event, type SandboxId, type State, step, WrennError } from "@wrenn/contract";
-import type { Disk, Nic, Vm } from "./drivers/ports.ts";
 import type { Journal } from "./journal.ts";
+import type { Machine } from "./machine.ts";
 import type { SandboxRecord } from "./record.ts";
 
-/** What a running sandbox holds. Disposing `held` kills the VM first, then releases network and disk. */
-export type Running = { readonly disk: Disk; readonly nic: Nic; readonly vm: Vm; readonly held: AsyncDisposableStack };
-
 /** What a sandbox holds in its state: only a running one has a VM to use. */
-export type Phase = { readonly at: "running"; readonly running: Running } | { readonly at: Exclude<State, "running"> };
+export type Phase = { readonly at: "running"; readonly machine: Machine } | { readonly at: Exclude<State, "running"> };
 
 /** Called after every change, with the row as it is then. */
 export type Changed = (record: Readonly<SandboxRecord>) => void;
@@ -50,13 +47,13 @@ export class Sandbox {
   }
 
   /** Makes `event` happen: writes the new state with `facts` to the journal, then tells. Throws `invalid_state`. */
-  move(event: Event, facts: Partial<SandboxRecord> = {}, running?: Running): void {
+  move(event: Event, facts: Partial<SandboxRecord> = {}, machine?: Machine): void {
     const to = this.expect(event);
     Object.assign(this.record, { reason: "" }, facts, { state: to, version: this.record.version + 1 });
-    this.journal.put(this.record);
+    this.journal.sandboxes.put(this.record);
     if (to === "running") {
-      if (!running) throw new Error("a running sandbox holds a VM");
-      this.phase = { at: "running", running };
+      if (!machine) throw new Error("a running sandbox holds a VM");
+      this.phase = { at: "running", machine };
     } else this.phase = { at: to };
     this.changed(this.record);
   }
@@ -64,12 +61,12 @@ export class Sandbox {
   /** Writes facts to the journal without a change of state: intents and handles, before the effect they tell of. */
   note(facts: Partial<SandboxRecord>): void {
     Object.assign(this.record, facts);
-    this.journal.put(this.record);
+    this.journal.sandboxes.put(this.record);
   }
 
   /** What it holds while it runs. Throws `invalid_state` in any other state. */
-  get running(): Running {
-    if (this.phase.at === "running") return this.phase.running;
+  get machine(): Machine {
+    if (this.phase.at === "running") return this.phase.machine;
     this.expect("pause"); // throws: only a running sandbox can be paused
     throw new WrennError("invalid_state", "the sandbox is not running");
   }

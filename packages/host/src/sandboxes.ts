@@ -1,14 +1,26 @@
-import { rm, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { type SandboxId, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
 import type { Journal } from "./journal.ts";
-import { create, flattenIfDeep, type Kitchen, pause, resume } from "./recipes.ts";
-import type { SandboxRecord, SandboxSpec } from "./record.ts";
-import { type Running, Sandbox } from "./sandbox.ts";
+import { type Machine, recordOf } from "./machine.ts";
+import {
+  checkpointPaused,
+  create,
+  findSnapshot,
+  type Kitchen,
+  removeSnapshot,
+  snapshot,
+  startFrom,
+} from "./recipes.ts";
+import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
+import { Sandbox } from "./sandbox.ts";
 
 /** Below this much free disk a create or pause would likely fail half-way; it is refused before it starts. */
 const minFreeDiskMib = 512;
+
+/** Layers deeper than this cost every read of the guest; a pause then merges them. */
+const deepestLayers = 8;
 
 /** How often time-outs are looked at: they are whole seconds. */
 const reaperPeriodMs = 500;
@@ -18,12 +30,13 @@ export class Sandboxes implements AsyncDisposable {
   readonly #byId = new Map<SandboxId, Sandbox>();
   readonly #watchers = new Set<(record: Readonly<SandboxRecord>) => void>();
   readonly #reaper: Timer;
+  readonly journal: Journal;
 
   constructor(
     readonly kitchen: Kitchen,
-    readonly journal: Journal,
     readonly log: Logger,
   ) {
+    this.journal = kitchen.journal;
     this.#reaper = setInterval(() => this.#reap(), reaperPeriodMs);
   }
 
@@ -35,11 +48,11 @@ export class Sandboxes implements AsyncDisposable {
     return sandbox.exclusive(async () => {
       try {
         await this.#admit(spec);
-        const running = await create(sandbox, this.kitchen);
-        this.#ran(sandbox, running);
+        const machine = await create(sandbox, this.kitchen);
+        this.#ran(sandbox, machine, { origin: spec.snapshot });
       } catch (thrown) {
-        sandbox.move("fail", { reason: WrennError.from(thrown).message, vm: undefined });
-        this.#forget(sandbox);
+        sandbox.move("fail", { reason: WrennError.from(thrown).message, machine: undefined });
+        await this.#forget(sandbox);
         throw thrown;
       }
       return sandbox.record;
@@ -51,17 +64,15 @@ export class Sandboxes implements AsyncDisposable {
     const sandbox = this.find(id);
     sandbox.expect("pause");
     return sandbox.exclusive(async () => {
-      const running = sandbox.running;
+      const { machine } = sandbox;
       sandbox.move("pause", { reason });
-      const snapshot = await pause(sandbox, running, this.kitchen).catch((thrown) => {
-        sandbox.move("ready", {}, running);
+      const taken = await snapshot(sandbox, machine, this.kitchen, "pause").catch((thrown) => {
+        sandbox.move("ready", {}, machine);
         throw thrown;
       });
-      sandbox.move("paused", { reason, snapshot, vm: undefined });
-      await running.held.disposeAsync();
-      await flattenIfDeep(sandbox, this.kitchen).catch((error) =>
-        this.log.warn({ id, error }, "disk layers not merged"),
-      );
+      sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined });
+      await machine.held.disposeAsync();
+      await this.#flattenIfDeep(sandbox);
       return sandbox.record;
     });
   }
@@ -71,41 +82,63 @@ export class Sandboxes implements AsyncDisposable {
     const sandbox = this.find(id);
     sandbox.expect("resume");
     return sandbox.exclusive(async () => {
-      const { run: formerRun, snapshot } = sandbox.record;
-      sandbox.move("resume", { run });
-      try {
-        const running = await resume(sandbox, this.kitchen);
-        const spec = timeoutSec === undefined ? sandbox.record.spec : { ...sandbox.record.spec, timeoutSec };
-        this.#ran(sandbox, running, { spec, snapshot: undefined, layer: sandbox.record.layer + 1 });
-      } catch (thrown) {
-        sandbox.move("paused", { run: formerRun, vm: undefined, reason: WrennError.from(thrown).message });
-        throw thrown;
-      }
-      if (snapshot) await rm(this.kitchen.paths.snapshot(snapshot), { recursive: true, force: true });
+      const spec = timeoutSec === undefined ? sandbox.record.spec : { ...sandbox.record.spec, timeoutSec };
+      const from = findSnapshot(this.kitchen, sandbox.record.snapshot ?? "");
+      await this.#restart(sandbox, { event: "resume", run, from, facts: { spec } });
       return sandbox.record;
     });
   }
 
-  /** Removes a sandbox in any state, and all its files. Absent is fine. */
+  /** A point in time to come back to, of a running or paused sandbox, which stays as it is. */
+  async checkpoint(id: SandboxId): Promise<SnapshotRecord> {
+    const sandbox = this.find(id);
+    return sandbox.exclusive(async () => {
+      if (sandbox.record.state === "paused") return checkpointPaused(sandbox, this.kitchen);
+      const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, "checkpoint").catch(async (thrown) => {
+        sandbox.note({ nextLayer: undefined });
+        await this.kitchen.layers.collect();
+        throw thrown;
+      });
+      sandbox.note({ origin: taken.id });
+      return taken;
+    });
+  }
+
+  /** Puts a running or paused sandbox back to a checkpoint; it runs then. On any throw it is as it was. */
+  async rollback(id: SandboxId, run: number, snapshotId: string): Promise<SandboxRecord> {
+    const sandbox = this.find(id);
+    const from = findSnapshot(this.kitchen, snapshotId);
+    return sandbox.exclusive(async () => {
+      const event = sandbox.record.state === "paused" ? "resume" : "rollback";
+      await this.#restart(sandbox, { event, run, from, facts: { origin: from.id } });
+      return sandbox.record;
+    });
+  }
+
+  /** Removes a checkpoint; absent is fine. */
+  async deleteSnapshot(id: string): Promise<void> {
+    const found = this.journal.snapshots.get(id);
+    if (found?.kind === "checkpoint") await removeSnapshot(id, this.kitchen);
+  }
+
+  /** Removes a sandbox in any state, and all its files. Absent is fine. Its checkpoints stay. */
   async destroy(id: SandboxId, reason = ""): Promise<void> {
     const sandbox = this.#byId.get(id);
     await sandbox?.exclusive(async () => {
       if (!this.#byId.has(id)) return; // another call was faster
-      const running = sandbox.phase.at === "running" ? sandbox.phase.running : undefined;
+      const machine = sandbox.phase.at === "running" ? sandbox.phase.machine : undefined;
       sandbox.move("stop", { reason });
-      await this.finishDestroy(sandbox, running, reason);
+      await this.finishDestroy(sandbox, machine, reason);
     });
   }
 
   /** The rest of a destroy that is already journaled: also what a restarted agent finishes. */
-  async finishDestroy(sandbox: Sandbox, running: Running | undefined, reason: string): Promise<void> {
-    const { paths } = this.kitchen;
-    await running?.held.disposeAsync();
-    const { id, snapshot } = sandbox.record;
-    if (snapshot) await rm(paths.snapshot(snapshot), { recursive: true, force: true });
-    await rm(paths.sandbox(id), { recursive: true, force: true });
-    sandbox.move("gone", { reason });
-    this.#forget(sandbox);
+  async finishDestroy(sandbox: Sandbox, machine: Machine | undefined, reason: string): Promise<void> {
+    await machine?.held.disposeAsync();
+    const paused = this.journal.snapshots.all().filter((row) => row.sandbox === sandbox.id && row.kind === "pause");
+    for (const { id } of paused) await removeSnapshot(id, this.kitchen);
+    sandbox.move("gone", { reason, machine: undefined });
+    await this.#forget(sandbox);
   }
 
   /** Changes the inactivity time-out; 0 means never. Counts as activity. */
@@ -144,9 +177,9 @@ export class Sandboxes implements AsyncDisposable {
     return sandbox;
   }
 
-  /** Takes an adopted VM into care, as it was before the agent was restarted. */
-  adopted(sandbox: Sandbox, running: Running): void {
-    this.#watchVm(sandbox, running);
+  /** Takes an adopted machine into care, as it was before the agent was restarted. */
+  adopted(sandbox: Sandbox, machine: Machine): void {
+    this.#watchVm(sandbox, machine);
   }
 
   /** Pauses everything that runs: for a shutdown that must lose nothing. Failures are logged; those VMs run on and are adopted. */
@@ -166,36 +199,73 @@ export class Sandboxes implements AsyncDisposable {
     throw new WrennError("conflict", `the sandbox ${present.id} exists`, { details: { id: present.id } });
   }
 
-  #ran(sandbox: Sandbox, running: Running, facts: Partial<SandboxRecord> = {}): void {
+  /** Resume and roll back: a new machine from a snapshot; only when it has taken over is what was before let go. */
+  async #restart(sandbox: Sandbox, { event, run, from, facts }: Restart): Promise<void> {
+    const former = sandbox.phase.at === "running" ? sandbox.phase.machine : undefined;
+    const { run: formerRun, snapshot: formerSnapshot, machine: formerMachine, spec } = sandbox.record;
+    // The snapshot stands in the row meanwhile: an agent killed half-way finds the sandbox paused at it.
+    sandbox.move(event, { run, snapshot: from.id });
+    try {
+      await this.#admit(spec);
+      const machine = await startFrom(sandbox, this.kitchen, from);
+      this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
+    } catch (thrown) {
+      const reason = WrennError.from(thrown).message;
+      const back = { run: formerRun, snapshot: formerSnapshot, machine: formerMachine, nextLayer: undefined, reason };
+      if (former) sandbox.move("ready", back, former);
+      else sandbox.move("paused", back);
+      await this.kitchen.layers.collect();
+      throw thrown;
+    }
+    await former?.held.disposeAsync();
+    const paused = formerSnapshot && this.journal.snapshots.get(formerSnapshot);
+    if (paused && paused.kind === "pause") await removeSnapshot(paused.id, this.kitchen);
+    else await this.kitchen.layers.collect();
+  }
+
+  #ran(sandbox: Sandbox, machine: Machine, facts: Partial<SandboxRecord>): void {
     const versions = {
       ...sandbox.record.versions,
       agent_version: version,
       vmm_version: this.kitchen.drivers.vmm.version,
     };
-    sandbox.move("ready", { ...facts, versions, vm: running.vm.handle, startedAtMs: Date.now() }, running);
+    const { nextLayer: layer } = sandbox.record;
+    const now = { layer, nextLayer: undefined, machine: recordOf(machine), startedAtMs: Date.now() };
+    sandbox.move("ready", { ...facts, ...now, versions }, machine);
     sandbox.touch();
-    this.#watchVm(sandbox, running);
+    this.#watchVm(sandbox, machine);
   }
 
   /** A VM that ends unasked: switched off from inside it is stopped, anything else is an error that keeps the files. */
-  #watchVm(sandbox: Sandbox, running: Running): void {
-    void running.vm.exited.then((how) =>
+  #watchVm(sandbox: Sandbox, machine: Machine): void {
+    void machine.vm.exited.then((how) =>
       sandbox.exclusive(async () => {
-        if (sandbox.phase.at !== "running" || sandbox.phase.running !== running) return;
+        if (sandbox.phase.at !== "running" || sandbox.phase.machine !== machine) return;
         this.log.warn({ id: sandbox.id, how }, "the VM ended by itself");
         if (how === "exit status 0") {
           sandbox.move("stop", { reason: "switched off from inside" });
-          return this.finishDestroy(sandbox, running, "switched off from inside");
+          return this.finishDestroy(sandbox, machine, "switched off from inside");
         }
-        await running.held.disposeAsync();
-        sandbox.move("fail", { reason: `the VM ended: ${how}`, vm: undefined });
+        await machine.held.disposeAsync();
+        sandbox.move("fail", { reason: `the VM ended: ${how}`, machine: undefined });
       }),
     );
   }
 
-  #forget(sandbox: Sandbox): void {
-    this.journal.remove(sandbox.id);
+  async #flattenIfDeep(sandbox: Sandbox): Promise<void> {
+    const { layers } = this.kitchen;
+    const layer = sandbox.record.layer!;
+    if (layers.depth(layer) < deepestLayers) return;
+    const sharers = this.journal.snapshots.all().filter((row) => row.layer === layer).length;
+    await layers
+      .flatten(layer, sharers)
+      .catch((error) => this.log.warn({ id: sandbox.id, error }, "layers not merged"));
+  }
+
+  async #forget(sandbox: Sandbox): Promise<void> {
+    this.journal.sandboxes.remove(sandbox.id);
     this.#byId.delete(sandbox.id);
+    await this.kitchen.layers.collect();
   }
 
   async #admit(spec: SandboxSpec): Promise<void> {
@@ -233,19 +303,14 @@ export class Sandboxes implements AsyncDisposable {
   }
 }
 
+type Restart = { event: "resume" | "rollback"; run: number; from: SnapshotRecord; facts: Partial<SandboxRecord> };
+
 function newRecord(id: SandboxId, run: number, spec: SandboxSpec): SandboxRecord {
   const now = Date.now();
   const token = Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
   return {
     ...{ id, run, spec, token, templateKey: "", defaultUser: "", state: "starting", reason: "", version: 1 },
-    ...{
-      createdAtMs: now,
-      startedAtMs: 0,
-      lastActiveAtMs: now,
-      versions: {},
-      layer: 0,
-      vm: undefined,
-      snapshot: undefined,
-    },
+    ...{ createdAtMs: now, startedAtMs: 0, lastActiveAtMs: now, versions: {} },
+    ...{ layer: undefined, nextLayer: undefined, machine: undefined, snapshot: undefined, origin: undefined },
   };
 }

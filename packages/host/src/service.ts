@@ -1,10 +1,11 @@
-import { statfs } from "node:fs/promises";
+import { stat, statfs } from "node:fs/promises";
 import { arch } from "node:os";
 import { type MessageInitShape, create as message } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import { machineSize } from "./config.ts";
-import type { SandboxRecord, SandboxSpec } from "./record.ts";
+import { findSnapshot } from "./recipes.ts";
+import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
@@ -32,19 +33,33 @@ export function hostService(router: ConnectRouter, sandboxes: Sandboxes): Connec
         await sandboxes.destroy(idOf(id));
         return {};
       }),
+    checkpointSandbox: ({ id }) =>
+      answered(async () => ({ snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id)), sandboxes) })),
+    rollbackSandbox: ({ id, run, snapshot }) =>
+      answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot))),
+    listSnapshots: () =>
+      answered(async () => {
+        const rows = sandboxes.journal.snapshots.all().filter((row) => row.kind === "checkpoint");
+        return { snapshots: await Promise.all(rows.map((row) => snapshotToWire(row, sandboxes))) };
+      }),
+    deleteSnapshot: ({ id }) =>
+      answered(async () => {
+        await sandboxes.deleteSnapshot(id);
+        return {};
+      }),
     setSandboxTimeout: ({ id, timeoutSec }) =>
       answered(async () => shown(await sandboxes.setTimeout(idOf(id), timeoutSec))),
     pingSandbox: ({ id }) =>
       answered(async () => {
         const sandbox = sandboxes.find(idOf(id));
-        void sandbox.running; // throws unless it runs
+        void sandbox.machine; // throws unless it runs
         sandbox.touch();
         return {};
       }),
     getSandbox: ({ id }) =>
       answered(async () => {
         const sandbox = sandboxes.find(idOf(id));
-        const disk = sandbox.phase.at === "running" ? await sandbox.phase.running.disk.usedBytes() : 0;
+        const disk = sandbox.phase.at === "running" ? await sandbox.phase.machine.disk.usedBytes() : 0;
         return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
       }),
     listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
@@ -52,6 +67,7 @@ export function hostService(router: ConnectRouter, sandboxes: Sandboxes): Connec
   });
 }
 
+type SnapshotWire = MessageInitShape<typeof hostagent.SnapshotSchema>;
 type Wire = MessageInitShape<typeof SandboxSchema>;
 
 const shown = (record: SandboxRecord): { sandbox: Wire } => ({ sandbox: toWire(record) });
@@ -75,7 +91,24 @@ function toWire(record: Readonly<SandboxRecord>): Wire {
     reason: record.reason,
     version: BigInt(record.version),
     defaultUser: record.defaultUser,
+    origin: record.origin ?? "",
   });
+}
+
+async function snapshotToWire(row: SnapshotRecord, { kitchen }: Sandboxes): Promise<SnapshotWire> {
+  const disk = await stat(kitchen.paths.layer(row.layer)).catch(() => undefined);
+  return {
+    id: row.id,
+    sandboxId: row.sandbox,
+    parent: row.parent ?? "",
+    template: row.spec.template,
+    vcpus: row.spec.vcpus,
+    memoryMib: row.spec.memoryMib,
+    diskMib: row.spec.diskMib,
+    createdAtMs: BigInt(row.createdAtMs),
+    memoryBytes: BigInt(row.memoryBytes),
+    diskBytes: BigInt((disk?.blocks ?? 0) * 512),
+  };
 }
 
 function idOf(text: string): SandboxId {
@@ -86,6 +119,11 @@ function idOf(text: string): SandboxId {
 
 /** Completes and checks sizes: what the template gives, what this host has. */
 async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandboxes): Promise<SandboxSpec> {
+  if (request.snapshot) {
+    // Memory and disk are the checkpoint's, and so are their sizes.
+    const { spec } = findSnapshot(sandboxes.kitchen, request.snapshot);
+    return { ...spec, ...wishesOf(request), snapshot: request.snapshot };
+  }
   const image = await sandboxes.kitchen.templates.image(request.template);
   if (request.diskMib > image.diskMib)
     throw new WrennError("invalid_request", `the template "${image.name}" has a disk of ${image.diskMib} MiB`, {
@@ -96,12 +134,15 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
     vcpus: request.vcpus || defaults.vcpus,
     memoryMib: request.memoryMib || defaults.memoryMib,
     diskMib: image.diskMib,
-    timeoutSec: request.timeoutSec,
-    timeoutAction: request.timeoutAction === TimeoutAction.KILL ? "kill" : "pause",
-    envs: request.envs,
-    teamId: request.teamId,
+    ...wishesOf(request),
   };
 }
+
+/** What a caller chooses for a sandbox whatever it starts from. */
+const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId }: hostagent.CreateSandboxRequest) => ({
+  ...{ timeoutSec, envs, teamId },
+  timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
+});
 
 async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<typeof hostagent.GetHostResponseSchema>> {
   const { drivers, templates, paths } = kitchen;

@@ -115,7 +115,7 @@ describe("the agent killed and started again", () => {
     await host.world.kill([...host.world.machines.keys()][0]!);
     await host.restart();
     expect(host.sandboxes.find(id).record.state).toBe("error");
-    expect((await host.leftovers()).sandboxes).toEqual([id]);
+    expect((await host.leftovers()).layers).toBe(1);
   });
 
   test("versions go on rising, so that a watcher can tell old news from new", async () => {

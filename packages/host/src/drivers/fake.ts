@@ -8,6 +8,7 @@ type Memory = { text: string; init: InitRequest | undefined };
 type Machine = {
   spec: VmSpec;
   memory: Memory;
+  disk: string;
   isStopped: boolean;
   server: Bun.Server<undefined>;
   end: (how: string) => void;
@@ -34,7 +35,7 @@ export class FakeWorld {
   start(spec: VmSpec, memory: Memory, isStopped: boolean): { pid: number; exited: Promise<string> } {
     const pid = this.#nextPid++;
     const { promise: exited, resolve: end } = Promise.withResolvers<string>();
-    const machine: Machine = { spec, memory, isStopped, end, server: undefined as never };
+    const machine: Machine = { spec, memory, disk: spec.disk.path, isStopped, end, server: undefined as never };
     machine.server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => this.#answer(machine, request) });
     this.machines.set(pid, machine);
     return { pid, exited };
@@ -108,9 +109,24 @@ class FakeVm implements Vm {
     this.machine.isStopped = false;
   }
 
-  async save(dir: string): Promise<void> {
-    await this.world.before("vm.save");
-    await Bun.write(`${dir}/memory.json`, JSON.stringify(this.machine.memory));
+  async switchDisk(next: Disk): Promise<void> {
+    await this.world.before("vm.switchDisk");
+    this.machine.disk = next.path;
+  }
+
+  async diskPath(): Promise<string> {
+    return this.machine.disk;
+  }
+
+  async capture(dir: string): Promise<{ write(): Promise<number> }> {
+    await this.world.before("vm.capture");
+    const taken = JSON.stringify(this.machine.memory);
+    return {
+      write: async () => {
+        await this.world.before("vm.write");
+        return Bun.write(`${dir}/memory.json`, taken);
+      },
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -134,7 +150,7 @@ class FakeVmm implements Vmm {
 
   async freeze(vm: Vm, dir: string): Promise<void> {
     await this.world.before("vmm.freeze");
-    await vm.save(dir);
+    await (await vm.capture(dir)).write();
     await vm[Symbol.asyncDispose]();
   }
 

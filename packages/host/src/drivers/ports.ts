@@ -73,8 +73,15 @@ export type Vm = AsyncDisposable & {
   stop(): Promise<void>;
   /** Lets them run on. */
   cont(): Promise<void>;
-  /** Of a stopped VM: writes device state and the memory that differs from its template into the empty folder `dir`. */
-  save(dir: string): Promise<void>;
+  /** Of a stopped VM: continues on the layer `next`, which lies on the present one; that one is never written to again. */
+  switchDisk(next: Disk): Promise<void>;
+  /** Path of the disk layer that it writes to. */
+  diskPath(): Promise<string>;
+  /**
+   * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
+   * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives its size in bytes.
+   */
+  capture(dir: string): Promise<{ write(): Promise<number> }>;
   /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */
   readonly handle: VmHandle;
 };
@@ -104,7 +111,7 @@ export interface Vmm {
   boot(spec: BootSpec): Promise<Vm>;
   /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file and disk, and ends it. */
   freeze(vm: Vm, dir: string): Promise<void>;
-  /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.save` wrote, its memory and devices on top. */
+  /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.capture` wrote, its memory and devices on top. */
   restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm>;
   /** The VM of a former agent, if it is still that process and answers. */
   adopt(spec: VmSpec, frozen: Frozen, handle: VmHandle): Promise<Vm | undefined>;

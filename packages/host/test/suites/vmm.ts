@@ -51,7 +51,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
         await first.ready();
         await lab.bench.remember(first.address(), "kept");
         await first.vm.stop();
-        await first.vm.save(saved);
+        await (await first.vm.capture(saved)).write();
       }
       await using again = await lab.restore("again", frozen, saved);
       await again.vm.cont();
@@ -107,7 +107,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
         await first.vm.cont();
         await first.ready();
         await first.vm.stop();
-        await first.vm.save(saved);
+        await (await first.vm.capture(saved)).write();
       }
       for (const file of await Array.fromAsync(new Bun.Glob("*").scan(saved))) await flipLastByte(`${saved}/${file}`);
       expect(lab.restore("again", frozen, saved)).rejects.toThrow();

@@ -7,6 +7,7 @@ import { FakeWorld, fakeImage } from "../../src/drivers/fake.ts";
 import type { Drivers } from "../../src/drivers/ports.ts";
 import { heal } from "../../src/heal.ts";
 import { Journal } from "../../src/journal.ts";
+import { Layers } from "../../src/layers.ts";
 import { Paths } from "../../src/paths.ts";
 import type { SandboxSpec } from "../../src/record.ts";
 import { Sandboxes } from "../../src/sandboxes.ts";
@@ -55,18 +56,21 @@ export class FakeHost implements AsyncDisposable {
 
   /** A path of the guest, reached as the proxy reaches it. */
   async guest(id: SandboxId, path: string, init?: RequestInit): Promise<Response> {
-    const { nic } = this.sandboxes.find(id).running;
+    const { nic } = this.sandboxes.find(id).machine;
     return fetch(`http://${nic.reach(49983)}${path}`, { ...init, keepalive: false });
   }
 
   /** Everything that a sandbox could leave behind. */
-  async leftovers(): Promise<{ machines: number; rows: number; sandboxes: string[]; snapshots: string[] }> {
-    return {
-      machines: this.world.machines.size,
-      rows: this.#journal.all().length,
-      sandboxes: await readdir(`${this.dir}/sandboxes`),
-      snapshots: await readdir(`${this.dir}/snapshots`),
+  async leftovers(): Promise<Record<string, number>> {
+    const { sandboxes, snapshots, layers } = this.#journal;
+    const rows = sandboxes.all().length + snapshots.all().length + layers.all().length;
+    const count = async (folder: string) => (await readdir(`${this.dir}/${folder}`)).length;
+    const files = {
+      homes: await count("sandboxes"),
+      snapshots: await count("snapshots"),
+      layers: await count("layers"),
     };
+    return { machines: this.world.machines.size, rows, ...files };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -82,9 +86,10 @@ export class FakeHost implements AsyncDisposable {
     this.#journal = new Journal(`${this.dir}/agent.db`);
     const templates = new Templates(config, drivers, quiet);
     const paths = new Paths(this.dir, drivers.disks.extension);
-    this.sandboxes = new Sandboxes({ drivers, templates, paths }, this.#journal, quiet);
-    await heal(this.sandboxes, this.#journal.all(), quiet);
+    const layers = new Layers(drivers.disks, templates, this.#journal, paths);
+    this.sandboxes = new Sandboxes({ drivers, templates, layers, journal: this.#journal, paths }, quiet);
+    await heal(this.sandboxes, quiet);
   }
 }
 
-export const nothing = { machines: 0, rows: 0, sandboxes: [], snapshots: [] };
+export const nothing = { machines: 0, rows: 0, homes: 0, snapshots: 0, layers: 0 };

@@ -19,6 +19,9 @@ export const guestNet = { ip: "169.254.0.21", gateway: "169.254.0.22", dns: "169
  */
 const translationBufferMib = 128;
 
+/** Name of the guest's disk in QEMU's machine protocol. */
+export const diskId = "d";
+
 const commandLine = (machine: Machine): string =>
   [
     "console=ttyS0 quiet loglevel=1 reboot=t panic=-1",
@@ -64,8 +67,11 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ...["-qmp", `unix:${launch.dir}/qmp.sock,server=on,wait=off`],
     ...["-serial", launch.kernel ? `file:${launch.dir}/console.log` : "null"],
-    ...["-drive", `id=d,file=${launch.disk.path},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`],
-    ...["-device", "virtio-blk-device,drive=d"],
+    ...[
+      "-drive",
+      `id=${diskId},file=${launch.disk.path},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
+    ],
+    ...["-device", `virtio-blk-device,drive=${diskId}`],
     ...[
       "-netdev",
       `user,id=n,ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,

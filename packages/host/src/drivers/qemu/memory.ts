@@ -15,10 +15,13 @@ const magic = "WRNPAGE1";
 const headerBytes = 16;
 /** One system call moves this much at most; more gains nothing and holds the event loop longer. */
 const chunkBytes = 1 << 20;
+/** A checkpoint of a live sandbox copies this much at most, so that many at once cannot exhaust this process's memory. */
+const maxCopiedBytes = 256 << 20;
 
-const presentBit = 63n;
-const swappedBit = 62n;
-const fileBit = 61n;
+/** Upper halves of pagemap entries: bit 63 in memory, bit 62 swapped out, bit 61 the page is the file's. */
+const ownMask = 0xe000_0000;
+const presentOwn = 0x8000_0000;
+const swappedOwn = 0x4000_0000;
 
 type Mapping = { readonly start: number; readonly end: number; readonly firstPage: number };
 type Run = { readonly page: number; readonly pages: number };
@@ -36,10 +39,6 @@ function mappings(pid: number, path: string): Mapping[] {
   return found;
 }
 
-/** Whether a pagemap entry is a page of the process's own: in memory or swapped out, and not the file's. */
-const isOwn = (entry: bigint): boolean =>
-  ((entry >> presentBit) & 1n) + ((entry >> swappedBit) & 1n) > 0n && ((entry >> fileBit) & 1n) === 0n;
-
 /** The pages that `pid` changed in its private mapping of `path`, as runs in ascending order. */
 export function changedRuns(pid: number, path: string): Run[] {
   const runs: { page: number; pages: number }[] = [];
@@ -47,11 +46,11 @@ export function changedRuns(pid: number, path: string): Run[] {
   try {
     for (const mapping of mappings(pid, path)) {
       const count = (mapping.end - mapping.start) / pageSize;
-      const entries = new BigUint64Array(count);
-      readFully(fd, new Uint8Array(entries.buffer), (mapping.start / pageSize) * 8);
+      const halves = new Uint32Array(count * 2); // little endian: the upper half of entry i is at 2i + 1
+      readFully(fd, new Uint8Array(halves.buffer), (mapping.start / pageSize) * 8);
       for (let i = 0; i < count; i++) {
-        const entry = entries[i]!;
-        if (entry === 0n || !isOwn(entry)) continue;
+        const kind = (halves[2 * i + 1]! & ownMask) >>> 0;
+        if (kind !== presentOwn && kind !== swappedOwn) continue;
         const page = mapping.firstPage + i;
         const last = runs.at(-1);
         if (last && last.page + last.pages === page) last.pages++;
@@ -64,31 +63,56 @@ export function changedRuns(pid: number, path: string): Run[] {
   return runs;
 }
 
-/** Writes the changed pages of a stopped process to the new file `out`, durably. Gives bytes and SHA-256 of the file. */
-export function saveChanged(pid: number, path: string, out: string): { bytes: number; sha256: string } {
+/** What `takeChanged` holds until it is written. */
+export type Taken = { write(out: string): { bytes: number; sha256: string } };
+
+/**
+ * Takes the changed pages of a stopped process. Up to a bound they are copied, so that the process may run on before
+ * they are written; more are read when `write` is called, and the process must stay stopped until then: `isCopied` tells.
+ */
+export function takeChanged(pid: number, path: string): Taken & { isCopied: boolean } {
   const runs = changedRuns(pid, path);
-  const hash = new Bun.CryptoHasher("sha256");
-  const target = openSync(out, "wx", 0o600);
+  const bytes = runs.reduce((sum, run) => sum + run.pages, 0) * pageSize;
+  if (bytes > maxCopiedBytes)
+    return { isCopied: false, write: (out) => writeChanged(runs, chunksOf(pid, path, runs), out) };
+  const copies = [...chunksOf(pid, path, runs)].map((chunk) => chunk.slice());
+  return { isCopied: true, write: (out) => writeChanged(runs, copies, out) };
+}
+
+/** The pages of `runs`, chunk by chunk; each chunk is valid until the next is taken. */
+function* chunksOf(pid: number, path: string, runs: readonly Run[]): Generator<Uint8Array> {
   const memory = openSync(`/proc/${pid}/mem`, "r");
   try {
-    const header = encodeHeader(runs);
-    let position = append(target, header, 0, hash);
     const buffer = new Uint8Array(chunkBytes);
     for (const piece of pieces(runs, mappings(pid, path))) {
       const part = buffer.subarray(0, piece.bytes);
       readFully(memory, part, piece.address);
-      position = append(target, part, position, hash);
+      yield part;
     }
+  } finally {
+    closeSync(memory);
+  }
+}
+
+function writeChanged(
+  runs: readonly Run[],
+  chunks: Iterable<Uint8Array>,
+  out: string,
+): { bytes: number; sha256: string } {
+  const hash = new Bun.CryptoHasher("sha256");
+  const target = openSync(out, "wx", 0o600);
+  try {
+    let position = append(target, encodeHeader(runs), 0, hash);
+    for (const chunk of chunks) position = append(target, chunk, position, hash);
     fdatasyncSync(target);
     return { bytes: position, sha256: hash.digest("hex") };
   } finally {
-    closeSync(memory);
     closeSync(target);
   }
 }
 
 /**
- * Writes the pages of a file of {@link saveChanged} into the private mapping of `path` of a process that waits for them.
+ * Writes the pages of a file of `takeChanged` into the private mapping of `path` of a process that waits for them.
  * Gives the file's SHA-256, taken on the way: the process must not run before it was compared.
  */
 export function loadChanged(pid: number, path: string, saved: string): string {

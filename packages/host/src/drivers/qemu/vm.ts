@@ -1,8 +1,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
-import type { Vm, VmHandle } from "../ports.ts";
-import { loadChanged, saveChanged } from "./memory.ts";
-import { give } from "./owner.ts";
+import type { Disk, Vm, VmHandle } from "../ports.ts";
+import { diskId } from "./args.ts";
+import { loadChanged, takeChanged } from "./memory.ts";
+import { give, takeBack } from "./owner.ts";
 import type { Qmp } from "./qmp.ts";
 
 /** A killed process is gone within milliseconds; longer means that it hangs in the kernel, and nobody can help. */
@@ -48,13 +49,35 @@ export class QemuVm implements Vm {
     await this.qmp.call("cont");
   }
 
-  async save(dir: string): Promise<void> {
+  async switchDisk(next: Disk): Promise<void> {
+    await give(this.name, [next.path]);
+    const layer = { device: diskId, "snapshot-file": next.path, format: next.format, mode: "existing" };
+    await this.qmp.call("blockdev-snapshot-sync", layer);
+  }
+
+  async diskPath(): Promise<string> {
+    type Block = { device: string; inserted?: { file: string } };
+    const blocks = await this.qmp.call<Block[]>("query-block");
+    const file = blocks.find((block) => block.device === diskId)?.inserted?.file;
+    if (!file) throw new WrennError("agent_error", "the VM has no disk");
+    return file;
+  }
+
+  async capture(dir: string): Promise<{ write(): Promise<number> }> {
     if (!this.memory) throw new WrennError("internal_error", "this VM has no template to save against");
     await give(this.name, [dir]);
     await this.saveDevices(`${dir}/device`);
-    const memory = saveChanged(this.pid, this.memory, `${dir}/memory`);
-    const device = await sha256(`${dir}/device`);
-    await Bun.write(`${dir}/qemu.json`, JSON.stringify({ memory, device: { sha256: device } }));
+    const taken = takeChanged(this.pid, this.memory);
+    const early = taken.isCopied ? undefined : taken.write(`${dir}/memory`);
+    return {
+      write: async () => {
+        const memory = early ?? taken.write(`${dir}/memory`);
+        await takeBack(0, { [dir]: 0o700, [`${dir}/device`]: 0o600, [`${dir}/memory`]: 0o600 });
+        const manifest: SavedManifest = { memory, device: { sha256: await sha256(`${dir}/device`) } };
+        await Bun.write(`${dir}/qemu.json`, JSON.stringify(manifest));
+        return memory.bytes;
+      },
+    };
   }
 
   /** Writes the state of every device, without memory, to `path`. */
@@ -68,10 +91,10 @@ export class QemuVm implements Vm {
   }
 }
 
-/** What `Vm.save` writes beside its files. */
+/** What `Vm.capture` writes beside its files. */
 type SavedManifest = { readonly memory: { bytes: number; sha256: string }; readonly device: { sha256: string } };
 
-/** Puts the memory of a folder of `Vm.save` into a VM that waits for it. Throws `internal_error` naming a damaged file. */
+/** Puts the memory of a folder of `Vm.capture` into a VM that waits for it. Throws `internal_error` naming a damaged file. */
 export async function loadSaved(pid: number, memory: string, dir: string): Promise<void> {
   const manifest = (await Bun.file(`${dir}/qemu.json`).json()) as SavedManifest;
   const found = { device: await sha256(`${dir}/device`), memory: loadChanged(pid, memory, `${dir}/memory`) };

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent: GenFile = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIoIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJGi8KDVZlcnNpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIQCg5HZXRIb3N0UmVxdWVzdCL7AQoPR2V0SG9zdFJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDAoEYXJjaBgCIAEoCRIRCgljcHVfY29yZXMYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoBBIQCghkaXNrX21pYhgFIAEoBBILCgN2bW0YBiABKAkSEwoLYWNjZWxlcmF0b3IYByABKAkSEwoLdm1tX3ZlcnNpb24YCCABKAkSKQoJdGVtcGxhdGVzGAkgAygLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlEhcKD21lbW9yeV9mcmVlX21pYhgKIAEoBBIVCg1kaXNrX2ZyZWVfbWliGAsgASgEIngKCFRlbXBsYXRlEgwKBG5hbWUYASABKAkSDgoGZGlnZXN0GAIgASgJEhIKCnNpemVfYnl0ZXMYAyABKAQSFAoMZGVmYXVsdF91c2VyGAQgASgJEg0KBXJlYWR5GAUgASgIEhUKDWNyZWF0ZWRfYXRfbXMYBiABKAMiugIKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIQCgh0ZW1wbGF0ZRgDIAEoCRINCgV2Y3B1cxgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhMKC3RpbWVvdXRfc2VjGAcgASgNEjMKDnRpbWVvdXRfYWN0aW9uGAggASgOMhsuaG9zdGFnZW50LnYxLlRpbWVvdXRBY3Rpb24SOgoEZW52cxgJIAMoCzIsLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdC5FbnZzRW50cnkSDwoHdGVhbV9pZBgKIAEoCRorCglFbnZzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI/ChVDcmVhdGVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiEKE1BhdXNlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPgoUUGF1c2VTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IlkKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIYCgt0aW1lb3V0X3NlYxgDIAEoDUgAiAEBQg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiMKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIjsKGFNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBIKCgJpZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoDSJDChlTZXRTYW5kYm94VGltZW91dFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIgChJQaW5nU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiFQoTUGluZ1NhbmRib3hSZXNwb25zZSIfChFHZXRTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSI8ChJHZXRTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IhYKFExpc3RTYW5kYm94ZXNSZXF1ZXN0IkEKFUxpc3RTYW5kYm94ZXNSZXNwb25zZRIoCglzYW5kYm94ZXMYASADKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIXChVXYXRjaFNhbmRib3hlc1JlcXVlc3Qi5gEKFldhdGNoU2FuZGJveGVzUmVzcG9uc2USPQoGc3luY2VkGAEgASgLMisuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuU3luY2VkSAASKAoHY2hhbmdlZBgCIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94SAASQwoJa2VlcGFsaXZlGAMgASgLMi4uaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuS2VlcEFsaXZlSAAaCAoGU3luY2VkGgsKCUtlZXBBbGl2ZUIHCgVldmVudCqFAgoMU2FuZGJveFN0YXRlEh0KGVNBTkRCT1hfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZTQU5EQk9YX1NUQVRFX1NUQVJUSU5HEAESGQoVU0FOREJPWF9TVEFURV9SVU5OSU5HEAISGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAMSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBBIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAUSGgoWU0FOREJPWF9TVEFURV9TVE9QUElORxAGEhkKFVNBTkRCT1hfU1RBVEVfU1RPUFBFRBAHEhcKE1NBTkRCT1hfU1RBVEVfRVJST1IQCCpiCg1UaW1lb3V0QWN0aW9uEh4KGlRJTUVPVVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUVElNRU9VVF9BQ1RJT05fUEFVU0UQARIXChNUSU1FT1VUX0FDVElPTl9LSUxMEAIyhgcKEEhvc3RBZ2VudFNlcnZpY2USRgoHR2V0SG9zdBIcLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVxdWVzdBodLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVzcG9uc2USWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USVQoMUGF1c2VTYW5kYm94EiEuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USWAoNUmVzdW1lU2FuZGJveBIiLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USZAoRU2V0U2FuZGJveFRpbWVvdXQSJi5ob3N0YWdlbnQudjEuU2V0U2FuZGJveFRpbWVvdXRSZXF1ZXN0GicuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USTwoKR2V0U2FuZGJveBIfLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVxdWVzdBogLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USXQoOV2F0Y2hTYW5kYm94ZXMSIy5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiEAoOR2V0SG9zdFJlcXVlc3Qi+wEKD0dldEhvc3RSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGFyY2gYAiABKAkSEQoJY3B1X2NvcmVzGAMgASgNEhIKCm1lbW9yeV9taWIYBCABKAQSEAoIZGlza19taWIYBSABKAQSCwoDdm1tGAYgASgJEhMKC2FjY2VsZXJhdG9yGAcgASgJEhMKC3ZtbV92ZXJzaW9uGAggASgJEikKCXRlbXBsYXRlcxgJIAMoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZRIXCg9tZW1vcnlfZnJlZV9taWIYCiABKAQSFQoNZGlza19mcmVlX21pYhgLIAEoBCJ4CghUZW1wbGF0ZRIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEEhQKDGRlZmF1bHRfdXNlchgEIAEoCRINCgVyZWFkeRgFIAEoCBIVCg1jcmVhdGVkX2F0X21zGAYgASgDIswCChRDcmVhdGVTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSEAoIdGVtcGxhdGUYAyABKAkSDQoFdmNwdXMYBCABKA0SEgoKbWVtb3J5X21pYhgFIAEoDRIQCghkaXNrX21pYhgGIAEoDRITCgt0aW1lb3V0X3NlYxgHIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgIIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEjoKBGVudnMYCSADKAsyLC5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52c0VudHJ5Eg8KB3RlYW1faWQYCiABKAkSEAoIc25hcHNob3QYCyABKAkaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPwoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIhChNQYXVzZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIj4KFFBhdXNlU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCJZChRSZXN1bWVTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSGAoLdGltZW91dF9zZWMYAyABKA1IAIgBAUIOCgxfdGltZW91dF9zZWMiPwoVUmVzdW1lU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIjChVEZXN0cm95U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSI7ChhTZXRTYW5kYm94VGltZW91dFJlcXVlc3QSCgoCaWQYASABKAkSEwoLdGltZW91dF9zZWMYAiABKA0iQwoZU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIAoSUGluZ1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UiHwoRR2V0U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPAoSR2V0U2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJBChVMaXN0U2FuZGJveGVzUmVzcG9uc2USKAoJc2FuZGJveGVzGAEgAygLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFwoVV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0IuYBChZXYXRjaFNhbmRib3hlc1Jlc3BvbnNlEj0KBnN5bmNlZBgBIAEoCzIrLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlN5bmNlZEgAEigKB2NoYW5nZWQYAiABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveEgAEkMKCWtlZXBhbGl2ZRgDIAEoCzIuLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLktlZXBBbGl2ZUgAGggKBlN5bmNlZBoLCglLZWVwQWxpdmVCBwoFZXZlbnQiwgEKCFNuYXBzaG90EgoKAmlkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkSDgoGcGFyZW50GAMgASgJEhAKCHRlbXBsYXRlGAQgASgJEg0KBXZjcHVzGAUgASgNEhIKCm1lbW9yeV9taWIYBiABKA0SEAoIZGlza19taWIYByABKA0SFQoNY3JlYXRlZF9hdF9tcxgIIAEoAxIUCgxtZW1vcnlfYnl0ZXMYCSABKAQSEgoKZGlza19ieXRlcxgKIAEoBCImChhDaGVja3BvaW50U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiRQoZQ2hlY2twb2ludFNhbmRib3hSZXNwb25zZRIoCghzbmFwc2hvdBgBIAEoCzIWLmhvc3RhZ2VudC52MS5TbmFwc2hvdCJDChZSb2xsYmFja1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIQCghzbmFwc2hvdBgDIAEoCSJBChdSb2xsYmFja1NhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmhvc3RhZ2VudC52MS5TbmFwc2hvdCIjChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSCgoCaWQYASABKAkiGAoWRGVsZXRlU25hcHNob3RSZXNwb25zZSqFAgoMU2FuZGJveFN0YXRlEh0KGVNBTkRCT1hfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZTQU5EQk9YX1NUQVRFX1NUQVJUSU5HEAESGQoVU0FOREJPWF9TVEFURV9SVU5OSU5HEAISGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAMSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBBIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAUSGgoWU0FOREJPWF9TVEFURV9TVE9QUElORxAGEhkKFVNBTkRCT1hfU1RBVEVfU1RPUFBFRBAHEhcKE1NBTkRCT1hfU1RBVEVfRVJST1IQCCpiCg1UaW1lb3V0QWN0aW9uEh4KGlRJTUVPVVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUVElNRU9VVF9BQ1RJT05fUEFVU0UQARIXChNUSU1FT1VUX0FDVElPTl9LSUxMEAIygwoKEEhvc3RBZ2VudFNlcnZpY2USRgoHR2V0SG9zdBIcLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVxdWVzdBodLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVzcG9uc2USWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USVQoMUGF1c2VTYW5kYm94EiEuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USWAoNUmVzdW1lU2FuZGJveBIiLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USZAoRQ2hlY2twb2ludFNhbmRib3gSJi5ob3N0YWdlbnQudjEuQ2hlY2twb2ludFNhbmRib3hSZXF1ZXN0GicuaG9zdGFnZW50LnYxLkNoZWNrcG9pbnRTYW5kYm94UmVzcG9uc2USXgoPUm9sbGJhY2tTYW5kYm94EiQuaG9zdGFnZW50LnYxLlJvbGxiYWNrU2FuZGJveFJlcXVlc3QaJS5ob3N0YWdlbnQudjEuUm9sbGJhY2tTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNuYXBzaG90cxIiLmhvc3RhZ2VudC52MS5MaXN0U25hcHNob3RzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U25hcHNob3RzUmVzcG9uc2USWwoORGVsZXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USZAoRU2V0U2FuZGJveFRpbWVvdXQSJi5ob3N0YWdlbnQudjEuU2V0U2FuZGJveFRpbWVvdXRSZXF1ZXN0GicuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USTwoKR2V0U2FuZGJveBIfLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVxdWVzdBogLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USXQoOV2F0Y2hTYW5kYm94ZXMSIy5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwAWIGcHJvdG8z");
 
 /**
  * @generated from message hostagent.v1.ErrorDetail
@@ -161,6 +161,13 @@ export type Sandbox = Message<"hostagent.v1.Sandbox"> & {
    * @generated from field: string default_user = 19;
    */
   defaultUser: string;
+
+  /**
+   * The checkpoint its memory and disk come from; empty for the template.
+   *
+   * @generated from field: string origin = 20;
+   */
+  origin: string;
 };
 
 /**
@@ -349,6 +356,13 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
    * @generated from field: string team_id = 10;
    */
   teamId: string;
+
+  /**
+   * Starts from this checkpoint instead of the template; sizes are the checkpoint's then.
+   *
+   * @generated from field: string snapshot = 11;
+   */
+  snapshot: string;
 };
 
 /**
@@ -695,6 +709,214 @@ export const WatchSandboxesResponse_KeepAliveSchema: GenMessage<WatchSandboxesRe
   messageDesc(file_hostagent_v1_hostagent, 22, 1);
 
 /**
+ * A point in time of a sandbox: memory, devices and disk.
+ *
+ * @generated from message hostagent.v1.Snapshot
+ */
+export type Snapshot = Message<"hostagent.v1.Snapshot"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The sandbox it was taken of.
+   *
+   * @generated from field: string sandbox_id = 2;
+   */
+  sandboxId: string;
+
+  /**
+   * The checkpoint before it in its line; empty for the first.
+   *
+   * @generated from field: string parent = 3;
+   */
+  parent: string;
+
+  /**
+   * @generated from field: string template = 4;
+   */
+  template: string;
+
+  /**
+   * @generated from field: uint32 vcpus = 5;
+   */
+  vcpus: number;
+
+  /**
+   * @generated from field: uint32 memory_mib = 6;
+   */
+  memoryMib: number;
+
+  /**
+   * @generated from field: uint32 disk_mib = 7;
+   */
+  diskMib: number;
+
+  /**
+   * @generated from field: int64 created_at_ms = 8;
+   */
+  createdAtMs: bigint;
+
+  /**
+   * What it occupies beyond its template and its parent.
+   *
+   * @generated from field: uint64 memory_bytes = 9;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: uint64 disk_bytes = 10;
+   */
+  diskBytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.Snapshot.
+ * Use `create(SnapshotSchema)` to create a new message.
+ */
+export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 23);
+
+/**
+ * @generated from message hostagent.v1.CheckpointSandboxRequest
+ */
+export type CheckpointSandboxRequest = Message<"hostagent.v1.CheckpointSandboxRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message hostagent.v1.CheckpointSandboxRequest.
+ * Use `create(CheckpointSandboxRequestSchema)` to create a new message.
+ */
+export const CheckpointSandboxRequestSchema: GenMessage<CheckpointSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 24);
+
+/**
+ * @generated from message hostagent.v1.CheckpointSandboxResponse
+ */
+export type CheckpointSandboxResponse = Message<"hostagent.v1.CheckpointSandboxResponse"> & {
+  /**
+   * @generated from field: hostagent.v1.Snapshot snapshot = 1;
+   */
+  snapshot?: Snapshot | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.CheckpointSandboxResponse.
+ * Use `create(CheckpointSandboxResponseSchema)` to create a new message.
+ */
+export const CheckpointSandboxResponseSchema: GenMessage<CheckpointSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 25);
+
+/**
+ * @generated from message hostagent.v1.RollbackSandboxRequest
+ */
+export type RollbackSandboxRequest = Message<"hostagent.v1.RollbackSandboxRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: uint64 run = 2;
+   */
+  run: bigint;
+
+  /**
+   * @generated from field: string snapshot = 3;
+   */
+  snapshot: string;
+};
+
+/**
+ * Describes the message hostagent.v1.RollbackSandboxRequest.
+ * Use `create(RollbackSandboxRequestSchema)` to create a new message.
+ */
+export const RollbackSandboxRequestSchema: GenMessage<RollbackSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 26);
+
+/**
+ * @generated from message hostagent.v1.RollbackSandboxResponse
+ */
+export type RollbackSandboxResponse = Message<"hostagent.v1.RollbackSandboxResponse"> & {
+  /**
+   * @generated from field: hostagent.v1.Sandbox sandbox = 1;
+   */
+  sandbox?: Sandbox | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.RollbackSandboxResponse.
+ * Use `create(RollbackSandboxResponseSchema)` to create a new message.
+ */
+export const RollbackSandboxResponseSchema: GenMessage<RollbackSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 27);
+
+/**
+ * @generated from message hostagent.v1.ListSnapshotsRequest
+ */
+export type ListSnapshotsRequest = Message<"hostagent.v1.ListSnapshotsRequest"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.ListSnapshotsRequest.
+ * Use `create(ListSnapshotsRequestSchema)` to create a new message.
+ */
+export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 28);
+
+/**
+ * @generated from message hostagent.v1.ListSnapshotsResponse
+ */
+export type ListSnapshotsResponse = Message<"hostagent.v1.ListSnapshotsResponse"> & {
+  /**
+   * @generated from field: repeated hostagent.v1.Snapshot snapshots = 1;
+   */
+  snapshots: Snapshot[];
+};
+
+/**
+ * Describes the message hostagent.v1.ListSnapshotsResponse.
+ * Use `create(ListSnapshotsResponseSchema)` to create a new message.
+ */
+export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 29);
+
+/**
+ * @generated from message hostagent.v1.DeleteSnapshotRequest
+ */
+export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message hostagent.v1.DeleteSnapshotRequest.
+ * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
+ */
+export const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 30);
+
+/**
+ * @generated from message hostagent.v1.DeleteSnapshotResponse
+ */
+export type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.DeleteSnapshotResponse.
+ * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
+ */
+export const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 31);
+
+/**
  * @generated from enum hostagent.v1.SandboxState
  */
 export enum SandboxState {
@@ -826,6 +1048,44 @@ export const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof DestroySandboxRequestSchema;
     output: typeof DestroySandboxResponseSchema;
+  },
+  /**
+   * Takes a point in time to come back to; the sandbox runs on, or stays paused.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.CheckpointSandbox
+   */
+  checkpointSandbox: {
+    methodKind: "unary";
+    input: typeof CheckpointSandboxRequestSchema;
+    output: typeof CheckpointSandboxResponseSchema;
+  },
+  /**
+   * Puts a running or paused sandbox back to a checkpoint, in place; it runs afterwards. What it was since is lost.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.RollbackSandbox
+   */
+  rollbackSandbox: {
+    methodKind: "unary";
+    input: typeof RollbackSandboxRequestSchema;
+    output: typeof RollbackSandboxResponseSchema;
+  },
+  /**
+   * @generated from rpc hostagent.v1.HostAgentService.ListSnapshots
+   */
+  listSnapshots: {
+    methodKind: "unary";
+    input: typeof ListSnapshotsRequestSchema;
+    output: typeof ListSnapshotsResponseSchema;
+  },
+  /**
+   * Removes a checkpoint. What was started from it keeps what it needs. Removing an absent one succeeds.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.DeleteSnapshot
+   */
+  deleteSnapshot: {
+    methodKind: "unary";
+    input: typeof DeleteSnapshotRequestSchema;
+    output: typeof DeleteSnapshotResponseSchema;
   },
   /**
    * @generated from rpc hostagent.v1.HostAgentService.SetSandboxTimeout

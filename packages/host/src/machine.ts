@@ -1,0 +1,65 @@
+import { mkdir, rm } from "node:fs/promises";
+import { agentPort, randomId } from "@wrenn/contract";
+import type { Disk, Drivers, Nic, Vm, VmSpec } from "./drivers/ports.ts";
+import { GuestAgent } from "./guest-agent.ts";
+import type { Paths } from "./paths.ts";
+import type { MachineRecord } from "./record.ts";
+import type { Template } from "./templates.ts";
+
+/** A VM with all it holds. Disposing `held` kills it, then releases network and disk and removes its folder; data stays. */
+export type Machine = {
+  readonly home: string;
+  readonly disk: Disk;
+  readonly nic: Nic;
+  readonly vm: Vm;
+  readonly held: AsyncDisposableStack;
+};
+
+/** What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's. */
+export type Origin = { readonly template: Template; readonly saved?: string | undefined };
+
+/** Starts a machine, stopped, on the layer that `disk` makes. On any throw nothing of it is left. */
+export async function raise(
+  { drivers, paths }: { drivers: Drivers; paths: Paths },
+  { template, saved }: Origin,
+  makeDisk: () => Promise<Disk>,
+): Promise<Machine> {
+  const home = randomId();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => rm(paths.machine(home), { recursive: true, force: true }));
+  await mkdir(paths.machine(home), { recursive: true, mode: 0o700 });
+  const disk = undo.use(await makeDisk());
+  const nic = undo.use(await drivers.nets.attach(home));
+  const spec = vmSpec(home, template, { paths, disk, nic });
+  const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, saved));
+  return { home, disk, nic, vm, held: undo.move() };
+}
+
+/** The machine of a former agent, or `undefined` when it is gone. */
+export async function adopt(
+  { drivers, paths }: { drivers: Drivers; paths: Paths },
+  record: MachineRecord,
+  template: Template,
+  disk: Disk,
+): Promise<Machine | undefined> {
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => rm(paths.machine(record.home), { recursive: true, force: true }));
+  undo.use(disk);
+  const nic = undo.use(await drivers.nets.attach(record.home));
+  const spec = vmSpec(record.home, template, { paths, disk, nic });
+  const vm = await drivers.vmm.adopt(spec, template.frozen, record.handle);
+  if (!vm) return undefined;
+  undo.use(vm);
+  return { home: record.home, disk, nic, vm, held: undo.move() };
+}
+
+/** The guest agent of a machine. */
+export const agentOf = (machine: Machine): GuestAgent => new GuestAgent(machine.nic.reach(agentPort));
+
+/** What the journal keeps of a machine. */
+export const recordOf = ({ home, vm }: Machine): MachineRecord => ({ home, handle: vm.handle });
+
+function vmSpec(home: string, template: Template, parts: { paths: Paths; disk: Disk; nic: Nic }): VmSpec {
+  const { vcpus, memoryMib } = template.frozen;
+  return { name: home, dir: parts.paths.machine(home), vcpus, memoryMib, disk: parts.disk, nic: parts.nic };
+}
