@@ -4,7 +4,7 @@ import type { Agent } from "./agent.ts";
 import type { CallOptions } from "./client.ts";
 import { CommandExitError, type CommandResult, fromAgentError } from "./errors.ts";
 import { Output, type OutputChunk } from "./output.ts";
-import { killProcess, RunningProcess } from "./process.ts";
+import { killProcess, RunningProcess, type Signal } from "./process.ts";
 
 /** How a command runs. */
 export type CommandOptions = {
@@ -110,9 +110,9 @@ export class CommandHandle {
     return this.#process.closeStdin();
   }
 
-  /** Sends SIGKILL; false when the command had already ended. */
-  kill(): Promise<boolean> {
-    return this.#process.kill();
+  /** Sends SIGKILL, or another signal; false when the command had already ended. */
+  kill(signal: Signal = "SIGKILL"): Promise<boolean> {
+    return this.#process.kill(signal);
   }
 
   /** Stops listening and leaves the command running; `wait` then rejects. Attach again with `commands.connect(pid)`. */
@@ -204,7 +204,7 @@ export class Commands {
   }
 
   /** Sends SIGKILL, or another signal; false when there is no such process. */
-  kill(pid: number, signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<boolean> {
+  kill(pid: number, signal: Signal = "SIGKILL"): Promise<boolean> {
     return killProcess(this.#agent, pid, signal);
   }
 

@@ -24,7 +24,7 @@ export {
   type WriteInfo,
 } from "./files.ts";
 export type { OutputChunk } from "./output.ts";
-export type { Ended } from "./process.ts";
+export type { Ended, Signal } from "./process.ts";
 export * from "./pty.ts";
 export * from "./sandbox.ts";
 export type { WatchEvent, WatchHandle, WatchOptions } from "./watch.ts";

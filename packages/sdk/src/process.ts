@@ -106,9 +106,9 @@ export class RunningProcess {
     return this.#inOrder(() => this.#agent.processes.closeStdin({ process: byPid(this.pid) }));
   }
 
-  /** Sends SIGKILL; false when the process had already ended. */
-  kill(): Promise<boolean> {
-    return killProcess(this.#agent, this.pid);
+  /** Sends a signal, SIGKILL unless told otherwise; false when the process had already ended. */
+  kill(signal?: Signal): Promise<boolean> {
+    return killProcess(this.#agent, this.pid, signal);
   }
 
   /** Closes the stream and leaves the process running. */
@@ -161,10 +161,13 @@ function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 /** A selector for a process id. */
 export const byPid = (pid: number) => ({ selector: { case: "pid" as const, value: pid } });
 
+/** Signals the guest agent sends. */
+export type Signal = "SIGKILL" | "SIGTERM";
+
 const signals = { SIGKILL: processes.Signal.SIGKILL, SIGTERM: processes.Signal.SIGTERM };
 
 /** Sends a signal, SIGKILL unless told otherwise; false when there is no such process. */
-export async function killProcess(agent: Agent, pid: number, signal: "SIGKILL" | "SIGTERM" = "SIGKILL") {
+export async function killProcess(agent: Agent, pid: number, signal: Signal = "SIGKILL"): Promise<boolean> {
   try {
     await agent.processes.sendSignal({ process: byPid(pid), signal: signals[signal] });
     return true;

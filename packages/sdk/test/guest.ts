@@ -42,7 +42,9 @@ async function* eventsOf(child: Child): AsyncGenerator<processes.ProcessEvent["e
     }
   }
   await child.exited;
-  const status = child.signalCode ? `signal: ${child.signalCode}` : `exit status ${child.exitCode}`;
+  const status = child.signalCode
+    ? `signal: ${child.signalCode === "SIGTERM" ? "terminated" : "killed"}`
+    : `exit status ${child.exitCode}`;
   const end = { exitCode: child.exitCode ?? -1, exited: child.exitCode !== null, status };
   yield { case: "end", value: create(processes.ProcessEvent_EndEventSchema, end) };
 }

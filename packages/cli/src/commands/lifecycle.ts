@@ -155,7 +155,7 @@ export const removeCommand = (): Command =>
     .option("--json", "print JSON")
     .addHelpText("after", "\nExamples:\n  wrenn rm cl-3k9 cl-x0\n  wrenn rm --all")
     .action(async (texts: string[], flags: Json & { all?: boolean; force?: boolean }) => {
-      if (flags.all === texts.length > 0) throw usage("give ids, or --all", "See `wrenn rm --help`.");
+      if ((flags.all === true) === texts.length > 0) throw usage("give ids, or --all", "See `wrenn rm --help`.");
       const client = new Wrenn();
       const ids = flags.all ? await everyId(client, flags) : texts;
       const remove = async (text: string) => {
