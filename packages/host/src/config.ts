@@ -1,6 +1,9 @@
 import { cpus, totalmem } from "node:os";
 import { WrennError } from "@wrenn/contract";
 
+/** One person's next sandbox; hosts that serve many are told a higher number. */
+const defaultPoolSize = 1;
+
 /** What people write: flags and environment. */
 export type HostOptions = {
   dir?: string | undefined;
@@ -9,6 +12,7 @@ export type HostOptions = {
   vmm?: string | undefined;
   accelerator?: string | undefined;
   egress?: string | undefined;
+  poolSize?: string | undefined;
   readyTimeoutMs?: number | undefined;
 };
 
@@ -24,6 +28,8 @@ export type HostConfig = {
   readonly accelerator: "kvm" | "tcg" | undefined;
   /** `open` and `none` overrule the floor under guests' networks. */
   readonly egress: "open" | "none" | undefined;
+  /** Machines kept ready for each template in use. */
+  readonly poolSize: number;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
 };
@@ -50,10 +56,13 @@ export function compile(options: HostOptions): HostConfig {
   const egress = options.egress;
   if (egress !== undefined && egress !== "open" && egress !== "none")
     throw bad(`the egress "${egress}" is unknown: use open or none`);
+  const poolSize = Number(options.poolSize ?? defaultPoolSize);
+  if (!Number.isInteger(poolSize) || poolSize < 0 || poolSize > 1000)
+    throw bad(`the pool size "${options.poolSize}" is not a whole number from 0 to 1000`);
   const dir = options.dir ?? defaultDir();
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
-  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, egress, readyTimeoutMs });
+  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, egress, poolSize, readyTimeoutMs });
 }
 
 /** Sizes of this machine. */

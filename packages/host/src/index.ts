@@ -12,6 +12,7 @@ import { heal } from "./heal.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
 import { Paths } from "./paths.ts";
+import { Pool } from "./pool.ts";
 import { cpuModel, probe, tscKhz } from "./probe.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { serve } from "./server.ts";
@@ -59,7 +60,8 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const templates = new Templates(config, drivers, log);
   const paths = new Paths(config.dir, drivers.disks.extension);
   const layers = new Layers(drivers.disks, templates, journal, paths);
-  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths }, log);
+  const pool = new Pool({ drivers, paths, layers }, config.poolSize, config.readyTimeoutMs, log);
+  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool }, log);
   await heal(sandboxes, log);
   const server = serve(config, sandboxes, log);
   return {
@@ -67,6 +69,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
     stop: async ({ pause }) => {
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");
+      await pool[Symbol.asyncDispose]();
       await sandboxes[Symbol.asyncDispose]();
       journal[Symbol.dispose]();
     },

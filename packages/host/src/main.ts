@@ -18,6 +18,7 @@ Environment:
   WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
+  WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Example:
@@ -56,6 +57,7 @@ const options = {
   vmm: env.WRENN_VMM || undefined,
   accelerator: env.WRENN_ACCEL || undefined,
   egress: env.WRENN_EGRESS || undefined,
+  poolSize: env.WRENN_POOL || undefined,
 };
 
 async function runProbe(): Promise<void> {

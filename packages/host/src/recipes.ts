@@ -6,6 +6,7 @@ import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise, recordOf } from "./machine.ts";
 import type { Paths } from "./paths.ts";
+import type { Pool, Pooled } from "./pool.ts";
 import type { SnapshotRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Template, Templates } from "./templates.ts";
@@ -17,6 +18,7 @@ export type Kitchen = {
   readonly layers: Layers;
   readonly journal: Journal;
   readonly paths: Paths;
+  readonly pool: Pool;
 };
 
 /** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
@@ -28,9 +30,23 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
   if (spec.snapshot !== undefined) return startFrom(sandbox, kitchen, findSnapshot(kitchen, spec.snapshot));
   const template = await kitchen.templates.ready(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: template.image.defaultUser });
+  const pooled = kitchen.pool.take(template);
+  if (pooled) return claim(sandbox, kitchen, { template, pooled });
   const nextLayer = kitchen.layers.reserve(template.key, undefined);
   sandbox.note({ nextLayer });
   return start(sandbox, kitchen, { template, nextLayer });
+}
+
+/** A waiting machine becomes the sandbox's. */
+async function claim(
+  sandbox: Sandbox,
+  { layers }: Kitchen,
+  from: { template: Template; pooled: Pooled },
+): Promise<Machine> {
+  const { machine, layer } = from.pooled;
+  sandbox.note({ nextLayer: layer, machine: recordOf(machine) });
+  layers.unpin(layer); // the row holds it now
+  return handOver(sandbox, machine, from.template);
 }
 
 /** Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. */
@@ -49,10 +65,15 @@ async function start(
   kitchen: Kitchen,
   { template, nextLayer, saved, token }: Start,
 ): Promise<Machine> {
-  await using undo = new AsyncDisposableStack();
   const machine = await raise(kitchen, { template, saved }, () => kitchen.layers.create(nextLayer));
-  undo.use(machine.held);
   sandbox.note({ machine: recordOf(machine) });
+  return handOver(sandbox, machine, template, token);
+}
+
+/** Lets a stopped machine run and gives it its identity. On any throw the machine is gone. */
+async function handOver(sandbox: Sandbox, machine: Machine, template: Template, token?: string): Promise<Machine> {
+  await using undo = new AsyncDisposableStack();
+  undo.use(machine.held);
   await machine.vm.cont();
   await identify(sandbox, template, agentOf(machine), token);
   undo.move();

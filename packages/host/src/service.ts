@@ -3,6 +3,7 @@ import { arch } from "node:os";
 import { type MessageInitShape, create as message } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
+import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
@@ -18,6 +19,7 @@ const keepAliveMs = 15_000;
 
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
 export function hostService(router: ConnectRouter, sandboxes: Sandboxes): ConnectRouter {
+  const answered = answering(sandboxes.log);
   return router.service(HostAgentService, {
     getHost: () => answered(() => describeHost(sandboxes)),
     createSandbox: (request) =>
@@ -196,11 +198,15 @@ async function* changes(sandboxes: Sandboxes, signal: AbortSignal) {
   }
 }
 
-/** Every refusal leaves as a Connect error with our detail. */
-async function answered<T>(act: () => Promise<T>): Promise<T> {
-  try {
-    return await act();
-  } catch (thrown) {
-    throw toConnectError(thrown);
-  }
-}
+/** Every refusal leaves as a Connect error with our detail; what a stranger threw is in the log only. */
+const answering =
+  (log: Logger) =>
+  async <T>(act: () => Promise<T>): Promise<T> => {
+    try {
+      return await act();
+    } catch (thrown) {
+      const error = WrennError.from(thrown);
+      if (error.status >= 500) log.error({ code: error.code, error: error.cause ?? error }, error.message);
+      throw toConnectError(error);
+    }
+  };

@@ -9,6 +9,7 @@ import { heal } from "../../src/heal.ts";
 import { Journal } from "../../src/journal.ts";
 import { Layers } from "../../src/layers.ts";
 import { Paths } from "../../src/paths.ts";
+import { Pool } from "../../src/pool.ts";
 import type { SandboxSpec } from "../../src/record.ts";
 import { Sandboxes } from "../../src/sandboxes.ts";
 import { Templates } from "../../src/templates.ts";
@@ -33,12 +34,16 @@ export const spec = (changes: Partial<SandboxSpec> = {}): SandboxSpec => ({
 export class FakeHost implements AsyncDisposable {
   readonly world = new FakeWorld();
   sandboxes!: Sandboxes;
+  pool!: Pool;
   #journal!: Journal;
 
-  private constructor(readonly dir: string) {}
+  private constructor(
+    readonly dir: string,
+    readonly poolSize: number,
+  ) {}
 
-  static async start(): Promise<FakeHost> {
-    const host = new FakeHost(await mkdtemp(`${tmpdir()}/wrenn-host-`));
+  static async start(poolSize = 0): Promise<FakeHost> {
+    const host = new FakeHost(await mkdtemp(`${tmpdir()}/wrenn-host-`), poolSize);
     await fakeImage(host.dir, "minimal");
     await host.#boot();
     return host;
@@ -87,7 +92,9 @@ export class FakeHost implements AsyncDisposable {
     const templates = new Templates(config, drivers, quiet);
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, templates, this.#journal, paths);
-    this.sandboxes = new Sandboxes({ drivers, templates, layers, journal: this.#journal, paths }, quiet);
+    this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
+    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool: this.pool };
+    this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);
   }
 }

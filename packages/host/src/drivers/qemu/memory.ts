@@ -75,7 +75,7 @@ export function takeChanged(pid: number, path: string): Taken & { isCopied: bool
   const bytes = runs.reduce((sum, run) => sum + run.pages, 0) * pageSize;
   if (bytes > maxCopiedBytes)
     return { isCopied: false, write: (out) => writeChanged(runs, chunksOf(pid, path, runs), out) };
-  const copies = [...chunksOf(pid, path, runs)].map((chunk) => chunk.slice());
+  const copies = Array.from(chunksOf(pid, path, runs), (chunk) => chunk.slice());
   return { isCopied: true, write: (out) => writeChanged(runs, copies, out) };
 }
 

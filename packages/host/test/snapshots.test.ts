@@ -1,0 +1,142 @@
+import { describe, expect, test } from "bun:test";
+import { newSandboxId, type SandboxId, type WrennError } from "@wrenn/contract";
+import { FakeHost, nothing, spec } from "./support/host.ts";
+
+const write = (host: FakeHost, id: SandboxId, word: string) => host.guest(id, "/memory", { method: "PUT", body: word });
+const read = async (host: FakeHost, id: SandboxId) => (await host.guest(id, "/memory")).text();
+const fork = (host: FakeHost, snapshot: string) => host.sandboxes.create(newSandboxId(), 1, spec({ snapshot }));
+
+describe("checkpoint, fork and roll back", () => {
+  test("the source runs on; children start where it was, each with an identity of its own", async () => {
+    await using host = await FakeHost.start();
+    const { id, token } = await host.create();
+    await write(host, id, "before");
+    const point = await host.sandboxes.checkpoint(id);
+    await write(host, id, "after");
+    const [a, b] = await Promise.all([fork(host, point.id), fork(host, point.id)]);
+    expect([await read(host, id), await read(host, a.id), await read(host, b.id)]).toEqual([
+      "after",
+      "before",
+      "before",
+    ]);
+    expect(new Set([token, a.token, b.token]).size).toBe(3);
+    expect(a.origin).toBe(point.id);
+  });
+
+  test("roll back puts a running and a paused sandbox to where they were", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "good");
+    const point = await host.sandboxes.checkpoint(id);
+    for (const [i, from] of (["running", "paused"] as const).entries()) {
+      await write(host, id, "bad");
+      if (from === "paused") await host.sandboxes.pause(id);
+      expect((await host.sandboxes.rollback(id, i + 2, point.id)).state).toBe("running");
+      expect(await read(host, id)).toBe("good");
+      expect(host.world.machines.size).toBe(1);
+    }
+  });
+
+  test("a roll back that fails changes nothing", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    const point = await host.sandboxes.checkpoint(id);
+    await write(host, id, "present");
+    host.world.acknowledges = false;
+    expect(((await host.sandboxes.rollback(id, 2, point.id).catch((e) => e)) as WrennError).code).toBe("agent_error");
+    host.world.acknowledges = true;
+    expect(await read(host, id)).toBe("present");
+    await host.sandboxes.pause(id);
+    await host.sandboxes.resume(id, 3);
+    expect(await read(host, id)).toBe("present");
+  });
+
+  test("a checkpoint of a paused sandbox is the same point, and outlives it", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "asleep");
+    await host.sandboxes.pause(id);
+    const point = await host.sandboxes.checkpoint(id);
+    await host.sandboxes.destroy(id);
+    const child = await fork(host, point.id);
+    expect(await read(host, child.id)).toBe("asleep");
+  });
+
+  test("the line of descent is kept: each checkpoint knows the one before it", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    const first = await host.sandboxes.checkpoint(id);
+    const second = await host.sandboxes.checkpoint(id);
+    const child = await fork(host, first.id);
+    const third = await host.sandboxes.checkpoint(child.id);
+    expect([first.parent, second.parent, third.parent]).toEqual([undefined, first.id, first.id]);
+  });
+
+  test("deleting a checkpoint keeps what its children need, and the last one out takes the rest along", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    const point = await host.sandboxes.checkpoint(id);
+    const child = await fork(host, point.id);
+    await host.sandboxes.deleteSnapshot(point.id);
+    await host.sandboxes.deleteSnapshot(point.id);
+    await host.sandboxes.pause(child.id);
+    await host.sandboxes.resume(child.id, 2); // reads its layers down to the template
+    expect(((await fork(host, point.id).catch((e) => e)) as WrennError).code).toBe("not_found");
+    for (const sandbox of [id, child.id]) await host.sandboxes.destroy(sandbox);
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+
+  test("an unknown snapshot is not found and leaves nothing", async () => {
+    await using host = await FakeHost.start();
+    expect(((await fork(host, "none").catch((e) => e)) as WrennError).code).toBe("not_found");
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+});
+
+describe("the pool", () => {
+  test("after the first create a machine waits, and the next create claims it", async () => {
+    await using host = await FakeHost.start(1);
+    await host.create();
+    await Bun.sleep(350);
+    await host.pool.settled();
+    const waiting = [...host.world.machines.keys()].at(-1)!;
+    expect(host.world.machines.get(waiting)!.isStopped).toBe(true);
+    const { id } = await host.create();
+    expect(host.sandboxes.find(id).machine.vm.pid).toBe(waiting);
+    await write(host, id, "mine");
+    await host.sandboxes.pause(id);
+    await host.sandboxes.resume(id, 2);
+    expect(await read(host, id)).toBe("mine");
+  });
+
+  test("a burst larger than the pool is served all the same", async () => {
+    await using host = await FakeHost.start(2);
+    await host.create();
+    await Bun.sleep(350);
+    await host.pool.settled();
+    const all = await Promise.all(Array.from({ length: 8 }, () => host.create()));
+    expect(new Set(all.map((record) => host.sandboxes.find(record.id).machine.vm.pid)).size).toBe(8);
+  });
+
+  test("a waiting machine that dies is not handed out", async () => {
+    await using host = await FakeHost.start(1);
+    await host.create();
+    await Bun.sleep(350);
+    await host.pool.settled();
+    await host.world.kill([...host.world.machines.keys()].at(-1)!);
+    await Bun.sleep(5);
+    const { id } = await host.create();
+    expect((await host.guest(id, "/health")).ok).toBe(true);
+  });
+
+  test("an agent that was killed leaves no waiting machine to the next one", async () => {
+    await using host = await FakeHost.start(1);
+    const { id } = await host.create();
+    await Bun.sleep(350);
+    await host.pool.settled();
+    await host.restart();
+    expect(await host.leftovers()).toMatchObject({ machines: 1, homes: 1, layers: 1 });
+    await host.sandboxes.destroy(id);
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+});
