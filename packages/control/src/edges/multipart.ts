@@ -39,6 +39,7 @@ export function readUpload(request: Request): Promise<Upload> {
   const parser = openParser(request.headers.get("content-type")!);
   const body = Readable.fromWeb(request.body as unknown as Parameters<typeof Readable.fromWeb>[0]);
   const content = new PassThrough();
+  content.on("error", () => {}); // whoever reads the content is told; before that nobody has to be
   const head = new Promise<Upload>((resolve, reject) => {
     let path: string | undefined;
     parser.on("field", (name, value) => {

@@ -18,6 +18,7 @@ export function serve(config: Config, app: App, streams: Streams): Server {
     hostname: config.hostname,
     port: config.port,
     idleTimeout: idleSeconds,
+    development: false,
     // Uploads are streamed through, so their size is the disk's business; JSON bodies are limited where they are read.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     websocket: socketHandlers,

@@ -1,3 +1,4 @@
+import { type AddressInfo, createServer } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { createConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
@@ -34,6 +35,11 @@ export class FakeHost {
   readonly #log: hostagent.Sandbox[] = [];
   #server: Bun.Server<undefined> | undefined;
   #port = 0;
+  /** Requests that reached a guest. */
+  proxied = 0;
+  /** Makes every stream of a guest break off after its head. */
+  cut = false;
+  readonly #aborts: (() => void)[] = [];
   /** Milliseconds each life-cycle step takes. */
   delayMs = 0;
 
@@ -96,6 +102,23 @@ export class FakeHost {
     this.sandboxes.delete(id);
   }
 
+  /** Resolves when the next proxied request is given up by its client. */
+  nextAbort(): Promise<void> {
+    return new Promise((resolve) => this.#aborts.push(resolve));
+  }
+
+  /** A change that no watcher is told of. */
+  quietly(id: string, state: hostagent.SandboxState): void {
+    const old = this.sandboxes.get(id)!;
+    this.sandboxes.set(id, create(SandboxSchema, { ...old, state, version: old.version + 1n }));
+  }
+
+  /** Sends an old report again. */
+  replay(report: hostagent.Sandbox): void {
+    this.#log.push(report);
+    for (const wake of this.#watchers) wake();
+  }
+
   /** Adds a sandbox that nobody asked for. */
   plant(id: string, fields: Partial<hostagent.Sandbox> = {}): void {
     this.#put({ ...blank(id), state: SandboxState.RUNNING, run: 1n, ...fields } as hostagent.Sandbox);
@@ -121,7 +144,7 @@ export class FakeHost {
     return found;
   }
 
-  #service(): ServiceImpl<typeof hostagent.HostAgentService> {
+  #service(): Partial<ServiceImpl<typeof hostagent.HostAgentService>> {
     const wrap =
       <I, O>(step: Step, act: (request: I) => Promise<O>) =>
       async (request: I): Promise<O> => {
@@ -217,7 +240,10 @@ export class FakeHost {
     if (port !== "49983") throw new WrennError("not_found", "no such port");
     if (this.#need(id!).state !== SandboxState.RUNNING)
       throw new WrennError("invalid_state", "The sandbox is paused.", { details: { state: "paused" } });
-    return await fetch(this.guest + path + url.search, {
+    this.proxied++;
+    request.signal.addEventListener("abort", () => this.#aborts.shift()?.());
+    const guest = this.cut || path!.startsWith("/cut-") ? await brokenServer(path === "/cut-length") : this.guest;
+    return await fetch(guest + path + url.search, {
       method: request.method,
       headers: request.headers,
       body: request.body,
@@ -230,6 +256,24 @@ export class FakeHost {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.down();
   }
+}
+
+/** Address of a server that answers one request with the begin of a body and then drops the connection. */
+async function brokenServer(withLength: boolean): Promise<string> {
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      const framing = withLength ? "content-length: 200000" : "transfer-encoding: chunked";
+      const type = "content-type: application/connect+proto";
+      const body = withLength ? "x".repeat(70_000) : "1\r\n\0\r\n";
+      socket.write(`HTTP/1.1 200 OK\r\n${framing}\r\n${type}\r\n\r\n${body}`, () =>
+        setTimeout(() => socket.destroy(), 20),
+      );
+      server.close();
+    });
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 const refusal = (error: WrennError) => Response.json(error, { status: error.status });

@@ -1,5 +1,7 @@
-import { headers, type rest, WrennError } from "@wrenn/contract";
+import { headers, parseSandboxId, type rest, type State, WrennError } from "@wrenn/contract";
+import { SQL } from "bun";
 import { type ControlPlane, type Options, start } from "../../src/index.ts";
+import { hashKey } from "../../src/store/keys.ts";
 import { FakeHost } from "./fake-host.ts";
 import { startGuest, type TestGuest } from "./guest.ts";
 import { freshDatabase } from "./postgres.ts";
@@ -71,6 +73,29 @@ export class Plane implements AsyncDisposable {
   /** A new running sandbox. */
   create(body: rest.CreateCapsuleInput = {}): Promise<rest.Capsule> {
     return this.json(201, "POST", "/v1/capsules", body);
+  }
+
+  /** A key of a team that has nothing to do with the local one. */
+  async otherKey(): Promise<string> {
+    const key = `wrn_${"b".repeat(32)}`;
+    await using sql = new SQL(this.options.databaseUrl, { max: 1 });
+    await sql`insert into teams (id, name) values ('team-other', 'Other') on conflict do nothing`;
+    await sql`insert into api_keys (id, team_id, name, key_hash, key_prefix)
+      values ('key-other', 'team-other', 'test', ${hashKey(key)}, 'wrn_bbbbbb') on conflict do nothing`;
+    return key;
+  }
+
+  /** Puts a row into a state that no call leads to. */
+  async force(id: string, state: State, ageMs = 0): Promise<void> {
+    await using sql = new SQL(this.options.databaseUrl, { max: 1 });
+    await sql`update sandboxes set state = ${state}, updated_at = now() - ${ageMs} * interval '1 millisecond'
+      where id = ${parseSandboxId(id)!}`;
+  }
+
+  /** What another replica writes while it hears the host. */
+  async heardOf(): Promise<void> {
+    await using sql = new SQL(this.options.databaseUrl, { max: 1 });
+    await sql`update hosts set last_seen_at = now()`;
   }
 
   /** Stops the control plane and starts another on the same database. */

@@ -1,0 +1,87 @@
+import { describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { version } from "@wrenn/contract";
+import { compile, fromEnvironment } from "../src/config.ts";
+import { freshDatabase } from "./support/postgres.ts";
+
+const main = join(import.meta.dir, "../src/main.ts");
+const good = { CP_HOST_AGENT_ADDR: "http://127.0.0.1:1", WRENN_HOST_TOKEN: "t", WRENN_CP_LISTEN_ADDR: "127.0.0.1:0" };
+
+async function run(env: Record<string, string>, ...args: string[]) {
+  const child = Bun.spawn([process.execPath, main, ...args], {
+    env: { PATH: process.env.PATH!, ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+describe("the program", () => {
+  test("prints its version and help on stdout", async () => {
+    expect(await run({}, "--version")).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    expect((await run({}, "--help")).stdout).toContain("DATABASE_URL");
+  });
+
+  test("without DATABASE_URL exits 2 with a remedy, and nothing on stdout", async () => {
+    const { code, stdout, stderr } = await run(good);
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toContain("DATABASE_URL is not set.");
+    expect(stderr).toContain("wrenn up");
+  });
+
+  test("an unknown argument exits 2", async () => expect((await run(good, "--nope")).code).toBe(2));
+
+  test("announces its address in one line, logs JSON lines, and ends with 0 on SIGTERM", async () => {
+    const DATABASE_URL = await freshDatabase();
+    const child = Bun.spawn([process.execPath, main], {
+      env: { PATH: process.env.PATH!, DATABASE_URL, ...good },
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const reader = child.stdout.getReader();
+    const line = new TextDecoder().decode((await reader.read()).value);
+    const { ready, address } = JSON.parse(line);
+    expect(ready).toBe(true);
+    const health = await fetch(`${address}/health`, { headers: { "x-request-id": "one-line" } });
+    expect(health.status).toBe(200);
+    child.kill("SIGTERM");
+    expect(await child.exited).toBe(0);
+    expect((await reader.read()).done).toBe(true);
+    const lines = (await new Response(child.stderr).text())
+      .trim()
+      .split("\n")
+      .map((text) => JSON.parse(text));
+    expect(lines.filter((entry) => entry.requestId === "one-line")).toMatchObject([
+      { method: "GET", path: "/health", status: 200, msg: "request" },
+    ]);
+  });
+});
+
+describe("configuration", () => {
+  const options = { databaseUrl: "postgres://x", hostAddress: "http://h:1/", hostToken: "t" };
+
+  test("is completed, and an empty host listens everywhere", () => {
+    expect(compile(options)).toMatchObject({
+      hostname: "127.0.0.1",
+      port: 9725,
+      hostAddress: "http://h:1",
+      logLevel: "info",
+    });
+    expect(compile({ ...options, listen: ":80" }).hostname).toBe("0.0.0.0");
+    expect(compile({ ...options, listen: "[::1]:80" }).hostname).toBe("::1");
+  });
+
+  for (const bad of [{ listen: "nonsense" }, { listen: "h:99999" }, { hostAddress: "h:1" }, { hostAddress: "" }])
+    test(`${JSON.stringify(bad)} is refused with a remedy`, () => {
+      expect(() => compile({ ...options, ...bad })).toThrow(
+        expect.objectContaining({ code: "invalid_request", remedy: expect.any(String) }) as unknown as Error,
+      );
+    });
+
+  for (const name of ["DATABASE_URL", "CP_HOST_AGENT_ADDR", "WRENN_HOST_TOKEN"])
+    test(`${name} must be set`, () => {
+      const env = { ...good, DATABASE_URL: "postgres://x", [name]: "" };
+      expect(() => fromEnvironment(env)).toThrow(`${name} is not set.`);
+    });
+});
