@@ -54,6 +54,16 @@ export class GuestAgent {
     return taken;
   }
 
+  /** Whether something listens on `port`; what listens on the guest's loopback only is made reachable on the way. */
+  async openPort(port: number, token: string): Promise<boolean> {
+    const answer = await fetch(`${this.#base}/ports/${port}`, {
+      method: "POST",
+      headers: { [headers.accessToken]: token },
+    });
+    if (!answer.ok && answer.status !== 404) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
+    return answer.ok;
+  }
+
   /** Runs a program as root and waits for its end; each call on a connection of its own, as real callers come. */
   async run(cmd: string, args: readonly string[] = []): Promise<number> {
     const fresh = (input: RequestInfo | URL, init?: RequestInit) => fetch(input, { ...init, keepalive: false });

@@ -1,5 +1,5 @@
 import { mkdir, rm } from "node:fs/promises";
-import { agentPort, randomId } from "@wrenn/contract";
+import { agentPort, randomId, WrennError } from "@wrenn/contract";
 import type { Disk, Drivers, Nic, Vm, VmSpec } from "./drivers/ports.ts";
 import { GuestAgent } from "./guest-agent.ts";
 import type { Paths } from "./paths.ts";
@@ -54,7 +54,11 @@ export async function adopt(
 }
 
 /** The guest agent of a machine. */
-export const agentOf = (machine: Machine): GuestAgent => new GuestAgent(machine.nic.reach(agentPort));
+export const agentOf = ({ nic }: { nic: Nic }): GuestAgent => {
+  const address = nic.reach(agentPort);
+  if (!address) throw new WrennError("internal_error", "the guest agent's port is not forwarded");
+  return new GuestAgent(address);
+};
 
 /** What the journal keeps of a machine. */
 export const recordOf = ({ home, vm }: Machine): MachineRecord => ({ home, handle: vm.handle });

@@ -1,4 +1,6 @@
 import { agentPort, headers, parseSandboxId, WrennError } from "@wrenn/contract";
+import { agentOf } from "./machine.ts";
+import type { Sandbox } from "./sandbox.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 /** `/proxy/{sandbox}/{port}/...` */
@@ -29,7 +31,7 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
     throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
   if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
   const sandbox = sandboxes.find(id);
-  const target = `http://${sandbox.machine.nic.reach(port)}${path}${url.search}`;
+  const target = `http://${await reach(sandbox, port)}${path}${url.search}`;
 
   const out = new Headers(request.headers);
   for (const name of notForwarded) out.delete(name);
@@ -55,6 +57,16 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
     done();
     throw unreachable(thrown, port);
   }
+}
+
+/** `host:port` of a port of the guest, opened on first use. Throws `agent_error` when nothing listens there. */
+async function reach({ machine, record }: Sandbox, port: number): Promise<string> {
+  const { nic, vm } = machine;
+  const known = nic.reach(port);
+  if (known) return known;
+  if (!(await agentOf(machine).openPort(port, record.token))) throw unreachable(undefined, port);
+  await vm.forward(port);
+  return nic.reach(port)!;
 }
 
 /** The path as the most lenient reader would take it: escapes resolved, slashes in a row counted once. */

@@ -1,11 +1,12 @@
 import { constants } from "node:fs";
 import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
-import { agentPort, WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
 import type { BootSpec, Drivers, Frozen, Kernel } from "./drivers/ports.ts";
-import { GuestAgent } from "./guest-agent.ts";
+import type { GuestAgent } from "./guest-agent.ts";
 import { findImage, type Image, listImages, newestKernel } from "./images.ts";
+import { agentOf } from "./machine.ts";
 
 /** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
 const layout = 1;
@@ -137,7 +138,7 @@ export class Templates {
     await file.truncate(size.memoryMib * 2 ** 20);
     const spec: BootSpec = { name: `template-${image.name}`, dir, ...size, disk, nic, memory, kernel };
     const vm = held.use(await vmm.boot(spec));
-    await this.#warmUp(new GuestAgent(nic.reach(agentPort)), vm.exited);
+    await this.#warmUp(agentOf({ nic }), vm.exited);
     await vm.stop();
     await vmm.freeze(vm, dir);
     await file.sync();

@@ -30,10 +30,15 @@ for (const [name, nets] of Object.entries({ fake: new FakeWorld().nets, "user-mo
   test(`Nets ${name}: an attached network knows the guest's address and reaches only what is forwarded`, async () => {
     await using nic = await nets.attach("a");
     expect(nic.guestIp).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
-    expect(() => nic.reach(agentPort)).toThrow("not forwarded");
+    expect(nic.reach(agentPort)).toBeUndefined();
     nic.forwarded(new Map([[agentPort, 4711]]));
     expect(nic.reach(agentPort)).toBe("127.0.0.1:4711");
-    expect(() => nic.reach(80)).toThrow("not forwarded");
+    nic.forwarded(new Map([[80, 4712]]));
+    expect([nic.reach(agentPort), nic.reach(80), nic.reach(81)]).toEqual([
+      "127.0.0.1:4711",
+      "127.0.0.1:4712",
+      undefined,
+    ]);
   });
 
 test("drivers that do not fit are refused by name when the host starts", () => {

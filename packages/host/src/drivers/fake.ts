@@ -109,6 +109,12 @@ class FakeVm implements Vm {
     this.machine.isStopped = false;
   }
 
+  async forward(guestPort: number): Promise<void> {
+    await this.world.before("vm.forward");
+    const { nic } = this.machine.spec;
+    if (nic.reach(guestPort) === undefined) nic.forwarded(new Map([[guestPort, this.machine.server.port!]]));
+  }
+
   async switchDisk(next: Disk): Promise<void> {
     await this.world.before("vm.switchDisk");
     this.machine.disk = next.path;
@@ -230,18 +236,14 @@ class FakeNets implements Nets {
 
   async attach(): Promise<Nic> {
     await this.world.before("net.attach");
-    let reachable: ReadonlyMap<number, number> = new Map();
+    const reachable = new Map<number, number>();
     return {
       link: { kind: "user", guestPorts: [agentPort], isOpen: false },
       guestIp: "127.0.0.1",
       forwarded: (ports) => {
-        reachable = ports;
+        for (const [guest, host] of ports) reachable.set(guest, host);
       },
-      reach: (guestPort) => {
-        const port = reachable.get(guestPort);
-        if (port === undefined) throw new WrennError("not_found", `port ${guestPort} of the sandbox is not forwarded`);
-        return `127.0.0.1:${port}`;
-      },
+      reach: (guestPort) => (reachable.has(guestPort) ? `127.0.0.1:${reachable.get(guestPort)}` : undefined),
       [Symbol.asyncDispose]: async () => {},
     };
   }

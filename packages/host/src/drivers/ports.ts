@@ -33,10 +33,10 @@ export type Nic = AsyncDisposable & {
     | { readonly kind: "tap"; readonly netns: string; readonly dev: string };
   /** The address of the guest as it sees itself. */
   readonly guestIp: string;
-  /** The VMM tells which host ports it forwards to the guest's (user links only). */
+  /** The VMM tells which host ports it forwards to the guest's, adding to what it told before (user links only). */
   forwarded(ports: ReadonlyMap<number, number>): void;
-  /** `host:port` at which this machine reaches a port of the guest. Throws `not_found` for a port that is not forwarded. */
-  reach(guestPort: number): string;
+  /** `host:port` at which this machine reaches a port of the guest; `undefined` for one that is not forwarded. */
+  reach(guestPort: number): string | undefined;
 };
 
 /** Networks. */
@@ -73,6 +73,8 @@ export type Vm = AsyncDisposable & {
   stop(): Promise<void>;
   /** Lets them run on. */
   cont(): Promise<void>;
+  /** Makes one more port of the guest reachable, and tells its network. A port that is reachable stays as it is. */
+  forward(guestPort: number): Promise<void>;
   /** Of a stopped VM: continues on the layer `next`, which lies on the present one; that one is never written to again. */
   switchDisk(next: Disk): Promise<void>;
   /** Path of the disk layer that it writes to. */

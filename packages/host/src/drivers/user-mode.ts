@@ -1,4 +1,4 @@
-import { agentPort, WrennError } from "@wrenn/contract";
+import { agentPort } from "@wrenn/contract";
 import type { Nets, Nic } from "./ports.ts";
 import { guestNet } from "./qemu/args.ts";
 
@@ -11,18 +11,14 @@ export class UserMode implements Nets {
   constructor(readonly isOpen: boolean) {}
 
   async attach(): Promise<Nic> {
-    let reachable: ReadonlyMap<number, number> = new Map();
+    const reachable = new Map<number, number>();
     return {
       link: { kind: "user", guestPorts: [agentPort], isOpen: this.isOpen },
       guestIp: guestNet.ip,
       forwarded: (ports) => {
-        reachable = ports;
+        for (const [guest, host] of ports) reachable.set(guest, host);
       },
-      reach: (guestPort) => {
-        const port = reachable.get(guestPort);
-        if (port === undefined) throw new WrennError("not_found", `port ${guestPort} of the sandbox is not forwarded`);
-        return `127.0.0.1:${port}`;
-      },
+      reach: (guestPort) => (reachable.has(guestPort) ? `127.0.0.1:${reachable.get(guestPort)}` : undefined),
       [Symbol.asyncDispose]: async () => {}, // the VMM's process holds the forwarding
     };
   }

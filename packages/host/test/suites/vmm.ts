@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { agentPort } from "@wrenn/contract";
 import type { Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
-import { GuestAgent } from "../../src/guest-agent.ts";
+import { agentOf } from "../../src/machine.ts";
 
 /** A machine to try a VMM on: drivers that fit, something to boot, and how to keep a word in a guest's memory. */
 export type VmmBench = {
@@ -79,7 +79,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
       const nic = await lab.bench.drivers.nets.attach("a");
       const vm = await lab.bench.drivers.vmm.adopt({ ...a.spec, nic }, frozen, a.vm.handle);
       expect(vm?.pid).toBe(a.vm.pid);
-      expect(await lab.bench.recall(nic.reach(agentPort))).toBe("mine");
+      expect(await lab.bench.recall(nic.reach(agentPort)!)).toBe("mine");
       await vm![Symbol.asyncDispose]();
       const stale = { ...a.vm.handle, startTime: "1" };
       const wrong = await lab.bench.drivers.vmm.adopt({ ...a.spec, nic, dir: `${lab.dir}/none` }, frozen, stale);
@@ -143,7 +143,7 @@ class Lab implements AsyncDisposable {
     await memory.close();
     const { kernel } = this.bench;
     await using vm = await vmm.boot({ name: "template", dir, ...size, disk, nic, memory: `${dir}/memory`, kernel });
-    await new GuestAgent(nic.reach(agentPort)).ready(120_000, vm.exited);
+    await agentOf({ nic }).ready(120_000, vm.exited);
     await vm.stop();
     await vmm.freeze(vm, dir);
     return { dir, ...size, disk: { path: disk.path, format: disk.format } };
@@ -160,8 +160,8 @@ class Lab implements AsyncDisposable {
     const vm = undo.use(await vmm.restore(spec, frozen, saved));
     const held = undo.move();
     return {
-      ...{ vm, nic, spec, address: () => nic.reach(agentPort) },
-      ready: () => new GuestAgent(nic.reach(agentPort)).ready(60_000, vm.exited),
+      ...{ vm, nic, spec, address: () => nic.reach(agentPort)! },
+      ready: () => agentOf({ nic }).ready(60_000, vm.exited),
       [Symbol.asyncDispose]: () => (held.disposed ? Promise.resolve() : held.disposeAsync()),
     };
   }

@@ -22,6 +22,9 @@ const translationBufferMib = 128;
 /** Name of the guest's disk in QEMU's machine protocol. */
 export const diskId = "d";
 
+/** Name of the guest's network in QEMU's monitors. */
+export const netId = "n";
+
 const commandLine = (machine: Machine): string =>
   [
     "console=ttyS0 quiet loglevel=1 reboot=t panic=-1",
@@ -74,9 +77,9 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...["-device", `virtio-blk-device,drive=${diskId}`],
     ...[
       "-netdev",
-      `user,id=n,ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,
+      `user,id=${netId},ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,
     ],
-    ...["-device", "virtio-net-device,netdev=n,mac=02:fc:00:00:00:05"],
+    ...["-device", `virtio-net-device,netdev=${netId},mac=02:fc:00:00:00:05`],
     ...["-device", "virtio-rng-device"],
     ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine)] : []),
     ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),

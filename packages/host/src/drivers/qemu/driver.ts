@@ -6,7 +6,7 @@ import { arguments_, type Launch, type Machine } from "./args.ts";
 import { give, ownerOf, takeBack } from "./owner.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
-import { killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
+import { forwardedPorts, killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
 
 /** How often a former agent's VM is looked at: it is no child of this process, so nothing else tells of its end. */
 const adoptedPollMs = 500;
@@ -67,7 +67,7 @@ export class Qemu implements Vmm {
     const qmp = await Qmp.connect(`${spec.dir}/qmp.sock`, alive).catch(() => undefined);
     if (!qmp) return undefined;
     spec.nic.forwarded(new Map(handle.ports));
-    return new QemuVm(spec.name, qmp, handle, untilGone(alive), await realpath(`${frozen.dir}/memory`));
+    return new QemuVm(spec, qmp, handle, untilGone(alive), await realpath(`${frozen.dir}/memory`));
   }
 
   sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {
@@ -90,13 +90,13 @@ export class Qemu implements Vmm {
     const handle = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "", ports: [] };
     try {
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
-      const ports = await forwards(qmp);
+      const ports = await forwardedPorts(qmp);
       launch.nic.forwarded(ports);
       const exited = child.exited.then((code) =>
         child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,
       );
       const vm = new QemuVm(
-        launch.name,
+        launch,
         qmp,
         { ...handle, ports: [...ports] },
         exited,
@@ -122,13 +122,6 @@ async function load(qmp: Qmp): Promise<void> {
       throw new WrennError("agent_error", "QEMU did not take the saved device state");
     await Bun.sleep(1);
   }
-}
-
-/** The ports that QEMU forwards: the machine protocol has no query for them, the human monitor has. */
-async function forwards(qmp: Qmp): Promise<Map<number, number>> {
-  const table = await qmp.human("info usernet");
-  const rows = table.matchAll(/TCP\[HOST_FORWARD\]\s+\d+\s+[\d.]+\s+(\d+)\s+[\d.]+\s+(\d+)/g);
-  return new Map([...rows].map(([, host, guest]) => [Number(guest), Number(host)]));
 }
 
 async function untilGone(alive: () => boolean): Promise<string> {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
-import type { Disk, Vm, VmHandle } from "../ports.ts";
-import { diskId } from "./args.ts";
+import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import { diskId, guestNet, netId } from "./args.ts";
 import { loadChanged, takeChanged } from "./memory.ts";
 import { give, takeBack } from "./owner.ts";
 import type { Qmp } from "./qmp.ts";
@@ -26,7 +26,7 @@ export class QemuVm implements Vm {
   readonly exited: Promise<string>;
 
   constructor(
-    readonly name: string,
+    readonly spec: Pick<VmSpec, "name" | "nic">,
     readonly qmp: Qmp,
     handle: VmHandle,
     exited: Promise<string>,
@@ -49,8 +49,15 @@ export class QemuVm implements Vm {
     await this.qmp.call("cont");
   }
 
+  async forward(guestPort: number): Promise<void> {
+    if (this.spec.nic.reach(guestPort) !== undefined) return;
+    const said = await this.qmp.human(`hostfwd_add ${netId} tcp:127.0.0.1:0-${guestNet.ip}:${guestPort}`);
+    if (said.trim()) throw new WrennError("agent_error", `QEMU did not forward port ${guestPort}: ${said.trim()}`);
+    this.spec.nic.forwarded(await forwardedPorts(this.qmp));
+  }
+
   async switchDisk(next: Disk): Promise<void> {
-    await give(this.name, [next.path]);
+    await give(this.spec.name, [next.path]);
     const layer = { device: diskId, "snapshot-file": next.path, format: next.format, mode: "existing" };
     await this.qmp.call("blockdev-snapshot-sync", layer);
   }
@@ -65,7 +72,7 @@ export class QemuVm implements Vm {
 
   async capture(dir: string): Promise<{ write(): Promise<number> }> {
     if (!this.memory) throw new WrennError("internal_error", "this VM has no template to save against");
-    await give(this.name, [dir]);
+    await give(this.spec.name, [dir]);
     await this.saveDevices(`${dir}/device`);
     const taken = takeChanged(this.pid, this.memory);
     const early = taken.isCopied ? undefined : taken.write(`${dir}/memory`);
@@ -89,6 +96,13 @@ export class QemuVm implements Vm {
     await this.qmp[Symbol.asyncDispose]();
     await killProcess(this.handle);
   }
+}
+
+/** The ports that QEMU forwards: the machine protocol has no query for them, the human monitor has. */
+export async function forwardedPorts(qmp: Qmp): Promise<Map<number, number>> {
+  const table = await qmp.human("info usernet");
+  const rows = table.matchAll(/TCP\[HOST_FORWARD\]\s+\d+\s+[\d.]+\s+(\d+)\s+[\d.]+\s+(\d+)/g);
+  return new Map([...rows].map(([, host, guest]) => [Number(guest), Number(host)]));
 }
 
 /** What `Vm.capture` writes beside its files. */
