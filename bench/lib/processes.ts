@@ -1,0 +1,44 @@
+import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
+
+/** Resident memory of a process, MiB (proc(5), `status`). */
+export function residentMib(pid: number): number {
+  return kibOf(readFileSync(`/proc/${pid}/status`, "utf8"), "VmRSS") / 1024;
+}
+
+/** Proportional memory of a process, MiB: shared pages count by the share of those who map them (proc(5), `smaps_rollup`). */
+export function proportionalMib(pid: number): number {
+  return kibOf(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"), "Pss") / 1024;
+}
+
+function kibOf(text: string, name: string): number {
+  const kib = new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1];
+  if (kib === undefined) throw new Error(`the system does not say ${name}`);
+  return Number(kib);
+}
+
+/** A port of the loopback that was free just now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Ends a child with SIGTERM and waits; after `patienceMs` with SIGKILL. */
+export async function end(child: Bun.Subprocess, patienceMs = 10_000): Promise<void> {
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+  await child.exited;
+  clearTimeout(timer);
+}
+
+/** Waits until `look` gives something. Throws naming `what` after `timeoutMs`. */
+export async function until<T>(what: string, look: () => Promise<T | undefined>, timeoutMs = 30_000): Promise<T> {
+  for (const deadline = performance.now() + timeoutMs; performance.now() < deadline; await Bun.sleep(1)) {
+    const found = await look();
+    if (found !== undefined) return found;
+  }
+  throw new Error(`${what} did not happen within ${timeoutMs / 1000} s`);
+}

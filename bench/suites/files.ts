@@ -1,0 +1,63 @@
+import type { Suite } from "../context.ts";
+import type { Pledge } from "../ledger.ts";
+import { interleaved, timed } from "../measure.ts";
+
+const mib = 256;
+const bytes = mib * 2 ** 20;
+
+/** On the guest's disk: its memory is smaller than two such files. */
+const path = "/var/tmp/bench";
+
+/** What is left after two programs have forwarded every byte. */
+const least = 0.6;
+
+const pledge = (id: string, text: string): Pledge => ({
+  ...{ id, text: `a file of ${mib} MiB ${text} the sandbox, through the whole chain`, unit: "MiB/s", better: "higher" },
+  ...{ against: "the same straight to the guest agent", target: { times: least } },
+});
+
+/** Large files between client and guest: what forwarding them costs. */
+export const files: Suite = {
+  name: "files",
+  pledges: [pledge("file-up-256", "into"), pledge("file-down-256", "out of")],
+  async run(context) {
+    const world = await context.world();
+    await using sandbox = await world.create();
+    const { port, token } = await world.inside(sandbox);
+    const direct = `http://127.0.0.1:${port}/files?path=${path}&username=root`;
+    const headers = { "X-Access-Token": token, "Content-Type": "application/octet-stream" };
+    const contents = new Uint8Array(bytes);
+    const plan = {
+      ...{ runs: context.runs(5), warmUps: 1 },
+      onRound: (done: number) => context.say(`${done} rounds`),
+    };
+
+    const up = {
+      chain: () => speed(() => sandbox.files.write(path, contents, { user: "root" })),
+      direct: () =>
+        speed(async () => {
+          const answer = await fetch(direct, { method: "POST", headers, body: contents });
+          await answer.arrayBuffer();
+          if (!answer.ok) throw new Error(`the guest agent answered ${answer.status}`);
+        }),
+    };
+    const sent = await interleaved(up, plan);
+    context.keep("file-up-256", { values: sent.chain, baseline: sent.direct });
+
+    const down = {
+      chain: () => speed(async () => drain(await sandbox.files.read(path, { format: "stream", user: "root" }))),
+      direct: () => speed(async () => drain((await fetch(direct, { headers })).body!)),
+    };
+    const got = await interleaved(down, plan);
+    context.keep("file-down-256", { values: got.chain, baseline: got.direct });
+  },
+};
+
+/** MiB a second. */
+const speed = async (act: () => Promise<unknown>): Promise<number> => mib / ((await timed(act)) / 1000);
+
+async function drain(stream: ReadableStream<Uint8Array>): Promise<void> {
+  let length = 0;
+  for await (const chunk of stream) length += chunk.byteLength;
+  if (length !== bytes) throw new Error(`${length} bytes came, not ${bytes}`);
+}
