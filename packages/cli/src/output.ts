@@ -80,6 +80,8 @@ export function report(thrown: unknown, json: boolean): number {
   } else {
     process.stderr.write(`${paint(["red", "bold"], "error:", process.stderr)} ${error.message}\n`);
     if (remedy) process.stderr.write(`${paint("cyan", "remedy:", process.stderr)} ${remedy}\n`);
+    const requestId = error instanceof WrennError ? error.details?.requestId : undefined;
+    if (requestId) process.stderr.write(`${paint("dim", "request:", process.stderr)} ${requestId}\n`);
   }
   if (process.env.WRENN_DEBUG) process.stderr.write(`${error.stack}\n${String(error.cause ?? "")}\n`);
   return exitCodeOf(error);

@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { fromConnectError, WrennError } from "@wrenn/contract";
+import { fromConnectError, headers, WrennError } from "@wrenn/contract";
 
 /** What a finished command leaves behind. */
 export type CommandResult = {
@@ -86,10 +86,17 @@ export async function errorOf(response: Response): Promise<WrennError> {
     body = undefined;
   }
   const error = WrennError.fromBody(body);
-  if (error) return error;
+  if (error) return withRequestId(error, response.headers.get(headers.requestId));
   const message = (body as { message?: unknown } | undefined)?.message;
   const cause = typeof message === "string" ? message : `the server answered ${response.status}`;
   return new WrennError(codeOfStatus[response.status] ?? "agent_error", cause);
+}
+
+/** An internal error is explained by the server's log alone; the request's id finds the line. */
+function withRequestId(error: WrennError, requestId: string | null): WrennError {
+  if (error.code !== "internal_error" || requestId === null) return error;
+  const details = { ...error.details, requestId };
+  return new WrennError(error.code, error.message, { remedy: error.remedy, details });
 }
 
 /** What a status means when it came without an error of ours, as from the guest agent's file routes or a proxy. */

@@ -59,6 +59,13 @@ describe("life cycle", () => {
     expect(error).toMatchObject({ code: "not_found", message: "no sandbox cl-nobody", remedy: "List them." });
   });
 
+  test("an internal error names the request that the server's log explains", async () => {
+    const headers = { "X-Request-Id": "r-1" };
+    server.script.push(Response.json({ error: { code: "internal_error", message: "oops" } }, { status: 500, headers }));
+    const error = await Sandbox.list({ client }).catch((thrown) => thrown);
+    expect(error).toMatchObject({ code: "internal_error", details: { requestId: "r-1" } });
+  });
+
   test("a command in a paused sandbox gets the server's error, not the transport's", async () => {
     const sandbox = await Sandbox.create({ client });
     await sandbox.pause();
