@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Builds the guest kernel and the templates' root file systems. Does nothing where nothing changed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=images/lib.sh
+. "$here/lib.sh"
+# shellcheck source=images/debian.sh
+. "$here/debian.sh"
+
+usage() {
+  cat <<'TEXT'
+Usage: images/build.sh [--dir WRENN_DIR] [--force] [minimal|base|all]
+
+Fetches a guest kernel and builds the images into WRENN_DIR/kernels and WRENN_DIR/images. What is up to date is left
+alone. Works as root and as an ordinary user. Default: all.
+
+  --dir WRENN_DIR   data folder; default $WRENN_DIR, else /var/lib/wrenn for root, ~/.local/share/wrenn for others
+  --force           fetch and build again with today's packages and kernel
+  --help            this text
+
+  WRENN_DEBIAN_MIRROR   address of a Debian mirror, or two with the security one; default: the machine's own
+  WRENN_IMAGE_MIB       disk size that a guest sees, MiB; default 5120
+TEXT
+}
+
+# packages_of TEMPLATE: one package a line; "@other" takes the packages of another template along.
+packages_of() {
+  local line
+  while read -r line; do
+    case $line in
+    '' | '#'*) ;;
+    @*) packages_of "${line#@}" ;;
+    *) echo "$line" ;;
+    esac
+  done <"$here/templates/$1/packages"
+}
+
+# Everything that decides what is in a root archive: package names, own files of the template, how it is made.
+archive_digest() {
+  local own=()
+  mapfile -t own < <(find "images/templates/$1" -name setup -o -name fetch | sort)
+  {
+    packages_of "$1"
+    digest_of images/archive.sh images/debian.sh "${own[@]}"
+  } | b2sum -l 160 | cut -d' ' -f1
+}
+
+# image NAME: the root archive from the cache or built, then the file system with the agent in it.
+image() {
+  local name=$1 key want archive work target="$dir/images/$1"
+  local envd=$repo/builds/envd
+  key=$(archive_digest "$name")
+  archive="$cache/$name-$key.tar.zst"
+  want="$key $envd_digest $files_digest $mib $(digest_of "images/templates/$name/image.json")"
+  [ "${FORCE:-}" ] || [ "$(cat "$target/.inputs" 2>/dev/null)" != "$want" ] || return 0
+
+  need_space "$dir/images" 1536 # a root file system of 0.6 GB at most, twice while it is made
+  if [ "${FORCE:-}" ] || [ ! -e "$archive" ]; then
+    need_space "$cache" 1536
+    need_space "${TMPDIR:-/var/tmp}" 2048
+    mapfile -t packages < <(packages_of "$name")
+    step "$name: installing ${#packages[@]} packages and what they need" \
+      "$here/archive.sh" "$name" "$archive.new" "${packages[@]}"
+    mv "$archive.new" "$archive"
+    find "$cache" -maxdepth 1 -name "$name-*.tar.zst" ! -path "$archive" -delete
+  fi
+  work=$(mktemp -d "$dir/images/.new.XXXXXX")
+  chmod 755 "$work"
+  step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$envd" "$work/rootfs.ext4" "$mib"
+  echo "$want" >"$work/.inputs"
+  step "$name: publishing" bun "$here/publish.ts" "$work" "$target" "$here/templates/$name/image.json"
+  rm -rf "$work" # the image before this one, if there was one
+}
+
+# Owners and modes as root would set them, whoever runs this.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else fakeroot -- "$@"; fi
+}
+
+dir=$(default_dir)
+names=()
+while [ $# -gt 0 ]; do
+  case $1 in
+  --dir) dir=${2:?--dir needs a folder} && shift ;;
+  --force) FORCE=1 ;;
+  --help | -h) usage && exit ;;
+  all) ;;
+  *)
+    [ -e "$here/templates/$1/packages" ] ||
+      die "there is no template $1" "Templates: $(cd "$here/templates" && echo *). See images/build.sh --help."
+    names+=("$1")
+    ;;
+  esac
+  shift
+done
+[ ${#names[@]} -gt 0 ] || mapfile -t names < <(cd "$here/templates" && ls -r) # minimal first
+dir=$(realpath -m "$dir")
+cd "$repo"
+mib=${WRENN_IMAGE_MIB:-5120}
+# All times in an image are this one, or earlier.
+export SOURCE_DATE_EPOCH=1700000000 FORCE=${FORCE:-}
+
+[ -x "$repo/builds/envd" ] || die "builds/envd is not built yet" "Run make images, which builds it first."
+mkdir -p "$dir/images" 2>/dev/null || true
+take_lock "$cache"
+take_lock "$dir/images"
+# What a build that was killed has left.
+find "$dir/images" -maxdepth 1 -name '.new.*' -exec rm -rf {} +
+find "$cache" -maxdepth 1 \( -name '*.new*' -o -name 'setup.*' -o -name 'kernel.*' \) -exec rm -rf {} +
+envd_digest=$(digest_of builds/envd)
+files_digest=$(digest_of images/ext4.sh images/mke2fs.conf images/publish.ts images/digest.ts images/init/*)
+
+"$here/kernel/fetch.sh" "$dir/kernels"
+for name in "${names[@]}"; do image "$name"; done
