@@ -60,7 +60,7 @@ export class World implements AsyncDisposable {
     });
     this.#up = child;
     const said = new Response(child.stderr).text();
-    const line = await firstLine(child.stdout);
+    const line = await readyLine(child.stdout);
     if (line === undefined) throw new Error(`wrenn up ended before it was ready: ${(await said).trim()}`);
     const tookMs = performance.now() - started;
     const { url, apiKey } = JSON.parse(line) as Ready;
@@ -114,8 +114,8 @@ export class World implements AsyncDisposable {
   }
 }
 
-/** The first line of a stream; `undefined` when it ends before. The rest is let pass. */
-async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string | undefined> {
+/** The first line that a starting program prints; `undefined` when it ends before. The rest is let pass. */
+export async function readyLine(stream: ReadableStream<Uint8Array>): Promise<string | undefined> {
   const reader = stream.getReader();
   const decoder = new TextDecoder();
   for (let text = ""; ; ) {
