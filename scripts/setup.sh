@@ -10,6 +10,8 @@ declare -A provides=(
   [mmdebstrap]=mmdebstrap
   [mke2fs]=e2fsprogs
   [cpio]=cpio
+  [lz4]=lz4
+  [newuidmap]=uidmap
   [zstd]=zstd
   [fakeroot]=fakeroot
   [node]=nodejs
@@ -20,6 +22,8 @@ missing=()
 for command in "${!provides[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null || missing+=("${provides[$command]}")
 done
+# The keys that guests' packages are checked with; Ubuntu does not have them from the start.
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"
