@@ -1,6 +1,10 @@
 import { type AgentOptions, compile } from "./config.ts";
 import type { Method } from "./connect/method.ts";
+import { filesystemMethods } from "./filesystem/service.ts";
+import { sandboxVariables, writeSandboxFiles } from "./identity/environment.ts";
 import { Identity } from "./identity/state.ts";
+import { prepare } from "./processes/command.ts";
+import { PipedProcess } from "./processes/process.ts";
 import { Registry } from "./processes/registry.ts";
 import { processMethods } from "./processes/service.ts";
 import { protectAgent } from "./processes/spawn.ts";
@@ -22,10 +26,17 @@ export function start(options: AgentOptions = {}): RunningAgent {
   const identity = new Identity();
   const registry = new Registry();
   const methods = new Map<string, Method>();
-  for (const [name, method] of Object.entries(processMethods(registry, identity)))
-    methods.set(`/process.Process/${name}`, method);
+  const processService = processMethods(registry, identity);
+  for (const [name, method] of Object.entries(processService)) methods.set(`/process.Process/${name}`, method);
+  for (const [name, method] of Object.entries(filesystemMethods(identity)))
+    methods.set(`/filesystem.Filesystem/${name}`, method);
   const agent: Agent = { identity, methods, ownsMachine: config.ownsMachine };
-  if (config.ownsMachine) protectAgent();
+  if (config.ownsMachine) {
+    protectAgent();
+    writeSandboxFiles({});
+    Object.assign(identity.envs, sandboxVariables({}));
+  }
+  if (config.cmd) registry.add(startInitCommand(config.cmd, identity));
   const server = Bun.serve({
     port: config.port,
     hostname: config.host,
@@ -42,4 +53,11 @@ export function start(options: AgentOptions = {}): RunningAgent {
       await server.stop(true);
     },
   };
+}
+
+/** The command of `--cmd`, as the default user and through a shell, under the tag that clients of the Wrenn agent know. */
+function startInitCommand(cmd: string, identity: Identity): PipedProcess {
+  const request = { cmd: "/bin/sh", args: ["-c", cmd], envs: {}, cwd: "" };
+  const command = prepare(request, { user: identity.user(""), envs: identity.envs, defaultWorkdir: "" });
+  return new PipedProcess(command, { request, tag: "init-cmd", stdin: false });
 }

@@ -1,7 +1,7 @@
 import { version } from "@wrenn/contract";
-import { handle } from "./connect/handler.ts";
+import { handle, unknownMethod } from "./connect/handler.ts";
 import type { Method } from "./connect/method.ts";
-import { filesRoute } from "./files/routes.ts";
+import { composeRoute, filesRoute } from "./files/routes.ts";
 import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./http.ts";
 import { initialize } from "./identity/init.ts";
 import type { Identity } from "./identity/state.ts";
@@ -32,6 +32,8 @@ async function route(request: Request, agent: Agent): Promise<Response> {
     return httpError(401, "unauthorized access, please provide a valid access token or method signing if supported");
   const method = agent.methods.get(path);
   if (method) return handle(method, request, identity);
+  if (path.startsWith("/process.Process/") || path.startsWith("/filesystem.Filesystem/"))
+    return unknownMethod(path, request);
   try {
     return await plainRoute(request, path, query, agent);
   } catch (thrown) {
@@ -50,6 +52,11 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
       return Response.json(metrics());
     case "POST /init":
       return initialize(request, agent);
+    case "POST /snapshot/prepare":
+      Bun.gc(true); // what is not in the snapshot need not be copied by any restore
+      return new Response(null, { status: 204 });
+    case "POST /files/compose":
+      return composeRoute(request, identity);
   }
   if (path === "/files") return filesRoute(request, query, identity);
   return httpError(404, `no such path: ${path}`);

@@ -22,6 +22,12 @@ export async function handle(method: Method, request: Request, identity: Identit
   }
 }
 
+/** The answer for a method that its service does not have; clients take a plain 404 for something else. */
+export function unknownMethod(path: string, request: Request): Response {
+  const format = formatOf(request.headers.get("content-type")) ?? { json: true, stream: false };
+  return failed(new WrennError("unimplemented", `no such method: ${path}`, { remedy: "Update the agent." }), format);
+}
+
 function failed(thrown: unknown, format: Format): Response {
   if (format.stream) return new Response(endFrame(thrown), { headers: { "Content-Type": contentType(format) } });
   const { status, json } = errorBody(thrown);

@@ -25,8 +25,8 @@ export interface FrameSource {
   onReady: () => void;
   /** A keep-alive event. */
   keepalive(): Uint8Array<ArrayBuffer>;
-  /** The caller's deadline passed: stops what must not outlive it. */
-  expire(): void;
+  /** Why the stream ends with an error, once it has ended; `undefined` when it ends well. */
+  readonly failure: unknown;
   /** The connection is done with it, at its end or before; called once. */
   close(): void;
 }

@@ -72,14 +72,14 @@ class FrameBody {
   }
 
   #finish(controller: ReadableStreamDefaultController<Uint8Array>): void {
-    controller.enqueue(this.#expired ? endFrame(deadlineError()) : endFrame());
+    const failure = this.#expired ? deadlineError() : this.source.failure;
+    controller.enqueue(failure === undefined ? endFrame() : endFrame(failure));
     this.close();
     controller.close();
   }
 
   #expire(): void {
     this.#expired = true;
-    this.source.expire();
     this.#wake();
   }
 

@@ -1,6 +1,7 @@
 import { httpError } from "../http.ts";
 import type { Identity } from "../identity/state.ts";
 import { resolvePath } from "../users.ts";
+import { compose } from "./compose.ts";
 import { download } from "./download.ts";
 import { authorizeFile } from "./signature.ts";
 import { upload } from "./upload.ts";
@@ -15,4 +16,9 @@ export async function filesRoute(request: Request, query: URLSearchParams, ident
   const { defaultWorkdir } = identity;
   if (method !== "POST") return download(request, resolvePath(path, user, defaultWorkdir));
   return Response.json(await upload(request, { path, user, defaultWorkdir }));
+}
+
+/** Answers `POST /files/compose`. */
+export async function composeRoute(request: Request, identity: Identity): Promise<Response> {
+  return Response.json(await compose(request, identity));
 }

@@ -95,12 +95,20 @@ function bodyOf(request: Request): ByteReader {
       remedy: "Send gzip or no encoding.",
     });
   if (!request.body) return empty;
-  if (encoding === "identity") return request.body.getReader() as ByteReader;
-  const reader = request.body.pipeThrough(new DecompressionStream("gzip")).getReader();
-  return {
-    read: () =>
-      reader.read().catch((cause) => {
-        throw new WrennError("invalid_request", "the body is not gzip", { remedy: "Send valid gzip.", cause });
-      }),
-  };
+  if (encoding === "identity") return failingWith(request.body.getReader() as ByteReader, goneAway);
+  const unpacked = request.body.pipeThrough(new DecompressionStream("gzip")).getReader();
+  return failingWith(unpacked, notGzip);
 }
+
+const failingWith = (reader: ByteReader, problem: (cause: unknown) => WrennError): ByteReader => ({
+  read: () =>
+    reader.read().catch((cause) => {
+      throw problem(cause);
+    }),
+});
+
+const goneAway = (cause: unknown) =>
+  new WrennError("invalid_request", "the body ended before it was complete", { remedy: "Send it again.", cause });
+
+const notGzip = (cause: unknown) =>
+  new WrennError("invalid_request", "the body is not gzip", { remedy: "Send valid gzip, completely.", cause });

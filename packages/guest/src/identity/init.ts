@@ -1,18 +1,43 @@
 import { hostname } from "node:os";
-import { type InitRequest, type InitResponse, version } from "@wrenn/contract";
-import { httpError } from "../http.ts";
+import { type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
 import type { Agent } from "../server.ts";
+import { sandboxVariables, writeSandboxFiles } from "./environment.ts";
+import { runRestoreHooks } from "./hooks.ts";
+import { reseedKernel, setClock, setHostname, setMachineId } from "./machine.ts";
+import { nanosecondsOf, parseInit } from "./request.ts";
+import type { Identity } from "./state.ts";
 
-/** Answers `POST /init`. */
-export async function initialize(request: Request, { identity }: Agent): Promise<Response> {
-  const body = (await request.json().catch(() => ({}))) as InitRequest;
-  if (identity.accessToken && body.accessToken !== identity.accessToken)
-    return httpError(401, "access token does not match");
-  if (body.accessToken) identity.accessToken = body.accessToken;
-  Object.assign(identity.envs, body.envVars);
-  if (body.defaultUser) identity.setDefaultUser(body.defaultUser);
-  if (body.defaultWorkdir) identity.defaultWorkdir = body.defaultWorkdir;
-  if (!body.entropy) return new Response(null, { status: 204 });
-  const answer: InitResponse = { reseeded: false, timestamp: new Date().toISOString(), hostname: hostname(), version };
+/**
+ * Answers `POST /init`: authorizes, checks everything, then changes. A call that is not newer than the last changes
+ * nothing; one that carries entropy then fails, because a restore that did not take its identity must not be used.
+ */
+export async function initialize(request: Request, { identity, ownsMachine }: Agent): Promise<Response> {
+  const init = parseInit(await request.text());
+  authorize(request, init, identity);
+  const at = init.timestamp === undefined ? undefined : nanosecondsOf(init.timestamp);
+  if (!identity.advanceTo(at)) {
+    if (init.entropy === undefined) return new Response(null, { status: 204 });
+    throw new WrennError("conflict", "a newer /init was already accepted", { remedy: "Send the current time." });
+  }
+  if (ownsMachine) becomeMachine(init, at);
+  identity.take(init);
+  Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
+  if (init.entropy === undefined) return new Response(null, { status: 204 });
+  const reseeded = ownsMachine && reseedKernel(Buffer.from(init.entropy, "base64"));
+  if (ownsMachine) void runRestoreHooks(identity.envs);
+  const answer: InitResponse = { reseeded, timestamp: new Date().toISOString(), hostname: hostname(), version };
   return Response.json(answer);
+}
+
+/** The current token must be shown to change anything: in the header, or as the token that the body sets again. */
+function authorize(request: Request, init: InitRequest, identity: Identity): void {
+  if (identity.accepts(request.headers.get("x-access-token")) || identity.accepts(init.accessToken ?? null)) return;
+  throw new WrennError("unauthorized", "access token does not match", { remedy: "Send the sandbox's current token." });
+}
+
+function becomeMachine(init: InitRequest, at: bigint | undefined): void {
+  if (at !== undefined) setClock(at);
+  if (init.hostname !== undefined) setHostname(init.hostname);
+  if (init.machineId !== undefined) setMachineId(init.machineId);
+  if (init.sandboxId !== undefined || init.templateId !== undefined) writeSandboxFiles(init);
 }

@@ -1,4 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
+import type { InitRequest } from "@wrenn/contract";
 import { findUser, ownUser, type User } from "../users.ts";
 
 /** What `/init` decides and every request reads. */
@@ -9,11 +10,24 @@ export class Identity {
   readonly envs: Record<string, string> = {};
   defaultWorkdir = "";
   #defaultUser = "";
+  #newest = -1n;
 
-  /** Throws `unauthorized` when the account does not exist. */
-  setDefaultUser(name: string): void {
-    findUser(name);
-    this.#defaultUser = name;
+  /**
+   * Lets calls pass in the order of their times (nanoseconds): false when one as new was seen. A call without a time
+   * always passes.
+   */
+  advanceTo(at: bigint | undefined): boolean {
+    if (at === undefined) return true;
+    if (at <= this.#newest) return false;
+    this.#newest = at;
+    return true;
+  }
+
+  /** Takes token, user and directory from an accepted call; an empty token removes the one that is set. */
+  take({ accessToken, defaultUser, defaultWorkdir }: InitRequest): void {
+    if (accessToken !== undefined) this.accessToken = accessToken;
+    if (defaultUser !== undefined) this.#defaultUser = defaultUser;
+    if (defaultWorkdir !== undefined) this.defaultWorkdir = defaultWorkdir;
   }
 
   /** The account `name`, or the default one when it is empty; throws `unauthorized` when there is no such account. */

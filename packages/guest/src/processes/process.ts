@@ -18,6 +18,8 @@ export interface GuestProcess {
   readonly end: End | undefined;
   /** Called once, when `end` is set. */
   readonly onEnd: Set<() => void>;
+  /** True once the deadline of {@link limit} has passed and ended the process. */
+  expired: boolean;
   /** Resolves when the process's end of the pipe has taken `bytes`; calls keep their order. */
   writeStdin(bytes: Uint8Array): Promise<void>;
   writePty(bytes: Uint8Array): Promise<void>;
@@ -49,9 +51,12 @@ export class PipedProcess implements GuestProcess {
   readonly output = new Output();
   readonly onEnd = new Set<() => void>();
   end: End | undefined;
+  expired = false;
   #left: End | undefined;
   readonly #input: Input | undefined;
   readonly #pipes = new Set<number>();
+  /** Pipes whose reader waits for more: what came before is in `output`. */
+  #waiting = 0;
   #lastReadAt = 0;
   #read = 0;
 
@@ -102,7 +107,11 @@ export class PipedProcess implements GuestProcess {
     setNonBlocking(fd);
     const reader = Bun.file(fd).stream().getReader();
     try {
-      for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      for (;;) {
+        this.#waiting++;
+        const piece = await reader.read();
+        this.#waiting--;
+        if (piece.done) break;
         if (this.end) continue;
         this.#lastReadAt = performance.now();
         this.#read += piece.value.length;
@@ -127,13 +136,14 @@ export class PipedProcess implements GuestProcess {
   /** Decides every `stepMs` whether those who still hold the pipes are waited for any longer. */
   #lingerFrom(leftAt: number): void {
     const owed = this.#read + this.#pending() + readAheadBytes;
+    let complete = false;
     const step = () => {
       if (this.end) return;
+      const idle = this.#waiting === this.#pipes.size && this.#pending() === 0;
+      complete ||= idle || this.#read >= owed;
       const now = performance.now();
-      if (this.output.isBehind) this.#lastReadAt = now;
-      const quiet = now - Math.max(leftAt, this.#lastReadAt) >= linger.quietMs && this.#pending() === 0;
-      const late = now - leftAt >= linger.longestMs && this.#read >= owed;
-      if (quiet || late) this.#finish();
+      const quiet = idle && now - Math.max(leftAt, this.#lastReadAt) >= linger.quietMs;
+      if (quiet || (complete && now - leftAt >= linger.longestMs)) this.#finish();
       else setTimeout(step, linger.stepMs);
     };
     setTimeout(step, linger.stepMs);
@@ -159,4 +169,13 @@ export function signalGroup(pid: number, signal: number): void {
   } catch (thrown) {
     if ((thrown as { code?: string }).code !== "ESRCH") throw thrown;
   }
+}
+
+/** Kills `target` with its group when it is still alive after `timeoutMs`, whoever is or is not reading its output. */
+export function limit(target: GuestProcess, timeoutMs: number): void {
+  const timer = setTimeout(() => {
+    target.expired = true;
+    target.signal(9);
+  }, timeoutMs);
+  target.onEnd.add(() => clearTimeout(timer));
 }

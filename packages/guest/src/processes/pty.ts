@@ -17,8 +17,11 @@ export type TerminalOptions = {
 /** What clients of the older agents set themselves, for the caller that sets nothing. */
 const defaultTerm = "xterm-256color";
 
-/** Output that others on the terminal still make after its process left is waited for so long at most. */
-const lingerMs = 200;
+/**
+ * What a process wrote reaches the terminal's other side a moment after it left: the end is told once that has been
+ * quiet for `quietMs`, or at the latest after `longestMs` when others go on writing to the terminal.
+ */
+const linger = { quietMs: 40, longestMs: 2_000, stepMs: 20 };
 
 /** A process on a terminal of its own. */
 export class TerminalProcess implements GuestProcess {
@@ -28,9 +31,10 @@ export class TerminalProcess implements GuestProcess {
   readonly output = new Output();
   readonly onEnd = new Set<() => void>();
   end: End | undefined;
+  expired = false;
   #left: End | undefined;
-  #hungUp = false;
   #held = false;
+  #lastDataAt = 0;
   readonly #terminal: Bun.Terminal;
 
   /** Starts `command`; throws `command_not_found`, `invalid_request` or `internal_error`. */
@@ -40,17 +44,12 @@ export class TerminalProcess implements GuestProcess {
     this.#terminal = new Bun.Terminal({
       ...size,
       data: (_terminal, bytes) => this.#onData(bytes),
-      exit: () => {
-        this.#hungUp = true;
-        if (this.#left) this.#finish();
-      },
     });
     try {
       const env = { ...command.env, TERM: command.env.TERM || defaultTerm };
       this.pid = spawnOnTerminal({ ...command, env }, this.#terminal, (code, signal) => {
         this.#left = describeEnd(code, signal);
-        if (this.#hungUp) queueMicrotask(() => this.#finish());
-        else this.#lingerFrom();
+        this.#lingerFrom(performance.now());
       });
     } catch (thrown) {
       this.#terminal.close();
@@ -81,6 +80,8 @@ export class TerminalProcess implements GuestProcess {
   }
 
   #onData(bytes: Uint8Array): void {
+    if (this.end) return;
+    this.#lastDataAt = performance.now();
     const room = this.output.append("pty", bytes);
     if (room && !this.#held) void this.#holdUntil(room);
   }
@@ -104,11 +105,14 @@ export class TerminalProcess implements GuestProcess {
     }
   }
 
-  #lingerFrom(): void {
-    setTimeout(() => {
-      if (this.output.isBehind) this.#lingerFrom();
-      else this.#finish();
-    }, lingerMs);
+  #lingerFrom(leftAt: number): void {
+    const step = () => {
+      const now = performance.now();
+      const quiet = now - Math.max(leftAt, this.#lastDataAt) >= linger.quietMs;
+      if (!this.#held && (quiet || now - leftAt >= linger.longestMs)) this.#finish();
+      else setTimeout(step, linger.stepMs);
+    };
+    setTimeout(step, linger.quietMs);
   }
 
   #finish(): void {

@@ -3,7 +3,7 @@ import { type Call, clientStream, type Method, serverStream, unary } from "../co
 import type { Identity } from "../identity/state.ts";
 import { type CommandRequest, prepare } from "./command.ts";
 import { binaryFrames, jsonFrames } from "./frames.ts";
-import { type GuestProcess, PipedProcess } from "./process.ts";
+import { type GuestProcess, limit, PipedProcess } from "./process.ts";
 import { TerminalProcess } from "./pty.ts";
 import type { Registry, Selector } from "./registry.ts";
 import { ProcessStream } from "./stream.ts";
@@ -84,6 +84,7 @@ export function processMethods(registry: Registry, identity: Identity): Record<s
     Start: serverStream(wire.StartRequestSchema, (request, call) => {
       const process = start(request, call, identity);
       registry.add(process);
+      if (call.timeoutMs !== undefined) limit(process, call.timeoutMs);
       return new ProcessStream(process, encoderOf(call), true);
     }),
     Connect: serverStream(wire.ConnectRequestSchema, (request, call) => {

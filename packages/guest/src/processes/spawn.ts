@@ -62,6 +62,7 @@ export function spawnOnTerminal(command: Command, terminal: Bun.Terminal, onExit
       argv0: command.argv[0]!,
       cwd: command.cwd,
       env: command.env,
+      detached: true, // only then does the terminal become its controlling terminal
       terminal,
       onExit: (_child, code, signal) => onExit(code, signal),
     }),

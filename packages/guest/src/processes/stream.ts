@@ -1,3 +1,4 @@
+import { deadlineError } from "../connect/errors.ts";
 import type { FrameSource } from "../connect/method.ts";
 import type { FrameEncoder } from "./frames.ts";
 import type { Cursor } from "./output.ts";
@@ -14,7 +15,8 @@ export class ProcessStream implements FrameSource {
   constructor(
     readonly process: GuestProcess,
     readonly encoder: FrameEncoder,
-    readonly killOnExpiry: boolean,
+    /** True for the caller that set the process's deadline: it is told of that instead of the end. */
+    readonly setDeadline: boolean,
   ) {
     this.#cursor = process.output.attach(() => this.onReady());
     process.onEnd.add(this.#onEnd);
@@ -29,15 +31,15 @@ export class ProcessStream implements FrameSource {
     if (piece) return this.encoder.data(piece.channel, piece.bytes);
     if (!this.process.end || this.ended) return undefined;
     this.ended = true;
-    return this.encoder.end(this.process.end);
+    return this.failure ? undefined : this.encoder.end(this.process.end);
   }
 
   keepalive(): Uint8Array<ArrayBuffer> {
     return this.encoder.keepalive();
   }
 
-  expire(): void {
-    if (this.killOnExpiry && !this.process.end) this.process.signal(9);
+  get failure(): unknown {
+    return this.setDeadline && this.process.expired ? deadlineError() : undefined;
   }
 
   close(): void {

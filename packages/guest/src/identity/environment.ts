@@ -1,0 +1,27 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import type { InitRequest } from "@wrenn/contract";
+
+/** Where programs of the guest find out where they are (Wrenn guest agent, section 1). */
+const folder = "/run/wrenn";
+
+const write = (name: string, value: string) => {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/.${name}`, value);
+};
+
+/** The variables every process gets because it runs in a sandbox, in both dialects. */
+export function sandboxVariables({ sandboxId, templateId }: Pick<InitRequest, "sandboxId" | "templateId">) {
+  return {
+    WRENN_SANDBOX: "true",
+    E2B_SANDBOX: "true",
+    ...(sandboxId ? { WRENN_SANDBOX_ID: sandboxId, E2B_SANDBOX_ID: sandboxId } : {}),
+    ...(templateId ? { WRENN_TEMPLATE_ID: templateId, E2B_TEMPLATE_ID: templateId } : {}),
+  };
+}
+
+/** Writes the same facts as files, for programs that were started before they were known. */
+export function writeSandboxFiles({ sandboxId, templateId }: Pick<InitRequest, "sandboxId" | "templateId">): void {
+  write("WRENN_SANDBOX", "true");
+  if (sandboxId) write("WRENN_SANDBOX_ID", sandboxId);
+  if (templateId) write("WRENN_TEMPLATE_ID", templateId);
+}
