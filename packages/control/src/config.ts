@@ -8,6 +8,8 @@ export type Timings = {
   abandonedMs: number;
   /** How often the two above are looked at. */
   sweepMs: number;
+  /** A WebSocket that does not say who it is is closed after this (Wrenn REST API 8.9). */
+  authMs: number;
 };
 
 /** What a caller of `start` writes. */
@@ -35,7 +37,7 @@ export type Config = Readonly<{
   timings: Readonly<Timings>;
 }>;
 
-const defaults: Timings = { hostLostMs: 90_000, abandonedMs: 240_000, sweepMs: 10_000 };
+const defaults: Timings = { hostLostMs: 90_000, abandonedMs: 240_000, sweepMs: 10_000, authMs: 5_000 };
 
 /** Checks and completes options. Throws `invalid_request` with a remedy. */
 export function compile(options: Options): Config {

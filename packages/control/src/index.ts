@@ -42,7 +42,7 @@ export async function start(options: Options): Promise<ControlPlane> {
       remove: (row) => services.sandboxes.remove(row),
     }),
   );
-  const server = undo.use(serve(config, buildApp(services, log), new Streams(services, log)));
+  const server = undo.use(serve(config, buildApp(services, log), new Streams(services, config.timings.authMs, log)));
   log.info({ address: server.address }, "listening");
   const held = undo.move();
   return { address: server.address, stop: () => held.disposeAsync() };

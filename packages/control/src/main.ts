@@ -1,7 +1,6 @@
 #!/usr/bin/env bun
 import { version, WrennError } from "@wrenn/contract";
 import { fromEnvironment } from "./config.ts";
-import { start } from "./index.ts";
 
 const help = `wrenn-cp ${version}: the control plane of Wrenn
 
@@ -34,7 +33,9 @@ async function main(args: readonly string[]): Promise<void> {
   if (args.includes("--version")) return void process.stdout.write(`${version}\n`);
   if (args.length > 0)
     throw new WrennError("invalid_request", `Unknown argument ${args[0]}.`, { remedy: "See wrenn-cp --help." });
-  const plane = await start(fromEnvironment(process.env));
+  const options = fromEnvironment(process.env);
+  const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
+  const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);
   let stopping = false;
   const stop = () => {

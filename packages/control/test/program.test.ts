@@ -19,8 +19,9 @@ async function run(env: Record<string, string>, ...args: string[]) {
 
 describe("the program", () => {
   test("prints its version and help on stdout", async () => {
-    expect(await run({}, "--version")).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
-    expect((await run({}, "--help")).stdout).toContain("DATABASE_URL");
+    const [shown, help] = await Promise.all([run({}, "--version"), run({}, "--help")]);
+    expect(shown).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    expect(help.stdout).toContain("DATABASE_URL");
   });
 
   test("without DATABASE_URL exits 2 with a remedy, and nothing on stdout", async () => {

@@ -9,8 +9,6 @@ import { type App, describe, readId } from "./endpoint.ts";
 import { requestIdOf } from "./request-id.ts";
 import type { Socket, SocketData } from "./socket.ts";
 
-/** A connection that does not say who it is must not be kept (Wrenn REST API 8.9). */
-const authMs = 5_000;
 /** Keeps proxies between from closing a terminal that nobody types in. */
 const pingMs = 30_000;
 
@@ -39,6 +37,7 @@ export class Streams {
 
   constructor(
     readonly services: Services,
+    readonly authMs: number,
     readonly log: Log,
   ) {}
 
@@ -98,7 +97,7 @@ export class Streams {
   }
 
   async #authenticate(socket: Socket, requestId: string): Promise<Caller> {
-    const timer = setTimeout(() => void socket.fail(unauthenticated(), true), authMs);
+    const timer = setTimeout(() => void socket.fail(unauthenticated(), true), this.authMs);
     try {
       const frame = await socket.next().catch(() => undefined);
       if (frame?.type !== "auth") throw unauthenticated();
