@@ -121,8 +121,8 @@ describe("cp", () => {
     expect(json(made).path).toBe(`${server.guest.home}/a.bin`);
     expect((await run("cp", `${id}:${server.guest.home}/a.bin`, `${home}/b.bin`)).code).toBe(0);
     expect(new Uint8Array(await readFile(`${home}/b.bin`))).toEqual(new Uint8Array([1, 0, 255]));
-    expect((await wrenn(["cp", "-", `${id}:piped`], env, new Blob(["text"]))).code).toBe(0);
-    expect((await run("cp", `${id}:piped`, "-")).stdout).toBe("text");
+    expect((await wrenn(["cp", "-", `${id}:${server.guest.home}/piped`], env, new Blob(["text"]))).code).toBe(0);
+    expect((await run("cp", `${id}:${server.guest.home}/piped`, "-")).stdout).toBe("text");
   });
 
   test("folders are refused with the command that copies them, and two local sides are bad usage", async () => {

@@ -10,6 +10,8 @@ beforeAll(async () => {
 });
 afterAll(() => server[Symbol.asyncDispose]());
 
+const me = Bun.spawnSync(["id", "-un"]).stdout.toString().trim();
+
 const caught = (promise: Promise<unknown>) => promise.catch((thrown: unknown) => thrown);
 const alive = async (pid: number) => (await sandbox.commands.list()).some((one) => one.pid === pid);
 
@@ -31,14 +33,14 @@ describe("commands", () => {
   });
 
   test("exec takes arguments as they are, with folder, environment and user", async () => {
-    const options = { cwd: "/", envs: { WHO: "me" }, user: "someone" };
+    const options = { cwd: "/", envs: { WHO: "me" }, user: me };
     const { stdout } = await sandbox.commands.exec(
       "sh",
       ["-c", 'printf "%s|%s|%s" "$WHO" "$PWD" "$0"', "a b;c"],
       options,
     );
     expect(stdout).toBe("me|/|a b;c");
-    expect(server.guest.calls.at(-1)?.headers.get("authorization")).toBe(`Basic ${btoa("someone:")}`);
+    expect(server.guest.calls.at(-1)?.headers.get("authorization")).toBe(`Basic ${btoa(`${me}:`)}`);
   });
 
   test("another exit code is a CommandExitError with what was written", async () => {

@@ -25,21 +25,28 @@ afterAll(async () => {
 });
 
 async function run(command: string[]) {
-  const env = { PATH: process.env.PATH ?? "", HOME: dir, WRENN_BASE_URL: server.url, WRENN_API_KEY: testKey };
+  const env = {
+    PATH: process.env.PATH ?? "",
+    HOME: dir,
+    WRENN_BASE_URL: server.url,
+    WRENN_API_KEY: testKey,
+    GUEST_HOME: server.guest.home,
+  };
   const child = Bun.spawn(command, { cwd: dir, env, stdout: "pipe", stderr: "pipe" });
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   return { code: await child.exited, stdout, stderr };
 }
 
 const program = `
+const home = process.env.GUEST_HOME;
 import { CommandExitError, Sandbox } from "wrenn";
 const sandbox = await Sandbox.create({ template: "base" });
 const { stdout } = await sandbox.commands.run("cat", { stdin: "through node" });
 const stream = new ReadableStream({ start(c) { c.enqueue(new Uint8Array(1_000_000)); c.close(); } });
-await sandbox.files.write("made/by/stream", stream);
-await sandbox.files.download("made/by/stream", "local");
-await sandbox.files.upload("local", "again");
-const { sizeBytes } = await sandbox.files.stat("again");
+await sandbox.files.write(home + "/made/by/stream", stream);
+await sandbox.files.download(home + "/made/by/stream", "local");
+await sandbox.files.upload("local", home + "/again");
+const { sizeBytes } = await sandbox.files.stat(home + "/again");
 const failed = await sandbox.commands.run("exit 5").catch((error) => error);
 const gone = await sandbox.kill();
 console.log(JSON.stringify({ stdout, sizeBytes, exit: failed instanceof CommandExitError && failed.exitCode, gone }));
