@@ -49,7 +49,8 @@ function bar(outcome: Outcome, index: number): string {
   const inner = y + (layout.row - layout.bar) / 2;
   const base = y + layout.row / 2 + 4;
   const end = x(share);
-  const figures = `${figure(outcome.value)} ${outcome.unit}  (${outcome.target})`;
+  const ratio = outcome.ratio === null || !outcome.target?.includes("baseline") ? "" : `, ${figure(outcome.ratio)} ×`;
+  const figures = `${figure(outcome.value)} ${outcome.unit}${ratio}  (${outcome.target})`;
   return [
     `<g><title>${escaped(`${outcome.text}: ${figures}, ${figure(share)} of the target`)}</title>`,
     `<text x="${layout.label - 10}" y="${base}" text-anchor="end">${escaped(outcome.id)}</text>`,

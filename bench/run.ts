@@ -88,10 +88,10 @@ class Run implements AsyncDisposable {
     if (!isWanted(suite, id)) return;
     const outcome = judge(suite.pledges.find((one) => one.id === id)!, finding);
     this.outcomes.push(outcome);
-    const { value, unit, ratio, target, ok } = outcome;
+    const { value, unit, ratio, target, ok, note } = outcome;
     const against = ratio === null ? "" : `, ${figure(ratio)} × baseline`;
     const verdict = ok === null ? "" : `: ${ok ? "kept" : "MISSED"} (${target})`;
-    console.log(`[${suite.name}] ${id} ${figure(value)} ${unit}${against}${verdict}`);
+    console.log(`[${suite.name}] ${id} ${figure(value)} ${unit}${against}${verdict}${note ? `. ${note}` : ""}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
