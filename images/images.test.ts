@@ -1,5 +1,5 @@
 /** Checks the images that are built on this machine, without starting one; what needs no image is checked in any case. */
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   existsSync,
   mkdtempSync,
@@ -13,6 +13,9 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { gunzipSync } from "bun";
 import { sparseDigest } from "./digest.ts";
+
+/** Digests read gigabytes and shellcheck is slow: on a busy machine both take longer than the default of 5 s. */
+setDefaultTimeout(120_000);
 
 const here = new URL(".", import.meta.url).pathname;
 const home = process.env.XDG_DATA_HOME ?? `${homedir()}/.local/share`;
