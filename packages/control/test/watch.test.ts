@@ -70,6 +70,15 @@ describe("a host that goes away", () => {
     expect((await plane.until(gone.id, "stopped")).error).toContain("does not have it");
   });
 
+  test("what was given up while it was coming back is found again, or known to be gone", async () => {
+    await using plane = await Plane.start(quick);
+    const [alive, gone] = [await plane.create(), await plane.create()];
+    plane.host.forget(bare(gone.id));
+    for (const { id } of [alive, gone]) await plane.force(id, "missing"); // after the host had named what it has
+    await plane.until(alive.id, "running");
+    await plane.until(gone.id, "stopped");
+  });
+
   test("a deletion asked for meanwhile is carried out when it returns", async () => {
     await using plane = await Plane.start(quick);
     const { id } = await plane.create();
@@ -139,8 +148,21 @@ describe("a control plane that died in the middle", () => {
     expect(rows).toHaveLength(cases.length);
   });
 
+  test("one that cannot be settled does not hold up the others", async () => {
+    await using plane = await Plane.start(quick);
+    const [stuck, free] = [await plane.create(), await plane.create()];
+    plane.host.script("destroy", "error(internal_error)");
+    await plane.control.stop();
+    await plane.force(stuck.id, "stopping", 60_000);
+    await plane.force(free.id, "pausing", 1_000);
+    await plane.restart();
+    await plane.until(free.id, "running");
+    plane.host.heal();
+    await plane.until(stuck.id, "stopped");
+  });
+
   test("a change that is under way elsewhere is left alone", async () => {
-    await using plane = await Plane.start({ ...quick, abandonedMs: 60_000 });
+    await using plane = await Plane.start({ ...quick, hostLostMs: 60_000, abandonedMs: 60_000 });
     const { id } = await plane.create();
     await plane.control.stop();
     await plane.force(id, "pausing");

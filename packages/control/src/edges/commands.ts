@@ -3,7 +3,8 @@ import { z } from "zod";
 import { type Commands, selectorOf } from "../services/commands.ts";
 import { type App, endpoint } from "./endpoint.ts";
 
-const guestCodes = ["invalid_state", "host_unavailable", "agent_error"] as const;
+/** What a guest or its host may answer besides. */
+const guestCodes = ["forbidden", "invalid_state", "unimplemented", "host_unavailable", "agent_error"] as const;
 const Signal = z.object({ signal: z.enum(["SIGKILL", "SIGTERM"]).default("SIGKILL") });
 
 /** `/v1/capsules/{id}/exec` and `/processes`. */

@@ -4,7 +4,8 @@ import type { Files } from "../services/files.ts";
 import { type App, endpoint } from "./endpoint.ts";
 import { readForm, readUpload } from "./multipart.ts";
 
-const guestCodes = ["invalid_state", "host_unavailable", "agent_error"] as const;
+/** What a guest or its host may answer besides. */
+const guestCodes = ["forbidden", "invalid_state", "unimplemented", "host_unavailable", "agent_error"] as const;
 const octets = "application/octet-stream";
 const form = {
   required: true,

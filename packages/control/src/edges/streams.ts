@@ -50,7 +50,7 @@ export class Streams {
     const requestId = requestIdOf(request);
     try {
       const kind = exec ? "exec" : pty ? "pty" : "process";
-      const target: Target = { id: readId(id!), kind, selector: decodeURIComponent(selector), requestId };
+      const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId };
       const key = request.headers.get(headers.apiKey);
       const caller = key === null ? undefined : await this.#caller(key, requestId);
       const data: SocketData = { begin: (socket) => this.#serve(socket, target, caller) };
@@ -121,6 +121,17 @@ export class Streams {
     if (kind === "pty")
       return terminals.terminal(caller, id, { ...first, cmd: first.cmd || "/bin/bash" }, socket.closed);
     return terminals.run(caller, id, { ...first, cmd: needCommand(first) }, socket.closed);
+  }
+}
+
+function readSelector(encoded: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch (cause) {
+    throw new WrennError("invalid_request", "The process in the path is not well encoded.", {
+      remedy: "Name it by its pid or tag, percent-encoded.",
+      cause,
+    });
   }
 }
 

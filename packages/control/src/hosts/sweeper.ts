@@ -1,5 +1,5 @@
 import type { State } from "@wrenn/contract";
-import { movingStates } from "../store/phase.ts";
+import { lostStates, movingStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 import { type Host, hostError } from "./host.ts";
 import { record } from "./reports.ts";
@@ -60,7 +60,11 @@ export class Sweeper implements AsyncDisposable {
       if (lost.length > 0) log.warn({ host: this.host.id, sandboxes: lost.length }, "the host is out of reach");
     }
     if (silent !== undefined) return;
-    for (const row of await store.stale(this.host.id, movingStates, timings.abandonedMs)) await this.#settle(row);
+    // What is missing while its host is heard was given up after the host had named what it has.
+    const found = await store.stale(this.host.id, lostStates, 0);
+    found.push(...(await store.stale(this.host.id, movingStates, timings.abandonedMs)));
+    for (const row of found)
+      await this.#settle(row).catch((err) => log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"));
   }
 
   /** Nobody works on `row` any more: the host's present word decides. */

@@ -71,7 +71,9 @@ export class Watcher implements AsyncDisposable {
   /** One connection, from the present state of everything to its end. */
   async #session(): Promise<void> {
     const silence = new AbortController();
-    const timer = setInterval(() => Date.now() - this.#heard > silenceMs && this.#connected && silence.abort(), 1_000);
+    const begun = Date.now();
+    const silent = () => Date.now() - Math.max(this.#heard, begun) > silenceMs;
+    const timer = setInterval(() => silent() && silence.abort(), 1_000);
     try {
       // Read before the host answers: what it then does not name, it did not have when the row already said so.
       const rows = new Map((await this.ground.store.onHost(this.host.id)).map((row) => [row.id, row]));

@@ -54,7 +54,7 @@ export class Commands {
         if (event?.event.case === "start")
           return { sandbox_id: capsuleId(id as SandboxId), cmd: request.cmd, pid: event.event.value.pid, tag };
     } catch (thrown) {
-      throw startError(thrown, request.cmd);
+      throw guestError(thrown);
     } finally {
       left.abort();
     }
@@ -112,7 +112,7 @@ class Run {
       return exitCode;
     } catch (thrown) {
       if (this.#killedFor) throw this.#stopped();
-      throw startError(thrown, this.request.cmd);
+      throw guestError(thrown);
     } finally {
       clearTimeout(timer);
       gone.removeEventListener("abort", leave);
@@ -169,14 +169,3 @@ export const startOf = (request: Pick<rest.ExecRequest, "cmd" | "args" | "envs" 
   },
   stdin: false,
 });
-
-/** The error of a command that could not be started: here "not found" is the program. */
-export function startError(thrown: unknown, cmd: string): WrennError {
-  const error = guestError(thrown);
-  if (error.code !== "not_found" || error.details) return error;
-  return new WrennError("command_not_found", `There is no program "${cmd}" in the sandbox.`, {
-    remedy: "Check the name; no shell is implied, so run `/bin/sh -c` for a command line.",
-    details: { cmd },
-    cause: thrown,
-  });
-}

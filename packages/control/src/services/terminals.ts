@@ -1,7 +1,7 @@
 import { processes, WrennError } from "@wrenn/contract";
 import type { Guest } from "../hosts/guest.ts";
 import type { Caller } from "./caller.ts";
-import { type Selector, startError, startOf } from "./commands.ts";
+import { type Selector, startOf } from "./commands.ts";
 import { type Guests, guestError } from "./guests.ts";
 
 /** A guest that takes no keystroke for this long is stuck. */
@@ -29,7 +29,7 @@ export class Terminals {
   /** Starts a command. */
   async run(caller: Caller, id: string, launch: Launch, signal: AbortSignal): Promise<Live> {
     const guest = await this.guests.open(caller, id, launch.user);
-    return new Live(guest, guest.processes.start(startOf(launch), { signal }), { cmd: launch.cmd });
+    return new Live(guest, guest.processes.start(startOf(launch), { signal }), {});
   }
 
   /** Starts a command in a terminal of its own, under a new tag. */
@@ -39,7 +39,7 @@ export class Terminals {
     const { cols, rows } = launch;
     const { process } = startOf({ ...launch, envs: { TERM: "xterm-256color", ...launch.envs } });
     const events = guest.processes.start({ process, pty: { size: { cols, rows } }, tag }, { signal });
-    return new Live(guest, events, { cmd: launch.cmd, tag });
+    return new Live(guest, events, { tag });
   }
 
   /** Looks at a process that runs already. */
@@ -60,7 +60,7 @@ export class Live {
   constructor(
     readonly guest: Guest,
     readonly stream: AsyncIterable<{ event?: processes.ProcessEvent | undefined }>,
-    readonly known: { cmd?: string | undefined; tag?: string | undefined },
+    readonly known: { tag?: string | undefined },
   ) {}
 
   /** Everything that happens, from `start` to `end`. Throws what a client may be told. */
@@ -72,9 +72,7 @@ export class Live {
         yield event.event;
       }
     } catch (thrown) {
-      throw this.#pid === undefined && this.known.cmd !== undefined
-        ? startError(thrown, this.known.cmd)
-        : guestError(thrown);
+      throw guestError(thrown);
     }
   }
 

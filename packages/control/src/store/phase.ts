@@ -18,3 +18,5 @@ export const movingStates = [
 ] as const satisfies readonly State[];
 /** States that a list leaves out unless it is asked for them. */
 export const hiddenStates: readonly State[] = ["stopped", "error"];
+/** States of sandboxes whose host was out of reach. */
+export const lostStates: readonly State[] = ["missing"];
