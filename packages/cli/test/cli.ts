@@ -4,6 +4,12 @@ import { join } from "node:path";
 
 const main = join(import.meta.dir, "../src/main.ts");
 
+/** The compiled program, as it is shipped: it starts in a quarter of the time the sources take. */
+const program = join(import.meta.dir, "../../../.cache/test/wrenn");
+const flags = ["--compile", "--bytecode", "--format=esm", "--outfile", program];
+const built = Bun.spawnSync([process.execPath, "build", ...flags, main]);
+if (!built.success) throw new Error(built.stderr.toString());
+
 /** What a finished program left. */
 export type Ended = { code: number; stdout: string; stderr: string };
 
@@ -24,7 +30,7 @@ export function envFor(url: string, apiKey: string, home: string): Record<string
 
 /** Starts `wrenn ARGS` as a real process. */
 export const spawn = (args: readonly string[], env: Record<string, string>, stdin: Blob | "ignore" = "ignore") =>
-  Bun.spawn([process.execPath, main, ...args], { env, stdin, stdout: "pipe", stderr: "pipe" });
+  Bun.spawn([program, ...args], { env, stdin, stdout: "pipe", stderr: "pipe" });
 
 /** Runs `wrenn ARGS` to its end. */
 export async function wrenn(

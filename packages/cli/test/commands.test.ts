@@ -1,7 +1,10 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { startServer, type TestServer, testKey } from "../../sdk/test/server.ts";
 import { type Ended, emptyHome, envFor, spawn, wrenn } from "./cli.ts";
+
+// Each command is a process; a busy machine starts few of them a second.
+setDefaultTimeout(60_000);
 
 let server: TestServer;
 let home: string;

@@ -1,9 +1,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { start } from "@wrenn/guest";
 
-/** The real guest agent, outside a virtual machine: its programs and files are those of this machine. */
+/** The real guest agent as a process of its own, outside a virtual machine: its programs and files are those of this machine. */
 export type Guest = AsyncDisposable & {
   fetch: (request: Request) => Promise<Response>;
   /** An empty folder for what a test writes. */
@@ -15,9 +14,13 @@ export type Guest = AsyncDisposable & {
 /** Starts the agent on a free port; disposal ends its programs and removes the folder. */
 export async function startGuest(): Promise<Guest> {
   const home = await mkdtemp(join(tmpdir(), "wrenn-guest-"));
-  const agent = start({ port: 0, host: "127.0.0.1", isNotVm: true });
+  const program = join(import.meta.dir, "../../guest/src/main.ts");
+  const flags = ["--port", "0", "--host", "127.0.0.1", "--isnotfc"];
+  const child = Bun.spawn([process.execPath, program, ...flags], { stdout: "pipe", stderr: "inherit" });
+  const { value: line } = await child.stdout.getReader().read();
+  const { address } = JSON.parse(new TextDecoder().decode(line)) as { address: string };
   // Login shells read the profile of this folder: none, in place of that of whoever runs the tests.
-  await fetch(`${agent.address}/init`, { method: "POST", body: JSON.stringify({ envVars: { HOME: home } }) });
+  await fetch(`${address}/init`, { method: "POST", body: JSON.stringify({ envVars: { HOME: home } }) });
   const calls: Guest["calls"] = [];
   return {
     home,
@@ -27,10 +30,11 @@ export async function startGuest(): Promise<Guest> {
       calls.push({ name: pathname.split("/").at(-1) ?? "", headers: new Headers(request.headers) });
       const { method, headers, body, signal } = request;
       const init = { method, headers, body, signal, redirect: "manual", decompress: false } as const;
-      return fetch(agent.address + pathname + search, init);
+      return fetch(address + pathname + search, init);
     },
     async [Symbol.asyncDispose]() {
-      await agent.stop();
+      child.kill("SIGTERM");
+      await child.exited;
       await rm(home, { recursive: true, force: true });
     },
   };
