@@ -140,7 +140,7 @@ describe("the data plane", () => {
       "/%zz",
     ])
       expect(() => split(base + path)).toThrow();
-    expect(split(`${base}/files?path=/a/../b`)).toEqual({ id: "0".repeat(25), path: "/files?path=/a/../b" });
+    expect(split(`${base}/files?path=/a/../b`)).toMatchObject({ path: "/files?path=/a/../b" });
   });
 
   test("a client that leaves ends the request at the guest at once", async () => {

@@ -133,7 +133,7 @@ describe("a control plane that died in the middle", () => {
   });
 
   test("the next one settles a row in any state by the host's word", async () => {
-    await using plane = await Plane.start(quick);
+    await using plane = await Plane.start({ ...quick, hostLostMs: 60_000 });
     const rows: { id: string; left: State; has: string; want: State }[] = [];
     for (const [left, host, want] of cases) {
       const { id } = await plane.create();
@@ -149,7 +149,7 @@ describe("a control plane that died in the middle", () => {
   });
 
   test("one that cannot be settled does not hold up the others", async () => {
-    await using plane = await Plane.start(quick);
+    await using plane = await Plane.start({ ...quick, hostLostMs: 60_000 });
     const [stuck, free] = [await plane.create(), await plane.create()];
     plane.host.script("destroy", "error(internal_error)");
     await plane.control.stop();

@@ -1,4 +1,4 @@
-import { headers, parseSandboxId, WrennError } from "@wrenn/contract";
+import { headers, type SandboxId, WrennError } from "@wrenn/contract";
 import { hostError } from "../hosts/host.ts";
 import type { Caller } from "../services/caller.ts";
 import type { Guests } from "../services/guests.ts";
@@ -58,7 +58,7 @@ export async function forward(guests: Guests, caller: Caller, request: Request):
 }
 
 /** Sandbox and agent path of a URL. Throws `not_found` for paths that leave the agent, or that are its host's alone. */
-export function split(url: string): { id: string; path: string } {
+export function split(url: string): { id: SandboxId; path: string } {
   // Parsing resolves `.` and `..`, encoded ones too, so what is checked here is what is sent.
   const { pathname, search } = new URL(url);
   const [, text, rest] = /^\/v1\/capsules\/([^/]+)\/agent(\/.*)$/.exec(pathname) ?? [];
@@ -67,7 +67,7 @@ export function split(url: string): { id: string; path: string } {
     throw new WrennError("not_found", "The guest agent has no such path.", {
       remedy: "Use /files, /process.Process/… or /filesystem.Filesystem/….",
     });
-  return { id: parseSandboxId(text) ?? readId(text), path: rest + search };
+  return { id: readId(text), path: rest + search };
 }
 
 function decoded(path: string): string | undefined {

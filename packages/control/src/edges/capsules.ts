@@ -1,4 +1,4 @@
-import { rest, states, WrennError } from "@wrenn/contract";
+import { parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Sandboxes } from "../services/sandboxes.ts";
 import { hiddenStates } from "../store/phase.ts";
@@ -158,9 +158,10 @@ function parse(json: string): unknown {
 const cursorOf = (row: SandboxRow): string =>
   Buffer.from(`${row.createdAt.toISOString()} ${row.id}`).toString("base64url");
 
-function readCursor(cursor: string): { createdAt: Date; id: string } {
-  const [time = "", id = ""] = Buffer.from(cursor, "base64url").toString("utf8").split(" ");
+function readCursor(cursor: string): { createdAt: Date; id: SandboxId } {
+  const [time = "", text = ""] = Buffer.from(cursor, "base64url").toString("utf8").split(" ");
   const createdAt = new Date(time);
+  const id = parseSandboxId(text);
   if (id && !Number.isNaN(createdAt.getTime())) return { createdAt, id };
   throw new WrennError("invalid_request", "The cursor is not one of ours.", {
     remedy: "Use the X-Next-Cursor of an earlier answer, unchanged.",

@@ -1,4 +1,4 @@
-import { capsuleId, type hostagent, type rest, type SandboxId } from "@wrenn/contract";
+import { capsuleId, type hostagent, type rest } from "@wrenn/contract";
 import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 
@@ -8,7 +8,7 @@ const mib = 1024 * 1024;
 export function capsule(row: SandboxRow): rest.Capsule {
   const metadata = { ...row.metadata, ...row.versions };
   return {
-    id: capsuleId(row.id as SandboxId),
+    id: capsuleId(row.id),
     status: row.state,
     template: row.template,
     vcpus: row.vcpus,

@@ -1,6 +1,6 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { type Code, filesystem, processes, toConnectError, WrennError } from "@wrenn/contract";
+import { type Code, filesystem, processes, type SandboxId, toConnectError, WrennError } from "@wrenn/contract";
 import type { FetchInit, Host } from "./host.ts";
 
 /** The guest agent of one sandbox, as one user of it. */
@@ -16,7 +16,7 @@ const asUser = (user: string | undefined): Record<string, string> =>
   user ? { authorization: `Basic ${Buffer.from(`${user}:`).toString("base64")}` } : {};
 
 /** A client of the guest agent in `sandbox`, through its host. */
-export function guestOf(host: Host, sandbox: string, user?: string): Guest {
+export function guestOf(host: Host, sandbox: SandboxId, user?: string): Guest {
   const headers = asUser(user);
   const transport: Transport = createConnectTransport({
     baseUrl: "",

@@ -1,6 +1,14 @@
 import { type Client, Code as ConnectCode, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { agentPort, fromConnectError, headers, hostagent, proxyPath, WrennError } from "@wrenn/contract";
+import {
+  agentPort,
+  fromConnectError,
+  headers,
+  hostagent,
+  proxyPath,
+  type SandboxId,
+  WrennError,
+} from "@wrenn/contract";
 
 /** What Bun's `fetch` takes beyond the standard. */
 export type FetchInit = RequestInit & { decompress?: boolean; timeout?: boolean; duplex?: "half" };
@@ -11,7 +19,7 @@ export type Host = {
   readonly address: string;
   readonly rpc: Client<typeof hostagent.HostAgentService>;
   /** A request to the guest agent of a sandbox; `path` begins with `/`. Throws `host_unavailable`. */
-  agent(sandbox: string, path: string, init: FetchInit): Promise<Response>;
+  agent(sandbox: SandboxId, path: string, init: FetchInit): Promise<Response>;
 };
 
 /** Opens a host; nothing is sent before the first call. */

@@ -26,14 +26,14 @@ export class Commands {
    * Runs a command and collects its output. Throws `timeout` with what it printed until then, `command_not_found`,
    * `invalid_request` for a missing folder or user. When `gone` aborts, nobody waits any more and the command is killed.
    */
-  async exec(caller: Caller, id: string, request: rest.ExecRequest, gone: AbortSignal): Promise<rest.ExecResult> {
+  async exec(caller: Caller, id: SandboxId, request: rest.ExecRequest, gone: AbortSignal): Promise<rest.ExecResult> {
     const guest = await this.guests.open(caller, id, request.user);
     const run = new Run(guest, request);
     const started = performance.now();
     const exitCode = await run.finish(gone);
     const { stdout, stderr, encoding, truncated } = run.output.encode();
     return {
-      sandbox_id: capsuleId(id as SandboxId),
+      sandbox_id: capsuleId(id),
       cmd: request.cmd,
       stdout,
       stderr,
@@ -45,14 +45,14 @@ export class Commands {
   }
 
   /** Starts a command and leaves it running; it is known by its tag. */
-  async background(caller: Caller, id: string, request: rest.ExecRequest): Promise<rest.BackgroundResult> {
+  async background(caller: Caller, id: SandboxId, request: rest.ExecRequest): Promise<rest.BackgroundResult> {
     const guest = await this.guests.open(caller, id, request.user);
     const tag = request.tag || `proc-${crypto.randomUUID().slice(0, 8)}`;
     const left = new AbortController();
     try {
       for await (const { event } of guest.processes.start({ ...startOf(request), tag }, { signal: left.signal }))
         if (event?.event.case === "start")
-          return { sandbox_id: capsuleId(id as SandboxId), cmd: request.cmd, pid: event.event.value.pid, tag };
+          return { sandbox_id: capsuleId(id), cmd: request.cmd, pid: event.event.value.pid, tag };
     } catch (thrown) {
       throw guestError(thrown);
     } finally {
@@ -62,7 +62,7 @@ export class Commands {
   }
 
   /** The processes that the agent started. */
-  async list(caller: Caller, id: string): Promise<rest.ProcessEntry[]> {
+  async list(caller: Caller, id: SandboxId): Promise<rest.ProcessEntry[]> {
     const guest = await this.guests.open(caller, id);
     try {
       const { processes: found } = await guest.processes.list({});
@@ -78,7 +78,7 @@ export class Commands {
   }
 
   /** Sends SIGKILL or SIGTERM. Throws `not_found` for an unknown process. */
-  async signal(caller: Caller, id: string, selector: Selector, signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+  async signal(caller: Caller, id: SandboxId, selector: Selector, signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     const guest = await this.guests.open(caller, id);
     try {
       const number = signal === "SIGKILL" ? Signal.SIGKILL : Signal.SIGTERM;

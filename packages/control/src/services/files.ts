@@ -1,4 +1,4 @@
-import { filesystem, type rest } from "@wrenn/contract";
+import { filesystem, type rest, type SandboxId } from "@wrenn/contract";
 import type { Caller } from "./caller.ts";
 import { type Guests, guestError } from "./guests.ts";
 
@@ -14,7 +14,12 @@ export class Files {
   constructor(readonly guests: Guests) {}
 
   /** Writes a file, whole or as it arrives; parents are made. A body that breaks off leaves no file that looks complete. */
-  async write(caller: Caller, id: string, path: string, body: Uint8Array | ReadableStream<Uint8Array>): Promise<void> {
+  async write(
+    caller: Caller,
+    id: SandboxId,
+    path: string,
+    body: Uint8Array | ReadableStream<Uint8Array>,
+  ): Promise<void> {
     await this.#http(caller, id, path, {
       method: "POST",
       headers: { "content-type": "application/octet-stream" },
@@ -24,31 +29,31 @@ export class Files {
   }
 
   /** The file's bytes as they come. Throws `not_found`, or `invalid_request` for a directory. */
-  async read(caller: Caller, id: string, path: string, signal: AbortSignal): Promise<Response> {
+  async read(caller: Caller, id: SandboxId, path: string, signal: AbortSignal): Promise<Response> {
     return await this.#http(caller, id, path, { method: "GET", headers: { "accept-encoding": "identity" }, signal });
   }
 
   /** What a directory holds, `depth` levels deep. */
-  async list(caller: Caller, id: string, request: { path: string; depth: number }): Promise<rest.FileEntry[]> {
+  async list(caller: Caller, id: SandboxId, request: { path: string; depth: number }): Promise<rest.FileEntry[]> {
     const guest = await this.guests.open(caller, id);
     const { entries } = await told(guest.filesystem.listDir({ path: request.path, depth: request.depth || 1 }));
     return entries.map(entryOf);
   }
 
   /** Makes a directory and its parents. Throws `conflict` when it exists. */
-  async makeDir(caller: Caller, id: string, path: string): Promise<rest.FileEntry> {
+  async makeDir(caller: Caller, id: SandboxId, path: string): Promise<rest.FileEntry> {
     const guest = await this.guests.open(caller, id);
     const { entry } = await told(guest.filesystem.makeDir({ path }));
     return entryOf(entry!);
   }
 
   /** Removes a file, or a directory with all it holds; a missing one is no error. */
-  async remove(caller: Caller, id: string, path: string): Promise<void> {
+  async remove(caller: Caller, id: SandboxId, path: string): Promise<void> {
     const guest = await this.guests.open(caller, id);
     await told(guest.filesystem.remove({ path }));
   }
 
-  async #http(caller: Caller, id: string, path: string, init: RequestInit & { duplex?: "half" }): Promise<Response> {
+  async #http(caller: Caller, id: SandboxId, path: string, init: RequestInit & { duplex?: "half" }): Promise<Response> {
     const guest = await this.guests.open(caller, id);
     return await told(guest.http(`/files?path=${encodeURIComponent(path)}`, { decompress: false, ...init }));
   }

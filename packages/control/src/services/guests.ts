@@ -1,4 +1,4 @@
-import { fromConnectError, WrennError } from "@wrenn/contract";
+import { fromConnectError, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Guest, guestOf } from "../hosts/guest.ts";
 import type { Host } from "../hosts/host.ts";
@@ -27,7 +27,7 @@ export class Guests {
   }
 
   /** The host of a running sandbox of the caller's team. Throws `not_found` or `invalid_state`. */
-  async locate(caller: Caller, id: string): Promise<Host> {
+  async locate(caller: Caller, id: SandboxId): Promise<Host> {
     const known = this.#routes.get(id);
     if (known && known.team === caller.team && known.until > Date.now()) return known.host;
     const row = await this.sandboxes.get(caller, id);
@@ -40,7 +40,7 @@ export class Guests {
   }
 
   /** A client of the guest agent, as `user` or the sandbox's default user. */
-  async open(caller: Caller, id: string, user?: string): Promise<Guest> {
+  async open(caller: Caller, id: SandboxId, user?: string): Promise<Guest> {
     return guestOf(await this.locate(caller, id), id, user);
   }
 }

@@ -33,7 +33,7 @@ export class Sandboxes {
   ) {}
 
   /** The sandbox, if it is the team's. Throws `not_found`. */
-  async get(caller: Caller, id: string): Promise<SandboxRow> {
+  async get(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     const row = await this.store.find(id);
     if (row?.teamId !== caller.team) throw absent(id);
     return row;
@@ -84,11 +84,11 @@ export class Sandboxes {
   }
 
   /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
-  pause(caller: Caller, id: string): Promise<SandboxRow> {
+  pause(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     return this.tasks.run(() => this.#pause(caller, id));
   }
 
-  async #pause(caller: Caller, id: string): Promise<SandboxRow> {
+  async #pause(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     const row = await this.#advance(await this.get(caller, id), "pause");
     const host = this.fleet.host(row.hostId);
     try {
@@ -100,11 +100,11 @@ export class Sandboxes {
   }
 
   /** Runs a paused sandbox again, as its next incarnation. Throws `invalid_state` unless it is paused. */
-  resume(caller: Caller, id: string): Promise<SandboxRow> {
+  resume(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     return this.tasks.run(() => this.#resume(caller, id));
   }
 
-  async #resume(caller: Caller, id: string): Promise<SandboxRow> {
+  async #resume(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     const paused = await this.get(caller, id);
     const row = await this.#advance(paused, "resume", { run: paused.run + 1 });
     const host = this.fleet.host(row.hostId);
@@ -118,7 +118,7 @@ export class Sandboxes {
   }
 
   /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
-  destroy(caller: Caller, id: string): Promise<void> {
+  destroy(caller: Caller, id: SandboxId): Promise<void> {
     return this.tasks.run(async () => {
       const row = await this.#stopping(await this.get(caller, id));
       if (!isFinal(row.state)) await this.remove(row, this.fleet.options(caller, limits.destroy));
@@ -139,14 +139,14 @@ export class Sandboxes {
   }
 
   /** Refreshes the inactivity timer. Throws `invalid_state` unless it runs. */
-  async ping(caller: Caller, id: string): Promise<void> {
+  async ping(caller: Caller, id: SandboxId): Promise<void> {
     const row = await this.get(caller, id);
     if (!isRunning(row)) throw wrongState(row);
     await this.#ask(row, (host, options) => host.rpc.pingSandbox({ id }, options), caller);
   }
 
   /** Changes the seconds of inactivity after which the sandbox is paused or killed. */
-  async setTimeout(caller: Caller, id: string, timeoutSec: number): Promise<SandboxRow> {
+  async setTimeout(caller: Caller, id: SandboxId, timeoutSec: number): Promise<SandboxRow> {
     const row = await this.get(caller, id);
     if (!isSettled(row)) throw wrongState(row);
     const answer = await this.#ask(
@@ -214,17 +214,17 @@ export class Sandboxes {
   }
 }
 
-const absent = (id: string) =>
+const absent = (id: SandboxId) =>
   new WrennError("not_found", "There is no such sandbox.", {
     remedy: "Check the id; `GET /v1/capsules` lists the sandboxes of the key's team.",
-    details: { id: capsuleId(id as SandboxId) },
+    details: { id: capsuleId(id) },
   });
 
 /** The error of an action that the sandbox's present state does not allow. */
 export const wrongState = (row: Pick<SandboxRow, "id" | "state">) =>
   new WrennError("invalid_state", `The sandbox is ${row.state}.`, {
     remedy: remedyFor[row.state] ?? "Wait until the change under way has finished, then try again.",
-    details: { id: capsuleId(row.id as SandboxId), state: row.state },
+    details: { id: capsuleId(row.id), state: row.state },
   });
 
 const remedyFor: Partial<Record<State, string>> = {

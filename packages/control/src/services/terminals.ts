@@ -1,4 +1,4 @@
-import { processes, WrennError } from "@wrenn/contract";
+import { processes, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Guest } from "../hosts/guest.ts";
 import type { Caller } from "./caller.ts";
 import { type Selector, startOf } from "./commands.ts";
@@ -27,13 +27,13 @@ export class Terminals {
   constructor(readonly guests: Guests) {}
 
   /** Starts a command. */
-  async run(caller: Caller, id: string, launch: Launch, signal: AbortSignal): Promise<Live> {
+  async run(caller: Caller, id: SandboxId, launch: Launch, signal: AbortSignal): Promise<Live> {
     const guest = await this.guests.open(caller, id, launch.user);
     return new Live(guest, guest.processes.start(startOf(launch), { signal }), {});
   }
 
   /** Starts a command in a terminal of its own, under a new tag. */
-  async terminal(caller: Caller, id: string, launch: Launch & Size, signal: AbortSignal): Promise<Live> {
+  async terminal(caller: Caller, id: SandboxId, launch: Launch & Size, signal: AbortSignal): Promise<Live> {
     const guest = await this.guests.open(caller, id, launch.user);
     const tag = `pty-${crypto.randomUUID().slice(0, 8)}`;
     const { cols, rows } = launch;
@@ -43,7 +43,7 @@ export class Terminals {
   }
 
   /** Looks at a process that runs already. */
-  async attach(caller: Caller, id: string, selector: Selector, signal: AbortSignal): Promise<Live> {
+  async attach(caller: Caller, id: SandboxId, selector: Selector, signal: AbortSignal): Promise<Live> {
     const guest = await this.guests.open(caller, id);
     const tag = selector.case === "tag" ? selector.value : undefined;
     return new Live(guest, guest.processes.connect({ process: { selector } }, { signal }), { tag });

@@ -13,7 +13,7 @@ export type ListFilter = {
   template?: string | undefined;
   metadata?: Readonly<Record<string, string>> | undefined;
   limit: number;
-  after?: { createdAt: Date; id: string } | undefined;
+  after?: { createdAt: Date; id: SandboxId } | undefined;
 };
 
 /** States that become `missing` when their host is out of reach. A deletion stays wanted, so `stopping` is left alone. */
@@ -42,7 +42,7 @@ export class SandboxStore {
   }
 
   /** Inserts a row. */
-  async insert(row: NewSandbox & { id: SandboxId }): Promise<SandboxRow> {
+  async insert(row: NewSandbox): Promise<SandboxRow> {
     return (await this.#db.insert(sandboxes).values(row).returning())[0]!;
   }
 

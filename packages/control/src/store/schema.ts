@@ -1,4 +1,4 @@
-import type { State } from "@wrenn/contract";
+import type { SandboxId, State } from "@wrenn/contract";
 import { bigint, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
@@ -35,7 +35,7 @@ export const hosts = pgTable("hosts", {
 
 /** Every sandbox ever created; environment variables are not kept, they go to the host and nowhere else. */
 export const sandboxes = pgTable("sandboxes", {
-  id: text("id").primaryKey(),
+  id: text("id").$type<SandboxId>().primaryKey(),
   teamId: text("team_id").notNull(),
   hostId: text("host_id").notNull(),
   template: text("template").notNull(),
