@@ -45,19 +45,38 @@ archive_digest() {
   } | b2sum -l 160 | cut -d' ' -f1
 }
 
+# inputs_of NAME: one line that changes when the image must be built again. Its first word is the key of its root archive.
+inputs_of() {
+  echo "$(archive_digest "$1") $envd_digest $files_digest $mib $(digest_of "images/templates/$1/image.json")"
+}
+
+is_current() { [ -z "$FORCE" ] && [ "$(cat "$dir/images/$1/.inputs" 2>/dev/null)" = "$(inputs_of "$1")" ]; }
+
+archive_of() {
+  local inputs
+  inputs=$(inputs_of "$1")
+  echo "$cache/$1-${inputs%% *}.tar.zst"
+}
+
+needs_archive() { [ -n "$FORCE" ] || [ ! -e "$(archive_of "$1")" ]; }
+
+# Before anything is started, so that nothing fails half-way for want of space. The figures are those of "base" with room
+# for a third more: 0.5 GB of file system, the same unpacked beside it; in the cache the archive, unpacked and packed.
+check_space() {
+  local name count=$#
+  need_space "$dir/images" $((count * 700 + 700))
+  for name in "$@"; do
+    needs_archive "$name" || continue
+    need_space "$cache" $((count * 400 + 800))
+    need_space "${TMPDIR:-/var/tmp}" 1536
+  done
+}
+
 # image NAME: the root archive from the cache or built, then the file system with the agent in it.
 image() {
-  local name=$1 key want archive work target="$dir/images/$1"
-  local envd=$repo/builds/envd
-  key=$(archive_digest "$name")
-  archive="$cache/$name-$key.tar.zst"
-  want="$key $envd_digest $files_digest $mib $(digest_of "images/templates/$name/image.json")"
-  [ "${FORCE:-}" ] || [ "$(cat "$target/.inputs" 2>/dev/null)" != "$want" ] || return 0
-
-  need_space "$dir/images" 1536 # a root file system of 0.6 GB at most, twice while it is made
-  if [ "${FORCE:-}" ] || [ ! -e "$archive" ]; then
-    need_space "$cache" 1536
-    need_space "${TMPDIR:-/var/tmp}" 2048
+  local name=$1 archive work
+  archive=$(archive_of "$name")
+  if needs_archive "$name"; then
     mapfile -t packages < <(packages_of "$name")
     step "$name: installing ${#packages[@]} packages and what they need" \
       "$here/archive.sh" "$name" "$archive.new" "${packages[@]}"
@@ -66,9 +85,9 @@ image() {
   fi
   work=$(mktemp -d "$dir/images/.new.XXXXXX")
   chmod 755 "$work"
-  step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$envd" "$work/rootfs.ext4" "$mib"
-  echo "$want" >"$work/.inputs"
-  step "$name: publishing" bun "$here/publish.ts" "$work" "$target" "$here/templates/$name/image.json"
+  step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$repo/builds/envd" "$work/rootfs.ext4" "$mib"
+  inputs_of "$name" >"$work/.inputs"
+  step "$name: publishing" bun "$here/publish.ts" "$work" "$dir/images/$name" "$here/templates/$name/image.json"
   rm -rf "$work" # the image before this one, if there was one
 }
 
@@ -81,7 +100,11 @@ dir=$(default_dir)
 names=()
 while [ $# -gt 0 ]; do
   case $1 in
-  --dir) dir=${2:?--dir needs a folder} && shift ;;
+  --dir)
+    [ $# -ge 2 ] || die "--dir needs a folder" "See images/build.sh --help."
+    dir=$2
+    shift
+    ;;
   --force) FORCE=1 ;;
   --help | -h) usage && exit ;;
   all) ;;
@@ -110,5 +133,8 @@ find "$cache" -maxdepth 1 \( -name '*.new*' -o -name 'setup.*' -o -name 'kernel.
 envd_digest=$(digest_of builds/envd)
 files_digest=$(digest_of images/ext4.sh images/mke2fs.conf images/publish.ts images/digest.ts images/init/*)
 
+outdated=()
+for name in "${names[@]}"; do is_current "$name" || outdated+=("$name"); done
+[ ${#outdated[@]} = 0 ] || check_space "${outdated[@]}"
 "$here/kernel/fetch.sh" "$dir/kernels"
-for name in "${names[@]}"; do image "$name"; done
+for name in "${outdated[@]}"; do image "$name"; done

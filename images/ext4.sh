@@ -2,7 +2,7 @@
 # Makes an ext4 file system from a root archive, the agent and its init. An ordinary user runs it under fakeroot, so that
 # the owners, modes and device nodes of the archive survive.
 #
-# Usage: images/ext4.sh ARCHIVE ENVD OUT MIB   (the folder of OUT is used for working files)
+# Usage: SOURCE_DATE_EPOCH=... images/ext4.sh ARCHIVE ENVD OUT MIB   (the folder of OUT is used for working files)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 archive=$1 envd=$2 out=$3 mib=$4

@@ -71,7 +71,7 @@ need_command() { # COMMAND PACKAGE
 take_lock() {
   local lock
   mkdir -p "$1" 2>/dev/null || true
-  [ -w "$1" ] || die "$1 is not writable for $(id -un)" "If another user made it: sudo chown -R $(id -un) $1"
+  [ -w "$1" ] || die "$1 is not writable for $(id -un)" "Name a folder of your own with --dir, or take this one over: sudo chown -R $(id -un) $1"
   exec {lock}>"$1/.lock" # held until this process ends
   flock -n "$lock" || {
     say "another build is running; waiting for it"

@@ -108,7 +108,11 @@ dir=$(default_dir)
 force=
 while [ $# -gt 0 ]; do
   case $1 in
-  --dir) dir=${2:?--dir needs a folder} && shift ;;
+  --dir)
+    [ $# -ge 2 ] || die "--dir needs a folder" "See images/kernel/build.sh --help."
+    dir=$2
+    shift
+    ;;
   --force) force=1 ;;
   --help | -h) usage && exit ;;
   *) die "$1 is no option" "See images/kernel/build.sh --help." ;;
