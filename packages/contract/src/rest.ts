@@ -39,6 +39,10 @@ export const Capsule = z
     started_at: z.string().optional(),
     last_active_at: z.string().optional(),
     last_updated: z.string(),
+    origin: z
+      .string()
+      .optional()
+      .meta({ description: "Name of the snapshot its memory and disk come from; absent for a template's own." }),
     error: z
       .string()
       .optional()
@@ -172,6 +176,35 @@ export const Template = z
   })
   .meta({ id: "Template" });
 export type Template = z.infer<typeof Template>;
+
+/** A point in time of a sandbox: memory, processes and disk. It is a template too: create takes its name. */
+export const Snapshot = Template.extend({
+  type: z.literal("snapshot"),
+  capsule_id: z.string().meta({ description: "The sandbox it was taken of; it may be gone." }),
+  parent: z.string().optional().meta({ description: "Name of the snapshot before it in its line." }),
+}).meta({ id: "Snapshot" });
+export type Snapshot = z.infer<typeof Snapshot>;
+
+/** Body of `POST /v1/capsules/{id}/checkpoint`: the sandbox runs on. */
+export const CreateCheckpoint = z
+  .object({ name: z.string().regex(safeName).optional(), metadata: stringMap.optional() })
+  .meta({ id: "CreateCheckpoint" });
+
+/** Body of `POST /v1/snapshots`: as a checkpoint, but the sandbox is paused afterwards, as existing clients expect. */
+export const CreateSnapshot = CreateCheckpoint.extend({ sandbox_id: z.string() }).meta({ id: "CreateSnapshot" });
+
+/** Body of `POST /v1/capsules/{id}/fork`. */
+export const ForkCapsule = z
+  .object({
+    count: z.int().min(1).max(100).default(1),
+    timeout_sec: z.int().min(0).max(limits.timeoutSec).optional(),
+    envs: stringMap.optional(),
+    metadata: stringMap.optional(),
+  })
+  .meta({ id: "ForkCapsule" });
+
+/** Body of `POST /v1/capsules/{id}/rollback`. */
+export const RollbackCapsule = z.object({ snapshot: z.string() }).meta({ id: "RollbackCapsule" });
 
 /** Answer of `GET /health`. */
 export const Health = z.object({ status: z.literal("ok"), version: z.string() }).meta({ id: "Health" });

@@ -97,6 +97,15 @@ async function main(): Promise<void> {
   return runServer();
 }
 
+/** Bun makes at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
+const manyRequests = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
+
+if (!env.BUN_CONFIG_MAX_HTTP_REQUESTS) {
+  const script = Bun.main.startsWith("/$bunfs/") ? [] : [Bun.main];
+  const args = [process.execPath, ...script, ...process.argv.slice(2)];
+  process.execve!(process.execPath, args, { ...env, ...manyRequests } as Record<string, string>);
+}
+
 await main().catch((thrown) => {
   const error = WrennError.from(thrown);
   if (error.code === "internal_error") log.fatal({ error: error.cause ?? error }, "could not start");
