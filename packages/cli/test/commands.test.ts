@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { startServer, type TestServer, testKey } from "../../sdk/test/server.ts";
-import { type Ended, emptyHome, envFor, spawn, wrenn } from "./cli.ts";
+import { type Ended, emptyHome, envFor, program, spawn, wrenn } from "./cli.ts";
 
 // Each command is a process; a busy machine starts few of them a second.
 setDefaultTimeout(60_000);
@@ -95,6 +95,15 @@ describe("exec", () => {
     expect(await child.exited).toBe(143);
   });
 
+  test("a reader that leaves ends the remote command", async () => {
+    const id = await create();
+    const line = `"$0" exec "$1" -- yes "a line again" | head -n 1; exit $PIPESTATUS`;
+    const child = Bun.spawn(["bash", "-c", line, program, id], { env, stdout: "pipe", stderr: "pipe" });
+    expect(await new Response(child.stdout).text()).toBe("a line again\n");
+    expect(await new Response(child.stderr).text()).toBe("");
+    expect(await child.exited).toBe(137);
+  });
+
   test("-d leaves the command running and prints its pid", async () => {
     const id = await create();
     const { stdout } = await run("exec", "-d", id, "--", "sleep", "64");
@@ -113,6 +122,38 @@ describe("exec", () => {
   test("run creates, runs and removes, whatever the exit code", async () => {
     expect(await run("run", "--", "sh", "-c", "echo hi; exit 4")).toMatchObject({ code: 4, stdout: "hi\n" });
     expect(server.capsules.size).toBe(0);
+  });
+});
+
+describe("shell", () => {
+  test("is a terminal: size, resize, Ctrl-C, colours and the exit code pass, and this one is set free again", async () => {
+    const id = await create();
+    let screen = "";
+    const terminal = { cols: 91, rows: 33, data: (_: unknown, data: Uint8Array) => (screen += Buffer.from(data)) };
+    const line = '"$0" shell "$1"; code=$?; stty -a; exit $code';
+    const child = Bun.spawn(["sh", "-c", line, program, id], { env: { ...env, TERM: "xterm" }, terminal });
+    const shown = async (text: string) => {
+      while (!screen.includes(text)) await Bun.sleep(5);
+    };
+    const type = (text: string) => child.terminal?.write(text);
+    await shown("\u001b[?2004h"); // the shell's prompt
+    type("stty size; echo $TERM\n");
+    await shown("33 91");
+    await shown("xterm");
+    child.terminal?.resize(101, 44);
+    type("trap 'stty size' WINCH; while :; do sleep 0.05; stty size; done\n");
+    await shown("44 101");
+    type("\u0003");
+    type("echo $((40 + 2))\n");
+    await shown("42");
+    type("exit 6\n");
+    expect(await child.exited).toBe(6);
+    expect(screen).not.toContain("\r\r\n");
+    for (const mode of [" icanon", " echo", " opost", " isig"]) expect(screen).toContain(mode);
+  });
+
+  test("refuses to run without a terminal", async () => {
+    expect(await run("shell", "cl-0")).toMatchObject({ code: 2, stderr: expect.stringContaining("wrenn exec") });
   });
 });
 
@@ -167,9 +208,5 @@ describe("errors", () => {
     expect(names.filter((name) => name !== "help")).toHaveLength(13);
     const helps = await Promise.all(names.filter((name) => name !== "help").map((name) => run(name, "--help")));
     for (const help of helps) expect(help.stdout).toMatch(/Examples?:\n {2}.*wrenn /);
-  });
-
-  test("shell refuses to run without a terminal", async () => {
-    expect(await run("shell", "cl-0")).toMatchObject({ code: 2, stderr: expect.stringContaining("wrenn exec") });
   });
 });

@@ -118,11 +118,17 @@ function isNull(fd: number): boolean {
   }
 }
 
-/** Writes a chunk to the stream of the same name; a promise while the reader is slower than the guest. */
+/** Writes a chunk to the stream of the same name; a promise while the reader is slower than the guest, or has gone. */
 function write({ stream, bytes }: OutputChunk): Promise<void> | undefined {
   const target = stream === "stderr" ? process.stderr : process.stdout;
-  if (target.write(bytes)) return undefined;
-  return new Promise((resolve) => target.once("drain", resolve));
+  if (target.destroyed || target.errored || target.write(bytes)) return undefined;
+  return new Promise((resolve) => {
+    const settle = () => {
+      for (const event of ["drain", "error", "close"]) target.off(event, settle);
+      resolve();
+    };
+    for (const event of ["drain", "error", "close"]) target.once(event, settle);
+  });
 }
 
 async function forward(handle: CommandHandle): Promise<void> {

@@ -46,17 +46,31 @@ async function session(sandbox: Sandbox, flags: ShellFlags): Promise<number> {
   }
 }
 
+/**
+ * Hands every key and every byte on untouched; returns what makes the terminal as it was.
+ * The runtime's raw mode still turns a line feed into two characters, which breaks full-screen programs: they move the
+ * cursor down with a bare one.
+ */
+function makeRaw(): () => void {
+  const stty = (...args: string[]) => Bun.spawnSync(["stty", ...args], { stdin: "inherit", stderr: "ignore" });
+  const saved = stty("-g").stdout.toString().trim();
+  const restore = () => {
+    process.stdin.setRawMode(false);
+    if (saved) stty(saved);
+    process.off("exit", restore);
+  };
+  process.on("exit", restore); // a terminal left raw is useless to the person before it
+  process.stdin.setRawMode(true);
+  stty("-opost");
+  return restore;
+}
+
 /** Joins this terminal to the remote one; returns what sets this one free again. */
 function connect(terminal: PtyHandle): () => void {
   const onInput = (data: Uint8Array) => void terminal.sendInput(data).catch(() => {});
   const onResize = () => void terminal.resize(size()).catch(() => {});
   const onSignal = () => void terminal.kill().catch(() => {});
-  const restore = () => {
-    process.stdin.setRawMode(false);
-    process.off("exit", restore);
-  };
-  process.stdin.setRawMode(true);
-  process.on("exit", restore); // a terminal left raw is useless to the person before it
+  const restore = makeRaw();
   process.stdin.on("data", onInput);
   process.on("SIGWINCH", onResize);
   for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);

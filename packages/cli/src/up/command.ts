@@ -37,6 +37,8 @@ async function up(flags: UpFlags): Promise<void> {
   const dir = folderPath(flags.dir);
   const progress = new Progress();
   const stopped = stopSignal();
+  // Whoever read the line of a ready server may go: the server stays.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   await prepareFolder(dir);
   await using lock = await Lock.take(dir, (name) =>
     progress.note(`stopping ${name}, left running by an earlier start`),
