@@ -1,5 +1,5 @@
-import { parseArgs } from "node:util";
 import { version } from "@wrenn/contract";
+import { FlagError, type Flags, readFlags } from "./flags.ts";
 import { start } from "./index.ts";
 
 const usage = `envd ${version}: the agent inside a Wrenn sandbox
@@ -11,24 +11,14 @@ const usage = `envd ${version}: the agent inside a Wrenn sandbox
   --version, --commit, --help
 `;
 
-const { values } = parseArgs({
-  options: {
-    port: { type: "string" },
-    host: { type: "string" },
-    cmd: { type: "string" },
-    isnotfc: { type: "boolean" },
-    version: { type: "boolean" },
-    commit: { type: "boolean" },
-    help: { type: "boolean" },
-  },
-});
+const values = flagsOrExit();
 
 if (values.help) process.stdout.write(usage);
 else if (values.version) console.log(version);
 else if (values.commit) console.log(process.env.WRENN_COMMIT || "unknown");
 else {
   const agent = start({
-    port: values.port === undefined ? undefined : Number(values.port),
+    port: values.port,
     host: values.host,
     cmd: values.cmd,
     isNotVm: values.isnotfc,
@@ -36,4 +26,14 @@ else {
   console.log(JSON.stringify({ ready: true, address: agent.address }));
   const stop = () => void agent.stop().then(() => process.exit(0));
   process.on("SIGTERM", stop).on("SIGINT", stop);
+}
+
+function flagsOrExit(): Flags {
+  try {
+    return readFlags(Bun.argv.slice(2));
+  } catch (thrown) {
+    if (!(thrown instanceof FlagError)) throw thrown;
+    console.error(thrown.message);
+    process.exit(2);
+  }
 }

@@ -68,6 +68,13 @@ export function setNonBlocking(fd: number): void {
   check("fcntl", libc().fcntl(fd, setStatusFlags, openFlags.nonBlocking));
 }
 
+const setPipeSize = 1031; // F_SETPIPE_SZ
+
+/** Lets `fd` hold up to `bytes`; where the system does not allow it, the pipe stays as it is. */
+export function growPipe(fd: number, bytes: number): void {
+  libc().fcntl(fd, setPipeSize, bytes);
+}
+
 const bytesReadable = 0x541b; // FIONREAD
 const count = new Int32Array(1);
 

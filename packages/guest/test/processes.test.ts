@@ -162,7 +162,7 @@ test("the deadline of start ends the process and the stream", async () => {
 
 test("a silent stream sends keep-alives at the interval asked for", async () => {
   const { events } = await collect(
-    agent.processes().start(sh("sleep 2.5"), { headers: { "Keepalive-Ping-Interval": "1" } }),
+    agent.processes().start(sh("sleep 2.2"), { headers: { "Keepalive-Ping-Interval": "1" } }),
   );
   expect(events).toEqual(["start", "keepalive", "keepalive", "end"]);
 });

@@ -1,4 +1,3 @@
-import { gunzipSync } from "node:zlib";
 import {
   create,
   type DescMessage,
@@ -68,7 +67,8 @@ export function checkEncoding(encoding: string | null): "identity" | "gzip" {
 }
 
 /** Undoes gzip; throws `invalid_request`, also when the result would exceed {@link maxMessageBytes}. */
-export function decompress(bytes: Uint8Array): Uint8Array {
+export async function decompress(bytes: Uint8Array): Promise<Uint8Array> {
+  const { gunzipSync } = await import("node:zlib"); // 8 MiB of memory that few agents ever need
   try {
     return gunzipSync(bytes, { maxOutputLength: maxMessageBytes });
   } catch (cause) {

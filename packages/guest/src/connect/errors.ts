@@ -1,6 +1,10 @@
 import { Code as ConnectCode, type ConnectError } from "@connectrpc/connect";
 import { codeToString, errorToJson } from "@connectrpc/connect/protocol-connect";
-import { toConnectError, WrennError } from "@wrenn/contract";
+import { toConnectError } from "@wrenn/contract";
+
+/*
+ * Imported when the first error is answered: the schemas it needs cost a megabyte of memory and some start-up time.
+ */
 
 /** HTTP status of a failed unary call (Connect protocol, "Error codes"). */
 const statusOf: Partial<Record<ConnectCode, number>> = {
@@ -29,9 +33,3 @@ export function errorBody(thrown: unknown): { status: number; json: Record<strin
   const json = errorToJson(error, undefined) as Record<string, unknown>;
   return { status: statusOf[error.code] ?? 500, json: { ...json, code: codeToString(error.code) } };
 }
-
-/** What a caller whose deadline passed is told. */
-export const deadlineError = (): WrennError =>
-  new WrennError("timeout", "the deadline that the request set has passed", {
-    remedy: "Allow more time, or none, with Connect-Timeout-Ms.",
-  });

@@ -2,10 +2,10 @@ import { WrennError } from "@wrenn/contract";
 import type { Identity } from "../identity/state.ts";
 import { callOf } from "./call.ts";
 import { checkEncoding, contentType, decode, decompress, encode, type Format, formatOf } from "./codec.ts";
-import { EnvelopeReader, encodeEnvelope, flag, maxMessageBytes } from "./envelope.ts";
-import { deadlineError, errorBody } from "./errors.ts";
+import { deadlineError } from "./deadline.ts";
+import { type Envelope, EnvelopeReader, encodeEnvelope, flag, maxMessageBytes } from "./envelope.ts";
 import type { Call, ClientStream, Method, ServerStream, Unary } from "./method.ts";
-import { endFrame, streamResponse } from "./stream.ts";
+import { endFrame, failureFrame, streamResponse } from "./stream.ts";
 
 /** Answers one Connect request for `method`. */
 export async function handle(method: Method, request: Request, identity: Identity): Promise<Response> {
@@ -18,18 +18,20 @@ export async function handle(method: Method, request: Request, identity: Identit
     if (method.kind === "server") return await answerStream(method, request, call);
     return await answerClientStream(method, request, call);
   } catch (thrown) {
-    return failed(thrown, format);
+    return await failed(thrown, format);
   }
 }
 
 /** The answer for a method that its service does not have; clients take a plain 404 for something else. */
-export function unknownMethod(path: string, request: Request): Response {
+export function unknownMethod(path: string, request: Request): Promise<Response> {
   const format = formatOf(request.headers.get("content-type")) ?? { json: true, stream: false };
   return failed(new WrennError("unimplemented", `no such method: ${path}`, { remedy: "Update the agent." }), format);
 }
 
-function failed(thrown: unknown, format: Format): Response {
-  if (format.stream) return new Response(endFrame(thrown), { headers: { "Content-Type": contentType(format) } });
+async function failed(thrown: unknown, format: Format): Promise<Response> {
+  if (format.stream)
+    return new Response(await failureFrame(thrown), { headers: { "Content-Type": contentType(format) } });
+  const { errorBody } = await import("./errors.ts");
   const { status, json } = errorBody(thrown);
   return Response.json(json, { status });
 }
@@ -37,7 +39,7 @@ function failed(thrown: unknown, format: Format): Response {
 async function answerUnary(method: Unary, request: Request, call: Call): Promise<Response> {
   const encoding = checkEncoding(request.headers.get("content-encoding"));
   const body = await readBody(request);
-  const message = decode(method.input, encoding === "gzip" ? decompress(body) : body, call.json);
+  const message = decode(method.input, encoding === "gzip" ? await decompress(body) : body, call.json);
   const result = await withDeadline(call, method.run(message as never, call));
   return new Response(encode(method.output, result, call.json), {
     headers: { "Content-Type": contentType({ json: call.json, stream: false }) },
@@ -52,7 +54,7 @@ async function answerStream(method: ServerStream, request: Request, call: Call):
   reader.finish();
   if (!envelope || envelope.flags & flag.end)
     throw new WrennError("invalid_request", "the stream holds no message", { remedy: "Send exactly one message." });
-  const source = await method.run(decode(method.input, plain(envelope, compressed), call.json) as never, call);
+  const source = await method.run(decode(method.input, await plain(envelope, compressed), call.json) as never, call);
   return streamResponse(source, call);
 }
 
@@ -72,15 +74,15 @@ async function* messages(method: ClientStream, request: Request, call: Call): As
     reader.push(piece as Uint8Array);
     for (let envelope = reader.next(); envelope; envelope = reader.next()) {
       if (envelope.flags & flag.end) return; // Connect clients end by closing the body; some send this as well
-      yield decode(method.input, plain(envelope, compressed), call.json) as never;
+      yield decode(method.input, await plain(envelope, compressed), call.json) as never;
     }
   }
   reader.finish();
 }
 
-function plain(envelope: { flags: number; message: Uint8Array }, encoding: "identity" | "gzip"): Uint8Array {
-  if (!(envelope.flags & flag.compressed)) return envelope.message;
-  if (encoding === "gzip") return decompress(envelope.message);
+async function plain({ flags, message }: Envelope, encoding: "identity" | "gzip"): Promise<Uint8Array> {
+  if (!(flags & flag.compressed)) return message;
+  if (encoding === "gzip") return decompress(message);
   throw new WrennError("invalid_request", "a message is flagged as compressed, but no compression was announced", {
     remedy: "Send the header Connect-Content-Encoding.",
   });

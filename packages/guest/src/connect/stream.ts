@@ -1,14 +1,17 @@
 import { contentType } from "./codec.ts";
+import { deadlineError } from "./deadline.ts";
 import { encodeEnvelope, flag } from "./envelope.ts";
-import { deadlineError, errorBody } from "./errors.ts";
 import type { Call, FrameSource } from "./method.ts";
 
 const cleanEnd = encodeEnvelope(flag.end, "{}");
 
-/** The last envelope of a stream: `{}`, or the error. */
-export function endFrame(...thrown: unknown[]): Uint8Array<ArrayBuffer> {
-  if (thrown.length === 0) return cleanEnd;
-  return encodeEnvelope(flag.end, JSON.stringify({ error: errorBody(thrown[0]).json }));
+/** The last envelope of a stream that ended well. */
+export const endFrame = (): Uint8Array<ArrayBuffer> => cleanEnd;
+
+/** The last envelope of a stream that failed. */
+export async function failureFrame(thrown: unknown): Promise<Uint8Array<ArrayBuffer>> {
+  const { errorBody } = await import("./errors.ts");
+  return encodeEnvelope(flag.end, JSON.stringify({ error: errorBody(thrown).json }));
 }
 
 /**
@@ -71,9 +74,9 @@ class FrameBody {
     this.#wake();
   }
 
-  #finish(controller: ReadableStreamDefaultController<Uint8Array>): void {
+  async #finish(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
     const failure = this.#expired ? deadlineError() : this.source.failure;
-    controller.enqueue(failure === undefined ? endFrame() : endFrame(failure));
+    controller.enqueue(failure === undefined ? endFrame() : await failureFrame(failure));
     this.close();
     controller.close();
   }

@@ -1,5 +1,4 @@
 import { type Stats, statSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { httpError } from "../http.ts";
@@ -49,9 +48,11 @@ function statOf(path: string): Stats {
 
 /** Files without a size are empty, or made by the kernel as they are read, such as `/proc/meminfo`. */
 async function sizeless(path: string, headers: Headers): Promise<Response> {
-  const bytes = await readFile(path).catch((thrown) => {
-    throw fileError(thrown, path);
-  });
+  const bytes = await Bun.file(path)
+    .bytes()
+    .catch((thrown) => {
+      throw fileError(thrown, path);
+    });
   headers.set("Content-Length", String(bytes.length));
   return new Response(bytes, { headers });
 }

@@ -1,5 +1,4 @@
-import { lstatSync, mkdirSync, renameSync, statSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { lstatSync, mkdirSync, renameSync, rm, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { fileError } from "../files/errors.ts";
@@ -62,7 +61,9 @@ export async function remove(path: string): Promise<void> {
       remedy: "Remove what is inside, or the sandbox.",
     });
   try {
-    await rm(path, { recursive: true, force: true });
+    await new Promise<void>((resolve, reject) =>
+      rm(path, { recursive: true, force: true }, (problem) => (problem ? reject(problem) : resolve())),
+    );
   } catch (thrown) {
     throw fileError(thrown, path);
   }

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { WrennError, filesystem as wire } from "@wrenn/contract";
 import { type Call, type Method, serverStream, unary } from "../connect/method.ts";
@@ -40,7 +39,7 @@ class Watchers {
   create(options: WatchOptions): string {
     if (this.#byId.size >= maxWatchers)
       throw new WrennError("rate_limited", `there are already ${maxWatchers} watchers`, { remedy: "Remove some." });
-    const id = `w-${randomBytes(8).toString("hex")}`;
+    const id = `w-${crypto.randomUUID()}`;
     this.#byId.set(id, new Watcher(options));
     return id;
   }

@@ -29,6 +29,10 @@ export function prepare(request: CommandRequest, { user, envs, defaultWorkdir }:
       throw new WrennError("invalid_request", "a command, argument or variable holds a NUL byte", {
         remedy: "Pass binary data on standard input or as a file.",
       });
+  if (process.getuid?.() !== 0 && user.uid !== process.getuid?.())
+    throw new WrennError("forbidden", `the agent does not run as root and cannot act as '${user.name}'`, {
+      remedy: "Leave the user out, or run the agent as root.",
+    });
   const cwd = workingDirectory(request.cwd, user, defaultWorkdir);
   const env = {
     PATH: process.env.PATH || defaultPath,

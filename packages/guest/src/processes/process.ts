@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
-import { pendingBytes, setNonBlocking } from "../native.ts";
+import { growPipe, pendingBytes, setNonBlocking } from "../native.ts";
 import { type CommandRequest, spawnError } from "./command.ts";
 import type { Channel } from "./frames.ts";
 import { Input } from "./input.ts";
@@ -31,6 +31,9 @@ export interface GuestProcess {
 
 /** Settings of a process besides its command. */
 export type ProcessOptions = { request: CommandRequest; tag: string | undefined; stdin: boolean };
+
+/** A process that has written this much gets a larger pipe: fewer switches between it and the agent. */
+const largePipe = { fromBytes: 256 * 1024, bytes: 512 * 1024 };
 
 /** What Bun may hold of a pipe's content between the kernel and a reader. */
 const readAheadBytes = 512 * 1024;
@@ -106,6 +109,7 @@ export class PipedProcess implements GuestProcess {
     this.#pipes.add(fd);
     setNonBlocking(fd);
     const reader = Bun.file(fd).stream().getReader();
+    let taken = 0;
     try {
       for (;;) {
         this.#waiting++;
@@ -115,6 +119,9 @@ export class PipedProcess implements GuestProcess {
         if (this.end) continue;
         this.#lastReadAt = performance.now();
         this.#read += piece.value.length;
+        if (taken < largePipe.fromBytes && taken + piece.value.length >= largePipe.fromBytes)
+          growPipe(fd, largePipe.bytes);
+        taken += piece.value.length;
         const room = this.output.append(channel, piece.value);
         if (room) await room;
       }

@@ -1,4 +1,4 @@
-import { deadlineError } from "../connect/errors.ts";
+import { deadlineError } from "../connect/deadline.ts";
 import type { FrameSource } from "../connect/method.ts";
 import type { FrameEncoder } from "./frames.ts";
 import type { Cursor } from "./output.ts";
