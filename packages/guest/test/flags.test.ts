@@ -13,12 +13,9 @@ test("flags are read in every common spelling", () => {
   expect(readFlags([])).toEqual({});
 });
 
-test.each([["--nope"], ["port"], ["--port"], ["--port", "x"], ["--port", "70000"], ["--help=yes"]])(
-  "%p is refused",
-  (...argv) => {
-    expect(() => readFlags(argv)).toThrow(FlagError);
-  },
-);
+test.each(["--nope", "port", "--port", "--port x", "--port 70000", "--help=yes"])("%s is refused", (line) => {
+  expect(() => readFlags(line.split(" "))).toThrow(FlagError);
+});
 
 test("the program says when it is ready, starts its command, and stops on SIGTERM", async () => {
   const argv = ["bun", main, "--port", "0", "--host", "127.0.0.1", "--isnotfc", "--cmd", "sleep 300"];

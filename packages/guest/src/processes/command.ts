@@ -1,4 +1,4 @@
-import { accessSync, constants, statSync } from "node:fs";
+import { accessSync, constants, type Stats, statSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { resolvePath, type User } from "../users.ts";
@@ -47,7 +47,7 @@ export function prepare(request: CommandRequest, { user, envs, defaultWorkdir }:
 
 function workingDirectory(wanted: string, user: User, defaultWorkdir: string): string {
   const path = resolvePath(wanted, user, defaultWorkdir || user.home);
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
+  if (statIfReachable(path)?.isDirectory()) return path;
   if (!wanted) return "/"; // a home that the image lacks must not make every command fail
   throw new WrennError("invalid_request", `cwd '${path}' does not exist or is not a directory`, {
     remedy: "Create the directory first, or name another.",
@@ -61,12 +61,21 @@ function findProgram(cmd: string, path: string, cwd: string): string {
     : path.split(delimiter).map((folder) => join(isAbsolute(folder) ? folder : join(cwd, folder), cmd));
   let present = false;
   for (const candidate of candidates) {
-    if (!statSync(candidate, { throwIfNoEntry: false })?.isFile()) continue;
+    if (!statIfReachable(candidate)?.isFile()) continue;
     present = true;
     if (isExecutable(candidate)) return candidate;
   }
   if (present) throw notExecutable(cmd, "EACCES");
   throw commandNotFound(cmd);
+}
+
+/** A folder of the path may be closed to the agent, or its name be that of a file: then nothing is found there. */
+function statIfReachable(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
 }
 
 function isExecutable(file: string): boolean {
