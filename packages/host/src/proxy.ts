@@ -2,6 +2,7 @@ import { agentPort, headers, parseSandboxId, WrennError } from "@wrenn/contract"
 import { agentOf } from "./machine.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Sandboxes } from "./sandboxes.ts";
+import { type Bridge, connectUpstream } from "./websocket.ts";
 
 /** `/proxy/{sandbox}/{port}/...` */
 const route = /^\/proxy\/([^/]+)\/(\d{1,5})(\/.*)?$/;
@@ -21,29 +22,18 @@ const notForwarded = [
   headers.hostToken,
 ];
 
+/** Where a request goes, and what it needs on the way. */
+type Target = { readonly sandbox: Sandbox; readonly port: number; readonly address: string };
+
 /** Forwards a request to a sandbox's guest byte for byte, both ways as they come. */
 export async function forward(request: Request, sandboxes: Sandboxes): Promise<Response> {
-  const url = new URL(request.url);
-  const [, rawId, rawPort, path = "/"] = route.exec(url.pathname) ?? [];
-  const id = parseSandboxId(rawId ?? "");
-  const port = Number(rawPort);
-  if (!id || port < 1 || port > 65_535)
-    throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
-  if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
-  const sandbox = sandboxes.find(id);
-  const target = `http://${await reach(sandbox, port)}${path}${url.search}`;
-
+  const { sandbox, port, address } = await target(request, sandboxes);
   const out = new Headers(request.headers);
   for (const name of notForwarded) out.delete(name);
   if (port === agentPort) out.set(headers.accessToken, sandbox.record.token);
-  sandbox.touch();
-  sandbox.activeRequests++;
-  const done = once(() => {
-    sandbox.activeRequests--;
-    sandbox.touch();
-  });
+  const done = activity(sandbox);
   try {
-    const answer = await fetch(target, {
+    const answer = await fetch(`http://${address}`, {
       method: request.method,
       headers: out,
       body: request.body,
@@ -57,6 +47,49 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
     done();
     throw unreachable(thrown, port);
   }
+}
+
+/** Bridges a WebSocket to a sandbox's guest. `undefined`: the connection is no request any more. */
+export async function upgrade(
+  request: Request,
+  server: Bun.Server<Bridge>,
+  sandboxes: Sandboxes,
+): Promise<Response | undefined> {
+  const { sandbox, port, address } = await target(request, sandboxes);
+  const upstream = await connectUpstream(`ws://${address}`, request).catch((thrown) => {
+    throw unreachable(thrown, port);
+  });
+  let end = () => {};
+  const begin = () => {
+    end = activity(sandbox);
+  };
+  const protocol = upstream.protocol ? { "sec-websocket-protocol": upstream.protocol } : undefined;
+  const data: Bridge = { upstream, begin, end: () => end() };
+  if (server.upgrade(request, protocol ? { data, headers: protocol } : { data })) return undefined;
+  upstream.close();
+  throw new WrennError("invalid_request", "the request is not a WebSocket handshake");
+}
+
+async function target(request: Request, sandboxes: Sandboxes): Promise<Target> {
+  const url = new URL(request.url);
+  const [, rawId, rawPort, path = "/"] = route.exec(url.pathname) ?? [];
+  const id = parseSandboxId(rawId ?? "");
+  const port = Number(rawPort);
+  if (!id || port < 1 || port > 65_535)
+    throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
+  if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
+  const sandbox = sandboxes.find(id);
+  return { sandbox, port, address: `${await reach(sandbox, port)}${path}${url.search}` };
+}
+
+/** Marks a request under way; what it gives ends that, once. */
+function activity(sandbox: Sandbox): () => void {
+  sandbox.touch();
+  sandbox.activeRequests++;
+  return once(() => {
+    sandbox.activeRequests--;
+    sandbox.touch();
+  });
 }
 
 /** `host:port` of a port of the guest, opened on first use. Throws `agent_error` when nothing listens there. */

@@ -4,40 +4,45 @@ import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { headers, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
-import { forward } from "./proxy.ts";
+import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { hostService } from "./service.ts";
+import { type Bridge, bridging } from "./websocket.ts";
 
 /** Streams may be silent for long (a command that computes); Bun's idle timer would cut them. */
 const idleTimeoutSec = 0;
 
 /** The host agent's listener: RPC, the proxy to the guests, and a health check. Everything but the last needs the token. */
-export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bun.Server<undefined> {
+export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bun.Server<Bridge> {
   const handlers = new Map(
     hostService(createConnectRouter(), sandboxes).handlers.map((handler) => [
       handler.requestPath,
       createFetchHandler(handler),
     ]),
   );
-  const route = async (request: Request): Promise<Response> => {
+  const route = async (request: Request, server: Bun.Server<Bridge>): Promise<Response | undefined> => {
     const { pathname } = new URL(request.url);
     if (pathname === "/health") return Response.json({ status: "ok", version });
     if (!isTrusted(request, config.token))
       throw new WrennError("unauthorized", "the host token is missing or wrong", {
         remedy: `Send the host agent's WRENN_HOST_TOKEN in the header ${headers.hostToken}.`,
       });
-    if (pathname.startsWith("/proxy/")) return forward(request, sandboxes);
+    if (pathname.startsWith("/proxy/"))
+      return request.headers.has("sec-websocket-key")
+        ? upgrade(request, server, sandboxes)
+        : forward(request, sandboxes);
     const handler = handlers.get(pathname);
     if (handler) return handler(request);
     throw new WrennError("not_found", `no such path: ${pathname}`);
   };
-  return Bun.serve({
+  return Bun.serve<Bridge>({
     hostname: config.hostname,
     port: config.port,
     idleTimeout: idleTimeoutSec,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER, // files pass through as streams, of any size
-    fetch: (request) =>
-      route(request).catch((thrown) => {
+    websocket: bridging,
+    fetch: (request, server) =>
+      route(request, server).catch((thrown) => {
         const error = WrennError.from(thrown);
         const level = error.status >= 500 ? "error" : "debug";
         log[level](

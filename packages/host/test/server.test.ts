@@ -135,3 +135,22 @@ test("host-only paths, unknown sandboxes and paused ones are refused", async () 
   expect((await guest(id, "/health")).status).toBe(409);
   await client.destroySandbox({ id });
 });
+
+test("a port of the guest is opened on first use, WebSockets included", async () => {
+  const { id } = await created();
+  const at = (path: string) => `${agent.address}${proxyPath(id, 8000)}${path}`;
+  const answer = await fetch(at("/headers"), {
+    headers: { [headers.hostToken]: token, [headers.accessToken]: "mine" },
+  });
+  expect(((await answer.json()) as Record<string, string>)[headers.accessToken.toLowerCase()]).toBe("mine");
+  const options = { headers: { [headers.hostToken]: token } } as unknown as string[];
+  const socket = new WebSocket(at("/echo").replace("http", "ws"), options);
+  const heard = Promise.withResolvers<unknown>();
+  socket.onmessage = ({ data }) => heard.resolve(data);
+  socket.onopen = () => socket.send("over the bridge");
+  expect(await heard.promise).toBe("over the bridge");
+  const closed = new Promise((resolve) => socket.addEventListener("close", resolve));
+  await client.pauseSandbox({ id });
+  await closed; // the sandbox went: so does the connection
+  await client.destroySandbox({ id });
+});

@@ -36,7 +36,11 @@ export class FakeWorld {
     const pid = this.#nextPid++;
     const { promise: exited, resolve: end } = Promise.withResolvers<string>();
     const machine: Machine = { spec, memory, disk: spec.disk.path, isStopped, end, server: undefined as never };
-    machine.server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => this.#answer(machine, request) });
+    machine.server = Bun.serve({
+      ...{ port: 0, hostname: "127.0.0.1" },
+      websocket: { message: (socket, frame) => void socket.send(frame) },
+      fetch: (request, server) => (server.upgrade(request) ? undefined : this.#answer(machine, request)),
+    });
     this.machines.set(pid, machine);
     return { pid, exited };
   }
