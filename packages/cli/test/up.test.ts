@@ -88,7 +88,7 @@ async function until(what: () => Promise<boolean> | boolean): Promise<void> {
 
 describe("wrenn up", () => {
   test("one JSON line when ready, a profile for the other commands, an orderly end", async () => {
-    const child = up(withDatabase);
+    const child = up();
     const line = await ready(child);
     expect(line).toEqual({
       url: expect.stringMatching(/^http:/),
@@ -102,11 +102,8 @@ describe("wrenn up", () => {
     for (const secret of [profile, `${dir}/secrets.json`]) expect((await stat(secret)).mode & 0o777).toBe(0o600);
 
     const [agent, server] = (await launches()).sort((a, b) => (a.name < b.name ? -1 : 1));
-    expect(server?.env.DATABASE_URL).toBe(
-      `postgres://wrenn@/postgres?host=${encodeURIComponent(`${dir}/postgres/socket`)}`,
-    );
+    expect(server?.env.DATABASE_URL).toBe(env.DATABASE_URL!);
     expect(server?.env.WRENN_HOST_TOKEN).toBe(String(agent?.env.WRENN_HOST_TOKEN));
-    expect(await sql((db) => db`show data_checksums`)).toEqual([{ data_checksums: "on" }]);
 
     child.kill("SIGTERM");
     expect(await child.exited).toBe(0);
@@ -115,19 +112,31 @@ describe("wrenn up", () => {
     expect(await readdir(dir)).not.toContain("up.lock");
   });
 
-  test("killed outright, it leaves nothing running, and the next start keeps data and key", async () => {
+  test("killed outright, it leaves nothing running, and the next start keeps data, key and host address", async () => {
     const first = up(withDatabase);
     const before = await ready(first);
     const second = await wrenn(["up", "--listen", "127.0.0.1:0"], env);
     expect(second.code).toBe(1);
     expect(second.stderr).toContain(`already runs on this data folder, as process ${first.pid}`);
+    const server = (await launches()).find((one) => one.name === "wrenn-cp")!;
+    const socket = encodeURIComponent(`${dir}/postgres/socket`);
+    expect(server.env.DATABASE_URL).toBe(`postgres://wrenn@/postgres?host=${socket}`);
+    expect(await sql((db) => db`show data_checksums`)).toEqual([{ data_checksums: "on" }]);
     await sql((db) => db`create table kept as select 42 as answer`);
+
+    const agent = (await launches()).find((one) => one.name === "wrenn-agent")!;
 
     first.kill("SIGKILL");
     await first.exited;
     await until(noneLeft);
-    expect((await ready(up(withDatabase))).apiKey).toBe(before.apiKey);
+    const third = up(withDatabase);
+    expect((await ready(third)).apiKey).toBe(before.apiKey);
     expect(await sql((db) => db`select answer from kept`)).toEqual([{ answer: 42 }]);
+    const again = (await launches()).findLast((one) => one.name === "wrenn-agent")!;
+    expect(again.env.WRENN_HOST_LISTEN_ADDR).toBe(agent.env.WRENN_HOST_LISTEN_ADDR!);
+    third.kill("SIGINT");
+    expect(await third.exited).toBe(0);
+    expect(await noneLeft()).toBe(true);
   });
 
   test("what outlived its parent is stopped by the next start", async () => {

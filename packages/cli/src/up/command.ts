@@ -2,8 +2,9 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Command } from "commander";
 import { type Profile, profilePath } from "wrenn";
-import { Failure, paint, print, printJson, usage } from "../output.ts";
+import { Failure, paint, print, printJson } from "../output.ts";
 import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, writeWhole } from "./folder.ts";
+import { agentPort, checkFree, type Listen, parseListen } from "./listen.ts";
 import { Lock } from "./lock.ts";
 import { preparePostgres } from "./postgres.ts";
 import { programCommand } from "./programs.ts";
@@ -43,7 +44,7 @@ async function up(flags: UpFlags): Promise<void> {
   await using lock = await Lock.take(dir, (name) =>
     progress.note(`stopping ${name}, left running by an earlier start`),
   );
-  await checkFree(listen);
+  checkFree(listen);
   const { promise: failed, resolve: giveUp } = Promise.withResolvers<Failure>();
   const running: Running = { children: [], failed, giveUp };
   let failure: Failure | undefined;
@@ -66,36 +67,11 @@ async function up(flags: UpFlags): Promise<void> {
   if (failure) throw failure;
 }
 
-type Listen = { hostname: string; port: number };
-
-function parseListen(text: string): Listen {
-  const match = /^(\[[0-9a-fA-F:]+\]|[^:]+):(\d{1,5})$/.exec(text);
-  const port = Number(match?.[2]);
-  if (!match || port > 65_535) throw usage(`"${text}" is not HOST:PORT`, "Write it as 127.0.0.1:9725.");
-  return { hostname: match[1]!, port };
-}
-
 /** Resolves at the first signal that asks to end; further ones are taken as impatience and ignored. */
 function stopSignal(): Promise<"stop"> {
   return new Promise((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve("stop"));
   });
-}
-
-/** Found out before anything is started, so that a busy port leaves nothing to undo. */
-async function checkFree({ hostname, port }: Listen): Promise<void> {
-  try {
-    const probe = Bun.listen({ hostname: hostname.replace(/^\[|\]$/g, ""), port, socket: { data() {} } });
-    probe.stop(true);
-  } catch (thrown) {
-    const busy = (thrown as { code?: string }).code === "EADDRINUSE";
-    throw new Failure(
-      busy
-        ? `port ${port} of ${hostname} is in use`
-        : `cannot listen on ${hostname}:${port}: ${(thrown as Error).message}`,
-      "Stop the program that uses it, or choose another with --listen 127.0.0.1:PORT (0 picks a free one).",
-    );
-  }
 }
 
 type Starting = { dir: string; listen: Listen; lock: Lock; progress: Progress; running: Running };
@@ -104,10 +80,11 @@ type Starting = { dir: string; listen: Listen; lock: Lock; progress: Progress; r
 async function startAll(starting: Starting): Promise<Profile> {
   const { dir, progress } = starting;
   const secrets = await readSecrets(dir);
+  const port = await agentPort(dir);
   const commands = { agent: await programCommand("wrenn-agent"), server: await programCommand("wrenn-cp") };
   const both = await Promise.allSettled([
     progress.step(process.env.DATABASE_URL ? "database given" : "database", () => startDatabase(starting)),
-    progress.step("host agent", () => startChild(starting, agentPlan(dir, commands.agent, secrets))),
+    progress.step("host agent", () => startChild(starting, agentPlan(dir, commands.agent, { ...secrets, port }))),
   ]);
   for (const one of both) if (one.status === "rejected") throw one.reason;
   const [database, agent] = both.map((one) => (one as PromiseFulfilledResult<string>).value);
@@ -133,7 +110,7 @@ function startChild({ lock, progress, running }: Starting, plan: ChildPlan): Pro
   return child.start();
 }
 
-/** A later start listens where the first did, for the server and its clients know that address. */
+/** A restarted server listens where the first did, for its clients know that address. */
 function keptAddress(first: string) {
   let address = first;
   return {
@@ -146,17 +123,18 @@ function keptAddress(first: string) {
   };
 }
 
-function agentPlan(dir: string, command: string[], { hostToken }: Secrets): ChildPlan {
-  const address = keptAddress("127.0.0.1:0");
+type AgentNeeds = { hostToken: string; port: number };
+
+function agentPlan(dir: string, command: string[], { hostToken, port }: AgentNeeds): ChildPlan {
   return {
     name: "wrenn-agent",
     command: () => tied(command, "TERM"),
-    env: () => ({ WRENN_DIR: dir, WRENN_HOST_TOKEN: hostToken, WRENN_HOST_LISTEN_ADDR: address.current() }),
+    env: () => ({ WRENN_DIR: dir, WRENN_HOST_TOKEN: hostToken, WRENN_HOST_LISTEN_ADDR: `127.0.0.1:${port}` }),
     log: `${dir}/logs/wrenn-agent.log`,
     stopSignal: "SIGTERM",
     stopPatienceMs: 180_000, // it writes the memory of every running sandbox to disk
     readyTimeoutMs: 120_000, // its probe starts a VM, by emulation on some machines
-    ready: (child) => address.learn(readyLine(child)),
+    ready: readyLine,
   };
 }
 

@@ -36,7 +36,7 @@ const maxLogBytes = 8 * 1024 * 1024;
 /** Deaths in a row, each soon after its start, after which another try is no help. */
 const maxFastDeaths = 5;
 const fastDeathMs = 10_000;
-const firstDelayMs = 200;
+const firstDelayMs = 100;
 
 type Problem = { problem: string };
 
