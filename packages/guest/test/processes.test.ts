@@ -118,7 +118,7 @@ test("the list holds what runs, with its tag, and nothing that ended", async () 
   expect(await listed()).toBeUndefined();
 });
 
-test("a process outlives its stream, and what nobody read is replayed to who attaches", async () => {
+test.concurrent("a process outlives its stream, and what nobody read is replayed to who attaches", async () => {
   const client = agent.processes();
   await startAndLeave(agent, { ...sh("sleep 0.1; echo one; sleep 0.2; echo two; sleep 0.2; exit 7"), tag: "left" });
   await Bun.sleep(200);
@@ -143,7 +143,7 @@ test("an unknown process is not found", async () => {
     expect((await failure(work)).code).toBe(Code.NotFound);
 });
 
-test("the deadline of start ends the process and the stream", async () => {
+test.concurrent("the deadline of start ends the process and the stream", async () => {
   const client = agent.processes();
   const seen: string[] = [];
   let pid = 0;
@@ -160,14 +160,14 @@ test("the deadline of start ends the process and the stream", async () => {
   await until(() => !existsSync(`/proc/${pid}`));
 });
 
-test("a silent stream sends keep-alives at the interval asked for", async () => {
+test.concurrent("a silent stream sends keep-alives at the interval asked for", async () => {
   const { events } = await collect(
     agent.processes().start(sh("sleep 2.2"), { headers: { "Keepalive-Ping-Interval": "1" } }),
   );
   expect(events).toEqual(["start", "keepalive", "keepalive", "end"]);
 });
 
-test("the end comes soon after the exit although a grandchild holds the pipe, and that one lives on", async () => {
+test.concurrent("the end comes soon after the exit although a grandchild holds the pipe, and that one lives on", async () => {
   const outcome = await collect(agent.processes().start(sh("(sleep 1; echo late; sleep 300) & echo $!")));
   expect(outcome.end).toMatchObject({ exitCode: 0 });
   const child = Number(outcome.stdout.trim());
@@ -176,7 +176,7 @@ test("the end comes soon after the exit although a grandchild holds the pipe, an
   process.kill(child, "SIGKILL");
 });
 
-test("what a process wrote before it left is complete although a grandchild goes on writing", async () => {
+test.concurrent("what a process wrote before it left is complete although a grandchild goes on writing", async () => {
   const outcome = await collect(
     agent.processes().start(sh("(while sleep 0.02; do echo noise >&2; done) & head -c 3000000 /dev/zero")),
   );
