@@ -3,6 +3,8 @@ import { WrennError } from "@wrenn/contract";
 /** Headers of one part; a browser sends less than 1 KiB. */
 const maxHeaderBytes = 16 * 1024;
 
+const carriageReturn = 0x0d; // the first byte of every delimiter
+
 /** One part of a form: its content is read with `read` until `undefined`, before the next part is asked for. */
 export type Part = {
   readonly name: string;
@@ -66,11 +68,18 @@ export class MultipartReader {
         this.#inPart = false;
         return this.#take(at, this.#delimiter.length);
       }
-      const safe = this.#held.length - this.#delimiter.length + 1;
+      const safe = this.#held.length - this.#tail();
       if (safe > 0) return this.#take(safe, 0);
       await this.#fill("it ends inside a part");
     }
     return undefined;
+  }
+
+  /** How many held bytes may be the beginning of a delimiter: usually none, and the next piece needs no copying. */
+  #tail(): number {
+    const from = Math.max(0, this.#held.length - this.#delimiter.length + 1);
+    const at = this.#held.subarray(from).indexOf(carriageReturn);
+    return at < 0 ? 0 : this.#held.length - from - at;
   }
 
   #take(length: number, skip: number): Buffer | undefined {
