@@ -12,6 +12,7 @@ import { openDatabase } from "./store/database.ts";
 import { HostStore } from "./store/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
+import { SnapshotStore } from "./store/snapshots.ts";
 
 export type { Options, Timings } from "./config.ts";
 
@@ -30,7 +31,13 @@ export async function start(options: Options): Promise<ControlPlane> {
   const hostStore = new HostStore(db);
   const host = connectHost(await hostStore.ensure(config.hostAddress), config.hostAddress, config.hostToken);
   const sandboxStore = new SandboxStore(db);
-  const services = buildServices({ sandboxStore, keyStore, fleet: new Fleet([host]), log });
+  const services = buildServices({
+    sandboxStore,
+    snapshotStore: new SnapshotStore(db),
+    keyStore,
+    fleet: new Fleet([host]),
+    log,
+  });
   undo.use(services.keys);
   undo.defer(() => services.tasks.idle());
   undo.use(

@@ -6,7 +6,7 @@ import { start } from "../src/index.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { KeyStore } from "../src/store/keys.ts";
 import { SandboxStore } from "../src/store/sandboxes.ts";
-import { apiKeys, hosts, sandboxes, teams } from "../src/store/schema.ts";
+import { apiKeys, hosts, sandboxes, snapshots, teams } from "../src/store/schema.ts";
 import { apiKey } from "./support/plane.ts";
 import { freshDatabase } from "./support/postgres.ts";
 
@@ -49,6 +49,7 @@ describe("migrations", () => {
     await using sql = new SQL(url, { max: 1 });
     expect((await sql`select version, name from wrenn_migrations`).map((row: object) => ({ ...row }))).toEqual([
       { version: 1, name: "0001_init" },
+      { version: 2, name: "0002_snapshots" },
     ]);
   });
 
@@ -71,7 +72,7 @@ describe("migrations", () => {
 
   test("make the columns that the code knows", async () => {
     const db = await open();
-    for (const table of [teams, apiKeys, hosts, sandboxes]) {
+    for (const table of [teams, apiKeys, hosts, sandboxes, snapshots]) {
       const found = await db.execute(
         `select column_name as name, is_nullable = 'NO' as "notNull" from information_schema.columns
           where table_name = '${getTableName(table)}'`,

@@ -9,8 +9,8 @@ import { docsRoutes } from "./docs.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { fileRoutes } from "./files.ts";
 import { requestIdOf } from "./request-id.ts";
+import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
-import { templateRoutes } from "./templates.ts";
 
 /** Every HTTP route, on the services. */
 export function buildApp(services: Services, log: Log): App {
@@ -22,10 +22,10 @@ export function buildApp(services: Services, log: Log): App {
     { method: "get", path: "/health", summary: "Whether the server answers.", status: 200, answer: rest.Health },
     async () => ({ status: "ok", version }),
   );
-  capsuleRoutes(app, services.sandboxes);
+  capsuleRoutes(app, services.sandboxes, services.snapshots);
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
-  templateRoutes(app, services.fleet);
+  snapshotRoutes(app, services.snapshots);
   agentRoutes(app, services.guests);
   describeStreams(app);
   docsRoutes(app);

@@ -1,6 +1,7 @@
 import { parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Sandboxes } from "../services/sandboxes.ts";
+import type { Snapshots } from "../services/snapshots.ts";
 import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
@@ -27,8 +28,18 @@ const Metadata = z.record(z.string(), z.string());
 
 const hostCodes = ["host_unavailable", "agent_error"] as const;
 
+/** Shows rows with the names of the snapshots they come from. */
+const shower =
+  (snapshots: Snapshots) =>
+  async (rows: readonly SandboxRow[]): Promise<rest.Capsule[]> => {
+    const names = await snapshots.names(rows.map((row) => row.origin));
+    return rows.map((row) => capsule(row, names));
+  };
+
 /** `/v1/capsules`: the life of sandboxes. */
-export function capsuleRoutes(app: App, sandboxes: Sandboxes): void {
+export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapshots): void {
+  const show = shower(snapshots);
+  const one = async (row: SandboxRow) => (await show([row]))[0];
   endpoint(
     app,
     {
@@ -48,7 +59,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes): void {
         ...hostCodes,
       ],
     },
-    async ({ caller, body }) => capsule(await sandboxes.create(caller, body)),
+    async ({ caller, body }) => one(await sandboxes.create(caller, body)),
   );
   endpoint(
     app,
@@ -63,7 +74,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes): void {
     async ({ caller, query, c }) => {
       const rows = await sandboxes.list(caller, { ...readFilter(query), limit: query.limit + 1 });
       if (rows.length > query.limit) c.header("X-Next-Cursor", cursorOf(rows[query.limit - 1]!));
-      return rows.slice(0, query.limit).map(capsule);
+      return await show(rows.slice(0, query.limit));
     },
   );
   endpoint(
@@ -75,7 +86,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes): void {
       status: 200,
       answer: rest.Capsule,
     },
-    async ({ caller, id }) => capsule(await sandboxes.get(caller, id)),
+    async ({ caller, id }) => one(await sandboxes.get(caller, id)),
   );
   endpoint(
     app,
@@ -88,10 +99,13 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes): void {
     },
     async ({ caller, id }) => sandboxes.destroy(caller, id),
   );
-  changes(app, sandboxes);
+  changes(app, sandboxes, one);
+  forks(app, snapshots, { show, one });
 }
 
-function changes(app: App, sandboxes: Sandboxes): void {
+type One = (row: SandboxRow) => Promise<rest.Capsule | undefined>;
+
+function changes(app: App, sandboxes: Sandboxes, one: One): void {
   const codes = ["invalid_state", "insufficient_storage", ...hostCodes] as const;
   endpoint(
     app,
@@ -103,7 +117,7 @@ function changes(app: App, sandboxes: Sandboxes): void {
       answer: rest.Capsule,
       codes,
     },
-    async ({ caller, id }) => capsule(await sandboxes.pause(caller, id)),
+    async ({ caller, id }) => one(await sandboxes.pause(caller, id)),
   );
   endpoint(
     app,
@@ -115,7 +129,7 @@ function changes(app: App, sandboxes: Sandboxes): void {
       answer: rest.Capsule,
       codes,
     },
-    async ({ caller, id }) => capsule(await sandboxes.resume(caller, id)),
+    async ({ caller, id }) => one(await sandboxes.resume(caller, id)),
   );
   endpoint(
     app,
@@ -133,7 +147,37 @@ function changes(app: App, sandboxes: Sandboxes): void {
       answer: rest.Capsule,
       codes,
     },
-    async ({ caller, id, body }) => capsule(await sandboxes.setTimeout(caller, id, body.timeout_sec)),
+    async ({ caller, id, body }) => one(await sandboxes.setTimeout(caller, id, body.timeout_sec)),
+  );
+}
+
+function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType<typeof shower>; one: One }): void {
+  const codes = ["invalid_state", "insufficient_storage", "rate_limited", ...hostCodes] as const;
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/capsules/{id}/fork",
+      summary: "Start copies of a sandbox, memory and processes included; all or none of them.",
+      body: rest.ForkCapsule,
+      status: 201,
+      answer: z.array(rest.Capsule),
+      codes,
+    },
+    async ({ caller, id, body }) => show(await snapshots.fork(caller, id, body)),
+  );
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/capsules/{id}/rollback",
+      summary: "Put a sandbox back to a snapshot of its line, named by name or id; it runs afterwards.",
+      body: rest.RollbackCapsule,
+      status: 200,
+      answer: rest.Capsule,
+      codes,
+    },
+    async ({ caller, id, body }) => one(await snapshots.rollback(caller, id, body.snapshot)),
   );
 }
 

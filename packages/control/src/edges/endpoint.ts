@@ -69,11 +69,11 @@ export function describe(
     app.openAPIRegistry.registerPath({ ...document({ ...spec, method: "get", status: spec.status as 200 }), method });
 }
 
-/** The internal id in a path. Throws `invalid_request` for text of another shape. */
+/** The internal id in a path or body. Throws `invalid_request` for text of another shape. */
 export function readId(text: string): SandboxId {
   const id = parseSandboxId(text);
   if (id) return id;
-  throw new WrennError("invalid_request", "The sandbox id in the path has a wrong shape.", {
+  throw new WrennError("invalid_request", "The sandbox id has a wrong shape.", {
     remedy: "An id is `cl-` and 25 characters of 0-9 and a-z.",
   });
 }

@@ -1,11 +1,15 @@
 import { capsuleId, type hostagent, type rest } from "@wrenn/contract";
 import { hiddenStates } from "../store/phase.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
 
 const mib = 1024 * 1024;
 
+/** Names of snapshots by id. */
+export type Names = ReadonlyMap<string, string>;
+
 /** A row as the Wrenn dialect shows it. The system's own facts win over metadata of the same name. */
-export function capsule(row: SandboxRow): rest.Capsule {
+export function capsule(row: SandboxRow, names: Names): rest.Capsule {
+  const origin = names.get(row.origin);
   const metadata = { ...row.metadata, ...row.versions };
   return {
     id: capsuleId(row.id),
@@ -22,6 +26,7 @@ export function capsule(row: SandboxRow): rest.Capsule {
     ...(row.startedAt && { started_at: row.startedAt.toISOString() }),
     ...(row.lastActiveAt && { last_active_at: row.lastActiveAt.toISOString() }),
     last_updated: row.updatedAt.toISOString(),
+    ...(origin !== undefined && { origin }),
     ...(row.reason && hiddenStates.includes(row.state) && { error: row.reason }),
     ...(Object.keys(metadata).length > 0 && { metadata }),
   };
@@ -35,3 +40,20 @@ export const template = (from: hostagent.Template): rest.Template => ({
   created_at: new Date(Number(from.createdAtMs)).toISOString(),
   platform: true,
 });
+
+/** A snapshot's row as the Wrenn dialect shows it. */
+export function snapshot(row: SnapshotRow, names: Names): rest.Snapshot {
+  const parent = names.get(row.parentId);
+  return {
+    name: row.name,
+    type: "snapshot",
+    vcpus: row.vcpus,
+    memory_mb: row.memoryMib,
+    size_bytes: row.sizeBytes,
+    created_at: row.createdAt.toISOString(),
+    platform: false,
+    capsule_id: capsuleId(row.sandboxId),
+    ...(parent !== undefined && { parent }),
+    ...(Object.keys(row.metadata).length > 0 && { metadata: row.metadata }),
+  };
+}

@@ -72,6 +72,7 @@ function facts(report: hostagent.Sandbox): Change {
     hostIp: report.hostIp,
     versions: { ...report.versions },
     reason: report.reason,
+    origin: report.origin,
     startedAt: time(report.startedAtMs),
     lastActiveAt: time(report.lastActiveAtMs),
   };

@@ -2,25 +2,34 @@ import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
 import { Commands } from "./commands.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Sandboxes } from "./sandboxes.ts";
+import { Snapshots } from "./snapshots.ts";
 import { Tasks } from "./tasks.ts";
 import { Terminals } from "./terminals.ts";
 
 /** What the services stand on. */
-export type Ground = { sandboxStore: SandboxStore; keyStore: KeyStore; fleet: Fleet; log: Log };
+export type Ground = {
+  sandboxStore: SandboxStore;
+  snapshotStore: SnapshotStore;
+  keyStore: KeyStore;
+  fleet: Fleet;
+  log: Log;
+};
 
 /** Builds the services, each on those before it. */
-export function buildServices({ sandboxStore, keyStore, fleet, log }: Ground) {
+export function buildServices({ sandboxStore, snapshotStore, keyStore, fleet, log }: Ground) {
   const tasks = new Tasks(log);
-  const sandboxes = new Sandboxes(sandboxStore, fleet, tasks, log);
+  const sandboxes = new Sandboxes(sandboxStore, snapshotStore, fleet, tasks, log);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   return {
     tasks,
     sandboxes,
+    snapshots: new Snapshots(snapshotStore, sandboxes, tasks),
     guests,
     fleet,
     keys: new Keys(keyStore, log),

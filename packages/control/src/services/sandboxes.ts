@@ -16,17 +16,25 @@ import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
 import { isOver, isRunning, isSettled } from "../store/phase.ts";
 import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
+import { limits } from "./limits.ts";
 import type { Tasks } from "./tasks.ts";
 
-/** Longest a host is given; the slowest step behind each is a first boot of a template, or writing or reading all of a guest's memory. */
-const limits = { create: 180_000, pause: 120_000, resume: 120_000, destroy: 60_000, quick: 10_000 } as const;
+/** What a new sandbox starts from: a template of a host, or a snapshot, which is one too. `name` is what it is shown as. */
+export type Source = { host: Host; name: string; template: string; snapshot?: string };
+/** What a new sandbox shall be beyond its source. */
+export type Wishes = Omit<rest.CreateCapsule, "template">;
+
+type Restart = (host: Host, request: { id: SandboxId; run: bigint }, options: CallOptions) => Promise<Reported>;
+type Reported = { sandbox?: hostagent.Sandbox | undefined };
 
 /** The life of sandboxes. Every change is written down as an intent, done by the host, and recorded as the host reports it. */
 export class Sandboxes {
   constructor(
     readonly store: SandboxStore,
+    readonly snapshots: SnapshotStore,
     readonly fleet: Fleet,
     readonly tasks: Tasks,
     readonly log: Log,
@@ -46,12 +54,26 @@ export class Sandboxes {
 
   /** Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws. */
   create(caller: Caller, spec: rest.CreateCapsule): Promise<SandboxRow> {
-    return this.tasks.run(() => this.#create(caller, spec));
+    return this.tasks.run(async () => this.start(caller, await this.#source(caller, spec.template), spec));
   }
 
-  async #create(caller: Caller, spec: rest.CreateCapsule): Promise<SandboxRow> {
+  /** The team's snapshot of this name, or the template. */
+  async #source(caller: Caller, name: string): Promise<Source> {
+    const snapshot = await this.snapshots.named(caller.team, name);
+    if (snapshot) return this.sourceOf(snapshot, name);
     const host = this.fleet.place();
-    await this.fleet.needTemplate(host, spec.template);
+    await this.fleet.needTemplate(host, name);
+    return { host, name, template: name };
+  }
+
+  /** A snapshot as what a sandbox starts from, on the host that has it. */
+  sourceOf(snapshot: SnapshotRow, name: string): Source {
+    return { host: this.fleet.host(snapshot.hostId), name, template: snapshot.template, snapshot: snapshot.id };
+  }
+
+  /** Starts a sandbox from `source`; it is over, and the host holds nothing of it, when this throws. */
+  async start(caller: Caller, source: Source, spec: Wishes): Promise<SandboxRow> {
+    const { host, snapshot = "" } = source;
     const { vcpus = 0, memory_mb: memoryMib = 0, disk_size_mb: diskMib = 0, timeout_sec: timeoutSec } = spec;
     const sizes = { vcpus, memoryMib, diskMib, timeoutSec };
     const pending = await this.store.insert({
@@ -59,7 +81,8 @@ export class Sandboxes {
       id: newSandboxId(),
       teamId: caller.team,
       hostId: host.id,
-      template: spec.template,
+      template: source.name,
+      origin: snapshot,
       state: "pending",
       run: 1,
       timeoutAction: spec.timeout_action,
@@ -70,7 +93,8 @@ export class Sandboxes {
       ...sizes,
       id: row.id,
       run: BigInt(row.run),
-      template: row.template,
+      template: source.template,
+      snapshot,
       timeoutAction: spec.timeout_action === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
       envs: spec.envs ?? {},
       teamId: row.teamId,
@@ -105,12 +129,26 @@ export class Sandboxes {
   }
 
   async #resume(caller: Caller, id: SandboxId): Promise<SandboxRow> {
-    const paused = await this.get(caller, id);
-    const row = await this.#advance(paused, "resume", { run: paused.run + 1 });
+    const seen = await this.get(caller, id);
+    const resume: Restart = (host, request, options) => host.rpc.resumeSandbox(request, options);
+    return await this.#restart(caller, seen, "resume", resume);
+  }
+
+  /** Puts a running or paused sandbox back to a snapshot of its own line; it runs afterwards, as its next incarnation. */
+  rollback(caller: Caller, id: SandboxId, snapshot: string): Promise<SandboxRow> {
+    return this.tasks.run(async () => {
+      const seen = await this.get(caller, id);
+      const rollback: Restart = (host, request, options) => host.rpc.rollbackSandbox({ ...request, snapshot }, options);
+      return await this.#restart(caller, seen, step(seen.state, "rollback") ? "rollback" : "resume", rollback);
+    });
+  }
+
+  async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
+    const row = await this.#advance(seen, event, { run: seen.run + 1 });
     const host = this.fleet.host(row.hostId);
     try {
-      const request = { id, run: BigInt(row.run) };
-      const { sandbox } = await host.rpc.resumeSandbox(request, this.fleet.options(caller, limits.resume));
+      const request = { id: row.id, run: BigInt(row.run) };
+      const { sandbox } = await call(host, request, this.fleet.options(caller, limits.resume));
       return await this.#reached(row, sandbox!);
     } catch (thrown) {
       throw await this.#settle(caller, host, row, thrown);

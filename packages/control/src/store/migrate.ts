@@ -1,9 +1,13 @@
 import { WrennError } from "@wrenn/contract";
 import type { ReservedSQL, SQL } from "bun";
 import init from "../../migrations/0001_init.sql" with { type: "text" };
+import snapshots from "../../migrations/0002_snapshots.sql" with { type: "text" };
 
 /** Every migration, in order; the version of a schema is the number of those it has. Text imports are part of a compiled program. */
-const migrations: readonly { name: string; text: string }[] = [{ name: "0001_init", text: init }];
+const migrations: readonly { name: string; text: string }[] = [
+  { name: "0001_init", text: init },
+  { name: "0002_snapshots", text: snapshots },
+];
 
 /** Any constant: all replicas of one database must use the same. */
 const lockKey = 0x7772_656e;

@@ -39,6 +39,8 @@ export const sandboxes = pgTable("sandboxes", {
   teamId: text("team_id").notNull(),
   hostId: text("host_id").notNull(),
   template: text("template").notNull(),
+  /** Id of the snapshot its memory and disk stand on; empty for the template. */
+  origin: text("origin").notNull().default(""),
   state: text("state").$type<State>().notNull(),
   run: bigint("run", { mode: "number" }).notNull(),
   version: bigint("version", { mode: "number" }).notNull().default(0),
@@ -59,7 +61,29 @@ export const sandboxes = pgTable("sandboxes", {
   updatedAt: time("updated_at").notNull().defaultNow(),
 });
 
+/** Points in time of sandboxes, under the ids their hosts gave them; a snapshot outlives its sandbox. */
+export const snapshots = pgTable("snapshots", {
+  id: text("id").primaryKey(),
+  teamId: text("team_id").notNull(),
+  name: text("name").notNull(),
+  hostId: text("host_id").notNull(),
+  sandboxId: text("sandbox_id").$type<SandboxId>().notNull(),
+  /** The snapshot before it in its line; empty for the first. */
+  parentId: text("parent_id").notNull(),
+  template: text("template").notNull(),
+  vcpus: integer("vcpus").notNull(),
+  memoryMib: integer("memory_mib").notNull(),
+  diskMib: integer("disk_mib").notNull(),
+  sizeBytes: bigint("size_bytes", { mode: "number" }).notNull(),
+  metadata: textMap("metadata").notNull().default({}),
+  createdAt: time("created_at").notNull().defaultNow(),
+});
+
 /** A sandbox's row. */
 export type SandboxRow = typeof sandboxes.$inferSelect;
 /** What an insert takes. */
 export type NewSandbox = typeof sandboxes.$inferInsert;
+/** A snapshot's row. */
+export type SnapshotRow = typeof snapshots.$inferSelect;
+/** What an insert of a snapshot takes. */
+export type NewSnapshot = typeof snapshots.$inferInsert;

@@ -2,10 +2,10 @@ import { type AddressInfo, createServer } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { createConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { universalServerRequestFromFetch, universalServerResponseToFetch } from "@connectrpc/connect/protocol";
-import { headers, hostagent, toConnectError, WrennError } from "@wrenn/contract";
+import { headers, hostagent, randomId, toConnectError, WrennError } from "@wrenn/contract";
 import { failpoint } from "./failpoint.ts";
 
-const { SandboxState, SandboxSchema } = hostagent;
+const { SandboxState, SandboxSchema, SnapshotSchema } = hostagent;
 type Step =
   | "host"
   | "create"
@@ -15,6 +15,10 @@ type Step =
   | "resume"
   | "resumed"
   | "destroy"
+  | "checkpoint"
+  | "rollback"
+  | "snapshots"
+  | "drop"
   | "get"
   | "ping"
   | "timeout"
@@ -25,6 +29,7 @@ type Step =
 export class FakeHost {
   readonly token = "host-token";
   readonly sandboxes = new Map<string, hostagent.Sandbox>();
+  readonly snapshots = new Map<string, hostagent.Snapshot>();
   /** Calls received, in order: `create cl...`. */
   readonly calls: string[] = [];
   /** Headers of the last request of each path. */
@@ -168,6 +173,13 @@ export class FakeHost {
         this.sandboxes.delete(id);
         return {};
       }),
+      checkpointSandbox: wrap("checkpoint", ({ id }: { id: string }) => this.#checkpoint(id)),
+      rollbackSandbox: wrap("rollback", (request: hostagent.RollbackSandboxRequest) => this.#rollback(request)),
+      listSnapshots: wrap("snapshots", async () => ({ snapshots: [...this.snapshots.values()] })),
+      deleteSnapshot: wrap("drop", async ({ id }: { id: string }) => {
+        this.snapshots.delete(id);
+        return {};
+      }),
       getSandbox: wrap("get", async ({ id }: { id: string }) => ({ sandbox: this.#need(id) })),
       pingSandbox: wrap("ping", async ({ id }: { id: string }) => {
         this.#need(id);
@@ -184,18 +196,49 @@ export class FakeHost {
   async #create(request: hostagent.CreateSandboxRequest) {
     this.envs.set(request.id, request.envs);
     if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
+    const from = request.snapshot ? this.#needSnapshot(request.snapshot) : undefined;
     await Bun.sleep(this.delayMs);
     this.#put({
       ...blank(request.id),
       run: request.run,
       state: SandboxState.RUNNING,
-      vcpus: request.vcpus || 1,
-      memoryMib: request.memoryMib || 512,
-      diskMib: request.diskMib || 1024,
+      vcpus: from?.vcpus ?? (request.vcpus || 1),
+      memoryMib: from?.memoryMib ?? (request.memoryMib || 512),
+      diskMib: from?.diskMib ?? (request.diskMib || 1024),
       timeoutSec: request.timeoutSec,
+      origin: request.snapshot,
     });
     await this.#step("created");
     return { sandbox: this.#need(request.id) };
+  }
+
+  #needSnapshot(id: string): hostagent.Snapshot {
+    const found = this.snapshots.get(id);
+    if (!found) throw new WrennError("not_found", "no such snapshot");
+    return found;
+  }
+
+  /** As the real host, it notes the new origin of a running sandbox without a report of its own. */
+  async #checkpoint(id: string) {
+    const found = this.#need(id);
+    if (found.state !== SandboxState.RUNNING && found.state !== SandboxState.PAUSED)
+      throw new WrennError("invalid_state", "wrong state");
+    await Bun.sleep(this.delayMs);
+    const { template, vcpus, memoryMib, diskMib, origin: parent } = found;
+    const sizes = { vcpus, memoryMib, diskMib, memoryBytes: 1_000n, diskBytes: 200n };
+    const snapshot = create(SnapshotSchema, { id: randomId(), sandboxId: id, parent, template, ...sizes });
+    this.snapshots.set(snapshot.id, snapshot);
+    if (found.state === SandboxState.RUNNING)
+      this.sandboxes.set(id, create(SandboxSchema, { ...found, origin: snapshot.id }));
+    return { snapshot };
+  }
+
+  async #rollback({ id, run, snapshot }: hostagent.RollbackSandboxRequest) {
+    const found = this.#need(id);
+    this.#needSnapshot(snapshot);
+    this.#put({ ...found, state: SandboxState.RESUMING, run });
+    await Bun.sleep(this.delayMs);
+    return { sandbox: this.#put({ ...found, state: SandboxState.RUNNING, run, origin: snapshot }) };
   }
 
   async #move(id: string, how: "pause" | "resume", run?: bigint) {

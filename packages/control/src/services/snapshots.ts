@@ -1,0 +1,212 @@
+import { capsuleId, type hostagent, type SandboxId, WrennError } from "@wrenn/contract";
+import type { Fleet } from "../hosts/fleet.ts";
+import { type Host, hostError } from "../hosts/host.ts";
+import { isRunning, isSettled } from "../store/phase.ts";
+import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
+import type { Caller } from "./caller.ts";
+import { limits } from "./limits.ts";
+import { type Sandboxes, type Wishes, wrongState } from "./sandboxes.ts";
+import type { Tasks } from "./tasks.ts";
+
+/** An automatic name has 32 random bits: one that is taken is rare, many in a row are a fault. */
+const maxTries = 5;
+
+/** How a snapshot is to be called, and what its owner says about it. */
+export type Label = { name?: string | undefined; metadata?: Record<string, string> | undefined };
+/** What the children of a fork shall be; what is absent they have from their source. */
+export type ForkWishes = { count: number; timeout_sec?: number | undefined } & Pick<Wishes, "envs" | "metadata">;
+
+/** What can be created from: the team's snapshots, and the templates of every host. */
+export class Snapshots {
+  readonly fleet: Fleet;
+
+  constructor(
+    readonly store: SnapshotStore,
+    readonly sandboxes: Sandboxes,
+    readonly tasks: Tasks,
+  ) {
+    this.fleet = sandboxes.fleet;
+  }
+
+  /** Takes a point in time of a running or paused sandbox, which stays as it is. Throws `conflict` for a name that is taken. */
+  checkpoint(caller: Caller, id: SandboxId, label: Label): Promise<SnapshotRow> {
+    return this.tasks.run(async () => this.#checkpoint(caller, await this.#settled(caller, id, label), label));
+  }
+
+  /** As a checkpoint, but the sandbox is paused afterwards. */
+  pausing(caller: Caller, id: SandboxId, label: Label): Promise<SnapshotRow> {
+    return this.tasks.run(async () => {
+      let row = await this.#settled(caller, id, label);
+      // Paused first: the snapshot then shares the files of the pause, and memory is written once.
+      if (isRunning(row)) row = await this.sandboxes.pause(caller, id);
+      return await this.#checkpoint(caller, row, label);
+    });
+  }
+
+  /**
+   * Takes a checkpoint and starts `count` sandboxes from it, all at once. All or nothing: when one fails the others are
+   * removed and its error is thrown. The checkpoint is kept.
+   */
+  fork(caller: Caller, id: SandboxId, wishes: ForkWishes): Promise<SandboxRow[]> {
+    return this.tasks.run(async () => {
+      const source = await this.#settled(caller, id, {});
+      const snapshot = await this.#checkpoint(caller, source, { metadata: { implicit: "true" } });
+      const from = this.sandboxes.sourceOf(snapshot, source.template);
+      const spec: Wishes = {
+        timeout_sec: wishes.timeout_sec ?? source.timeoutSec,
+        timeout_action: source.timeoutAction,
+        metadata: wishes.metadata ?? source.metadata,
+        envs: wishes.envs,
+      };
+      const children = await Promise.allSettled(
+        Array.from({ length: wishes.count }, () => this.sandboxes.start(caller, from, spec)),
+      );
+      const failed = children.find((child) => child.status === "rejected");
+      const made = children.filter((child) => child.status === "fulfilled").map(({ value }) => value);
+      if (!failed) return made;
+      // A removal that fails now is written down and carried out later.
+      await Promise.allSettled(made.map((child) => this.sandboxes.destroy(caller, child.id)));
+      throw failed.reason;
+    });
+  }
+
+  /** Puts a sandbox back to a snapshot, named by name or id, of its own line. It runs afterwards. */
+  async rollback(caller: Caller, id: SandboxId, nameOrId: string): Promise<SandboxRow> {
+    const row = await this.sandboxes.get(caller, id);
+    const { team } = caller;
+    const snapshot = (await this.store.named(team, nameOrId)) ?? (await this.store.find(team, nameOrId));
+    if (!snapshot) throw absent(nameOrId);
+    if (snapshot.sandboxId !== id && !(await this.store.isInLine(snapshot.id, row.origin)))
+      throw foreign(row, snapshot);
+    return await this.sandboxes.rollback(caller, id, snapshot.id);
+  }
+
+  /** The team's snapshots, newest first. */
+  list(caller: Caller): Promise<SnapshotRow[]> {
+    return this.store.list(caller.team);
+  }
+
+  /** The templates that every team has. */
+  templates(): Promise<hostagent.Template[]> {
+    return this.fleet.templates(this.fleet.place());
+  }
+
+  /** The team's snapshot of this name, else the template. Throws `not_found`. */
+  async get(caller: Caller, name: string): Promise<SnapshotRow | hostagent.Template> {
+    const found = (await this.store.named(caller.team, name)) ?? (await this.#template(name));
+    if (found) return found;
+    throw absent(name);
+  }
+
+  /** Removes a snapshot; what was started from it keeps what it needs. Throws `forbidden` for a template of the platform. */
+  remove(caller: Caller, name: string): Promise<void> {
+    return this.tasks.run(async () => {
+      const row = await this.store.named(caller.team, name);
+      if (!row) throw (await this.#template(name)) ? notYours(name) : absent(name);
+      await this.#drop(caller, this.fleet.host(row.hostId), row.id);
+      await this.store.remove(row);
+    });
+  }
+
+  /** Names of the snapshots with these ids. */
+  names(ids: readonly string[]): Promise<Map<string, string>> {
+    return this.store.names(ids);
+  }
+
+  async #template(name: string): Promise<hostagent.Template | undefined> {
+    return (await this.templates()).find((template) => template.name === name);
+  }
+
+  /** The sandbox, if a snapshot can be taken of it under this name. */
+  async #settled(caller: Caller, id: SandboxId, { name }: Label): Promise<SandboxRow> {
+    const row = await this.sandboxes.get(caller, id);
+    if (!isSettled(row)) throw wrongState(row);
+    if (name !== undefined) {
+      if (await this.store.named(caller.team, name)) throw taken(name);
+      if (await this.#template(name)) throw reserved(name);
+    }
+    return row;
+  }
+
+  async #checkpoint(caller: Caller, row: SandboxRow, label: Label): Promise<SnapshotRow> {
+    const host = this.fleet.host(row.hostId);
+    const { snapshot } = await host.rpc
+      .checkpointSandbox({ id: row.id }, this.fleet.options(caller, limits.checkpoint))
+      .catch((thrown) => {
+        throw hostError(thrown);
+      });
+    try {
+      const made = await this.#insert(row, snapshot!, label);
+      // The host says so only with its next report. A sandbox that changed meanwhile is left to that.
+      if (isRunning(row)) await this.sandboxes.store.write(row, { origin: made.id });
+      return made;
+    } catch (thrown) {
+      await this.#drop(caller, host, snapshot!.id).catch(() => {});
+      throw thrown;
+    }
+  }
+
+  async #insert(row: SandboxRow, from: hostagent.Snapshot, label: Label): Promise<SnapshotRow> {
+    for (let tries = 0; tries < maxTries; tries++) {
+      const made = await this.store.insert({
+        id: from.id,
+        teamId: row.teamId,
+        name: label.name ?? automaticName(),
+        hostId: row.hostId,
+        sandboxId: row.id,
+        parentId: from.parent,
+        template: from.template,
+        vcpus: from.vcpus,
+        memoryMib: from.memoryMib,
+        diskMib: from.diskMib,
+        sizeBytes: Number(from.memoryBytes + from.diskBytes),
+        metadata: label.metadata ?? {},
+      });
+      if (made) return made;
+      if (label.name !== undefined) throw taken(label.name); // somebody was faster
+    }
+    throw new WrennError("internal_error", "No free name was found for the snapshot.");
+  }
+
+  async #drop(caller: Caller, host: Host, id: string): Promise<void> {
+    try {
+      await host.rpc.deleteSnapshot({ id }, this.fleet.options(caller, limits.destroy));
+    } catch (thrown) {
+      throw hostError(thrown);
+    }
+  }
+}
+
+const automaticName = (): string =>
+  `template-${Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex")}`;
+
+const absent = (name: string) =>
+  new WrennError("not_found", `There is no snapshot "${name}".`, {
+    remedy: "`GET /v1/snapshots` lists the team's snapshots and the templates.",
+    details: { snapshot: name },
+  });
+
+const taken = (name: string) =>
+  new WrennError("conflict", `The team has a snapshot "${name}".`, {
+    remedy: "Choose another name, or delete that snapshot first.",
+    details: { snapshot: name },
+  });
+
+const reserved = (name: string) =>
+  new WrennError("conflict", `"${name}" is the name of a template.`, {
+    remedy: "Choose another name.",
+    details: { snapshot: name },
+  });
+
+const notYours = (name: string) =>
+  new WrennError("forbidden", `"${name}" is a template of this installation, not of the team.`, {
+    remedy: "Its operator can remove it.",
+    details: { snapshot: name },
+  });
+
+const foreign = ({ id }: SandboxRow, { name }: SnapshotRow) =>
+  new WrennError("invalid_request", `The snapshot "${name}" is not of this sandbox's line.`, {
+    remedy: "Use one that was taken of it or that it comes from, or create a new sandbox from this one.",
+    details: { id: capsuleId(id), snapshot: name },
+  });

@@ -1,0 +1,71 @@
+import { and, desc, eq, inArray, sql } from "drizzle-orm";
+import type { Database } from "./database.ts";
+import { type NewSnapshot, type SnapshotRow, snapshots } from "./schema.ts";
+
+/** Queries about snapshots. A name is one team's, and never changes. */
+export class SnapshotStore {
+  readonly #db: Database;
+  readonly #named;
+
+  constructor(db: Database) {
+    this.#db = db;
+    this.#named = db
+      .select()
+      .from(snapshots)
+      .where(and(eq(snapshots.teamId, sql.placeholder("team")), eq(snapshots.name, sql.placeholder("name"))))
+      .prepare("snapshot_by_name");
+  }
+
+  /** The team's snapshot of this name. */
+  async named(team: string, name: string): Promise<SnapshotRow | undefined> {
+    return (await this.#named.execute({ team, name }))[0];
+  }
+
+  /** The team's snapshot with this id. */
+  async find(team: string, id: string): Promise<SnapshotRow | undefined> {
+    const [row] = await this.#db
+      .select()
+      .from(snapshots)
+      .where(and(eq(snapshots.teamId, team), eq(snapshots.id, id)));
+    return row;
+  }
+
+  /** A team's snapshots, newest first. */
+  async list(team: string): Promise<SnapshotRow[]> {
+    return await this.#db
+      .select()
+      .from(snapshots)
+      .where(eq(snapshots.teamId, team))
+      .orderBy(desc(snapshots.createdAt), desc(snapshots.id));
+  }
+
+  /** Inserts a row; `undefined` when the team has a snapshot of that name. */
+  async insert(row: NewSnapshot): Promise<SnapshotRow | undefined> {
+    return (await this.#db.insert(snapshots).values(row).onConflictDoNothing().returning())[0];
+  }
+
+  /** Removes a row; what followed it in its line follows its parent then. */
+  async remove(row: SnapshotRow): Promise<void> {
+    await this.#db.transaction(async (transaction) => {
+      await transaction.update(snapshots).set({ parentId: row.parentId }).where(eq(snapshots.parentId, row.id));
+      await transaction.delete(snapshots).where(eq(snapshots.id, row.id));
+    });
+  }
+
+  /** Names of the snapshots with these ids; those that are gone are left out. */
+  async names(ids: readonly string[]): Promise<Map<string, string>> {
+    const wanted = [...new Set(ids)].filter((id) => id !== "");
+    if (wanted.length === 0) return new Map();
+    const { id, name } = snapshots;
+    const rows = await this.#db.select({ id, name }).from(snapshots).where(inArray(id, wanted));
+    return new Map(rows.map((row) => [row.id, row.name]));
+  }
+
+  /** Whether `ancestor` is `start` or stands before it in its line. */
+  async isInLine(ancestor: string, start: string): Promise<boolean> {
+    const found = await this.#db.execute(sql`with recursive line (id) as (
+        select ${start}::text union select parent_id from snapshots join line using (id)
+      ) select 1 from line where id = ${ancestor}`);
+    return found.length > 0;
+  }
+}
