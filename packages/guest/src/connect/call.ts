@@ -37,12 +37,11 @@ export function keepaliveOf(headers: Headers): number {
 
 /** Everything a method knows of its caller. */
 export function callOf(request: Request, identity: Identity, json: boolean): Call {
-  const { headers, signal } = request;
+  const { headers } = request;
   return {
     user: callerOf(headers, identity),
     json,
     timeoutMs: timeoutOf(headers),
     keepaliveMs: keepaliveOf(headers),
-    signal,
   };
 }

@@ -11,8 +11,6 @@ export type Call = {
   readonly timeoutMs: number | undefined;
   /** A stream that is silent for so long sends a keep-alive event. */
   readonly keepaliveMs: number;
-  /** Aborts when the caller goes away. */
-  readonly signal: AbortSignal;
 };
 
 /** A stream of already encoded envelopes, pulled by the connection as fast as its reader takes them. */
