@@ -1,7 +1,8 @@
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { filesystem, headers, processes } from "@wrenn/contract";
+import { filesystem, headers, processes, WrennError } from "@wrenn/contract";
 import { errorOf, unreachable } from "./errors.ts";
+import { processEvents } from "./event-stream.ts";
 
 type Fetch = (url: string, init?: RequestInit, repeatable?: boolean) => Promise<Response>;
 
@@ -9,6 +10,8 @@ type AgentOptions = { url: string; apiKey: string; fetch: Fetch };
 
 /** The guest's streams send a sign of life this often, so that no proxy or runtime takes a quiet command for a dead one. */
 const keepAliveSeconds = 50;
+
+const streamType = "application/connect+proto";
 
 /** Calls that only read: sent again after a connection error. */
 const readOnly = /\/process\.Process\/List$|\/filesystem\.Filesystem\/(Stat|ListDir)$/;
@@ -38,6 +41,20 @@ export class Agent {
   /** Headers of a stream that may be quiet for long. */
   stream(user: string | undefined): Record<string, string> {
     return { ...this.as(user), "Keepalive-Ping-Interval": String(keepAliveSeconds) };
+  }
+
+  /** The events of a process, from its start or from now on; `framed` is the request as a Connect envelope. */
+  async events(method: "Start" | "Connect", framed: Uint8Array<ArrayBuffer>, init: RequestInit) {
+    const sent = new Headers(init.headers);
+    sent.set("Content-Type", streamType);
+    sent.set("Connect-Protocol-Version", "1");
+    const url = `${this.#options.url}/process.Process/${method}`;
+    const response = await this.#send(url, { ...init, method: "POST", headers: sent, body: framed });
+    if (response.ok && response.body && response.headers.get("Content-Type") === streamType)
+      return processEvents(response.body);
+    throw response.ok
+      ? new WrennError("agent_error", "the guest agent's answer is no stream")
+      : await errorOf(response);
   }
 
   /** One request for the contents of a file; throws WrennError for every answer that is not a success. */

@@ -1,13 +1,13 @@
-import { ConnectError, type CallOptions as RpcOptions } from "@connectrpc/connect";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { processes, WrennError } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
 import type { CallOptions } from "./client.ts";
 import { fromAgentError, timedOut } from "./errors.ts";
+import { envelope, joined, type ProcessEvent } from "./event-stream.ts";
 
 /** How a process ended. */
 export type Ended = { exitCode: number; status: string };
-
-type ProcessEvent = processes.ProcessEvent["event"];
 
 /** One write to a process; a larger one is cut so that no message outgrows a proxy's buffers. */
 const maxInputBytes = 256 * 1024;
@@ -25,7 +25,7 @@ export type OpenOptions = CallOptions & {
   timeoutMs?: number | undefined;
 };
 
-type Open = (options: RpcOptions) => AsyncIterable<{ event?: processes.ProcessEvent | undefined }>;
+type Request = [method: "Start" | "Connect", framed: Uint8Array<ArrayBuffer>];
 
 /** A process in the guest and the stream of its events: what commands and terminals have in common. */
 export class RunningProcess {
@@ -46,21 +46,22 @@ export class RunningProcess {
 
   /** Starts a process; resolves when the guest has spawned it. An abort later than that kills it. */
   static start(agent: Agent, request: processes.StartRequest, options: OpenOptions): Promise<RunningProcess> {
-    return RunningProcess.#open(agent, (rpc) => agent.processes.start(request, rpc), options);
+    return RunningProcess.#open(agent, ["Start", envelope(processes.StartRequestSchema, request)], options);
   }
 
   /** Attaches to a process by pid. */
   static connect(agent: Agent, pid: number, options: OpenOptions): Promise<RunningProcess> {
-    return RunningProcess.#open(agent, (rpc) => agent.processes.connect({ process: byPid(pid) }, rpc), options);
+    const request = create(processes.ConnectRequestSchema, { process: byPid(pid) });
+    return RunningProcess.#open(agent, ["Connect", envelope(processes.ConnectRequestSchema, request)], options);
   }
 
-  static async #open(agent: Agent, open: Open, options: OpenOptions): Promise<RunningProcess> {
+  static async #open(agent: Agent, request: Request, options: OpenOptions): Promise<RunningProcess> {
     options.signal?.throwIfAborted();
     const stream = new AbortController();
     const timeoutMs = options.timeoutMs ?? 0;
     const limit = timeoutMs > 0 ? { "Connect-Timeout-Ms": String(Math.ceil(timeoutMs)) } : {};
-    const rpc = { headers: { ...agent.stream(options.user), ...limit }, signal: stream.signal };
-    const events = eventsOf(open(rpc), timeoutMs);
+    const init = { headers: { ...agent.stream(options.user), ...limit }, signal: stream.signal };
+    const events = eventsOf(() => agent.events(...request, init), timeoutMs);
     const opening = events.next().then(({ value }) => {
       if (value?.case !== "start") throw new WrennError("agent_error", "the guest agent sent no start event");
       return new RunningProcess(agent, { pid: value.value.pid, events, stream });
@@ -95,7 +96,7 @@ export class RunningProcess {
     return this.#inOrder(async () => {
       const bytes = joined(this.#unsent.splice(0));
       for (let at = 0; at < bytes.byteLength; at += maxInputBytes) {
-        const value = bytes.subarray(at, at + maxInputBytes);
+        const value = bytes.subarray(at, at + maxInputBytes) as Uint8Array<ArrayBuffer>;
         await this.#agent.processes.sendInput({ process: byPid(this.pid), input: { input: { case: kind, value } } });
       }
     });
@@ -147,17 +148,6 @@ export class RunningProcess {
 
 type Opened = { pid: number; events: AsyncIterator<ProcessEvent>; stream: AbortController };
 
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  if (parts.length === 1) return parts[0] as Uint8Array<ArrayBuffer>;
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.byteLength;
-  }
-  return whole;
-}
-
 /** A selector for a process id. */
 export const byPid = (pid: number) => ({ selector: { case: "pid" as const, value: pid } });
 
@@ -178,19 +168,26 @@ export async function killProcess(agent: Agent, pid: number, signal: Signal = "S
   }
 }
 
+/** The events of a stream, with its errors in the SDK's own words. */
 async function* eventsOf(
-  stream: AsyncIterable<{ event?: processes.ProcessEvent | undefined }>,
+  open: () => Promise<AsyncIterable<ProcessEvent>>,
   timeoutMs: number,
 ): AsyncGenerator<ProcessEvent, undefined> {
   try {
-    for await (const { event } of stream) if (event) yield event.event;
+    yield* await open();
   } catch (thrown) {
-    const error = fromAgentError(thrown);
-    const late = thrown instanceof ConnectError && error instanceof WrennError && error.code === "timeout";
-    throw late ? timedOut("the command", timeoutMs, thrown) : error;
+    if (thrown instanceof ConnectError && thrown.code === Code.DeadlineExceeded)
+      throw timedOut("the command", timeoutMs, thrown);
+    throw thrown instanceof TypeError ? broken(thrown) : fromAgentError(thrown);
   }
   return undefined;
 }
+
+const broken = (cause: unknown): WrennError =>
+  new WrennError("host_unavailable", "the connection to the command broke", {
+    remedy: "If the sandbox still runs, so may the command: attach to it again with `commands.connect(pid)`.",
+    cause,
+  });
 
 /**
  * Waits for the process, or rejects when the caller gives up first.
