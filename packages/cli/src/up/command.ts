@@ -6,7 +6,7 @@ import { Failure, paint, print, printJson } from "../output.ts";
 import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, writeWhole } from "./folder.ts";
 import { agentPort, checkFree, type Listen, parseListen } from "./listen.ts";
 import { Lock } from "./lock.ts";
-import { preparePostgres } from "./postgres.ts";
+import { isFirstStart, preparePostgres } from "./postgres.ts";
 import { programCommand } from "./programs.ts";
 import { Progress } from "./progress.ts";
 import { type ChildPlan, readyLine, Supervised, tied } from "./supervisor.ts";
@@ -83,7 +83,7 @@ async function startAll(starting: Starting): Promise<Profile> {
   const port = await agentPort(dir);
   const commands = { agent: await programCommand("wrenn-agent"), server: await programCommand("wrenn-cp") };
   const both = await Promise.allSettled([
-    progress.step(process.env.DATABASE_URL ? "database given" : "database", () => startDatabase(starting)),
+    progress.step(await databaseTitle(dir), () => startDatabase(starting)),
     progress.step("host agent", () => startChild(starting, agentPlan(dir, commands.agent, { ...secrets, port }))),
   ]);
   for (const one of both) if (one.status === "rejected") throw one.reason;
@@ -91,6 +91,11 @@ async function startAll(starting: Starting): Promise<Profile> {
   const plan = serverPlan(starting, commands.server, { ...secrets, database: database!, agent: agent! });
   const url = await progress.step("server", () => startChild(starting, plan));
   return { url, apiKey: secrets.apiKey };
+}
+
+async function databaseTitle(dir: string): Promise<string> {
+  if (process.env.DATABASE_URL) return "database given by DATABASE_URL";
+  return (await isFirstStart(dir)) ? "database (made now, on the first start)" : "database";
 }
 
 async function startDatabase(starting: Starting): Promise<string> {
@@ -201,6 +206,7 @@ or with any HTTP client:
 
   curl -s ${url}/v1/capsules -H 'X-API-Key: ${apiKey}' -H 'Content-Type: application/json' -d '{"template":"base"}'
 
+The first sandbox of a template waits while it boots once; every later one starts from its memory.
 Ctrl-C stops everything; running sandboxes are paused and can be resumed after the next start.
 `);
 }

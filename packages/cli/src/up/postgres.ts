@@ -38,6 +38,13 @@ export async function findPostgres(): Promise<string | undefined> {
   return undefined;
 }
 
+/** Whether the data folder has no database yet. */
+export const isFirstStart = (dir: string): Promise<boolean> =>
+  access(join(dir, "postgres/data")).then(
+    () => false,
+    () => true,
+  );
+
 /** Makes the embedded database of a data folder ready to start: programs, user, folders, and the cluster on first use. */
 export async function preparePostgres(dir: string): Promise<Postgres> {
   const source = await findPostgres();
