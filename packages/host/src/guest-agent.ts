@@ -1,6 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { headers, type InitRequest, type InitResponse, processes, WrennError } from "@wrenn/contract";
+import { filesystem, headers, type InitRequest, type InitResponse, processes, WrennError } from "@wrenn/contract";
 
 /** Between two looks at an agent that does not answer yet. Its port accepts at once, so most waiting is in the answer. */
 const pollMs = 5;
@@ -64,16 +64,38 @@ export class GuestAgent {
     return answer.ok;
   }
 
-  /** Runs a program as root and waits for its end; each call on a connection of its own, as real callers come. */
-  async run(cmd: string, args: readonly string[] = []): Promise<number> {
-    const fresh = (input: RequestInfo | URL, init?: RequestInit) => fetch(input, { ...init, keepalive: false });
-    const transport = createConnectTransport({ baseUrl: this.#base, fetch: fresh as typeof fetch });
+  /** Runs a program and waits for its end; each call on a connection of its own, as real callers come. */
+  async run(cmd: string, args: readonly string[] = [], { user = "root", binary = false } = {}): Promise<number> {
+    const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: binary });
     const client = createClient(processes.Process, transport);
     const request = { process: { cmd, args: [...args], envs: {}, cwd: "/" }, stdin: false };
     let code: number | undefined;
-    for await (const { event } of client.start(request, { headers: { Authorization: `Basic ${btoa("root:")}` } }))
+    for await (const { event } of client.start(request, { headers: { Authorization: `Basic ${btoa(`${user}:`)}` } }))
       if (event?.event.case === "end") code = event.event.value.exitCode;
     if (code === undefined) throw new WrennError("agent_error", `${cmd} ended without an exit code`);
     return code;
   }
+
+  /**
+   * Does once what callers do first: an identity, a login shell, a file up, down and listed. In a template it leaves the
+   * agent's code compiled, and the files it reads in the guest's cache, for every sandbox to come.
+   */
+  async exercise(user: string): Promise<void> {
+    const timestamp = new Date().toISOString();
+    const entropy = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64");
+    const nobody = { sandboxId: "0".repeat(25), templateId: "template", machineId: "0".repeat(32), hostname: "wrenn" };
+    await this.identify({ ...nobody, timestamp, entropy, envVars: { WRENN_SANDBOX: "true" } });
+    await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
+    await this.run("/bin/true", [], { user });
+    const file = `${this.#base}/files?path=/tmp/.wrenn-warm-up&username=${user}`;
+    const headers = { "content-type": "application/octet-stream" };
+    for (const init of [{ method: "POST", body: "x", headers }, {}]) await (await unpooled(file, init)).arrayBuffer();
+    const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
+    await createClient(filesystem.Filesystem, transport).listDir({ path: "/tmp" });
+    await this.run("/bin/rm", ["-f", "/tmp/.wrenn-warm-up"]);
+  }
 }
+
+/** `fetch` on a connection of its own. */
+const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>
+  fetch(input, { ...init, keepalive: false })) as typeof fetch;

@@ -12,10 +12,10 @@ import { agentOf } from "./machine.ts";
 const layout = 1;
 
 /**
- * Commands run before the freeze, each over a connection of its own. Emulated code is translated when it first runs and
- * JavaScript is compiled as it gets warm; both stay in the memory that every sandbox starts from.
+ * Rounds of exercise before the freeze. JavaScript is compiled as it gets warm, and that stays in the memory that every
+ * sandbox starts from.
  */
-const warmUps = 12;
+const warmUps = Number(process.env.WARM ?? 8);
 
 /** A template ready to restore. */
 export type Template = {
@@ -138,15 +138,15 @@ export class Templates {
     await file.truncate(size.memoryMib * 2 ** 20);
     const spec: BootSpec = { name: `template-${image.name}`, dir, ...size, disk, nic, memory, kernel };
     const vm = held.use(await vmm.boot(spec));
-    await this.#warmUp(agentOf({ nic }), vm.exited);
+    await this.#warmUp(agentOf({ nic }), vm.exited, image.defaultUser);
     await vm.stop();
     await vmm.freeze(vm, dir);
     await file.sync();
   }
 
-  async #warmUp(agent: GuestAgent, exited: Promise<string>): Promise<void> {
+  async #warmUp(agent: GuestAgent, exited: Promise<string>, user: string): Promise<void> {
     await agent.ready(this.config.readyTimeoutMs, exited);
-    for (let i = 0; i < warmUps; i++) await agent.run("/bin/true");
+    for (let i = 0; i < warmUps; i++) await agent.exercise(user);
     await agent.run("/bin/sync");
   }
 }

@@ -68,23 +68,29 @@ export class FakeWorld {
     if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
     if (pathname === "/memory") return new Response(machine.memory.text);
     if (pathname === "/headers") return Response.json(Object.fromEntries(request.headers));
+    if (pathname === "/filesystem.Filesystem/ListDir")
+      return new Response(null, { headers: { "content-type": "application/proto" } });
+    if (pathname === "/process.Process/Start" && request.headers.get("content-type") === "application/connect+proto")
+      return connectStream([hex("0a041a021001")], "proto");
     if (pathname === "/process.Process/Start") return connectStream([{ event: { end: { exited: true } } }]);
     return Response.json({ version: "fake" });
   }
 }
 
-/** A Connect stream of JSON messages and its end (Connect protocol, "Streaming responses"). */
-function connectStream(messages: readonly unknown[]): Response {
-  const frame = (flags: number, json: unknown) => {
-    const body = new TextEncoder().encode(JSON.stringify(json));
+/** A Connect stream and its end (Connect protocol, "Streaming responses"); messages are JSON values, or encoded ones. */
+function connectStream(messages: readonly unknown[], format: "json" | "proto" = "json"): Response {
+  const frame = (flags: number, message: unknown) => {
+    const body = message instanceof Uint8Array ? message : new TextEncoder().encode(JSON.stringify(message));
     const head = new Uint8Array(5);
     head[0] = flags;
     new DataView(head.buffer).setUint32(1, body.length);
     return [head, body];
   };
   const parts = [...messages.flatMap((message) => frame(0, message)), ...frame(2, {})];
-  return new Response(new Blob(parts as BlobPart[]), { headers: { "content-type": "application/connect+json" } });
+  return new Response(new Blob(parts as BlobPart[]), { headers: { "content-type": `application/connect+${format}` } });
 }
+
+const hex = (text: string) => Uint8Array.from(Buffer.from(text, "hex"));
 
 class FakeVm implements Vm {
   constructor(
