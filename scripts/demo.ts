@@ -69,11 +69,13 @@ print("mean of the first 1000 squares:", statistics.mean(numbers))
 
 /** A process that counts in memory alone: after a resume it can only go on if its memory came back. */
 const counter = `
-import time
+import os, time
 n = 0
 while True:
     n += 1
-    open("/tmp/count", "w").write(str(n))
+    with open("/tmp/count.new", "w") as file:
+        file.write(str(n))
+    os.replace("/tmp/count.new", "/tmp/count")
     time.sleep(0.05)
 `;
 
