@@ -117,6 +117,12 @@ async function main(): Promise<number> {
   console.log(`${at.machine}; load average ${at.load}`);
   const started = performance.now();
   await using run = new Run();
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, async () => {
+      console.error(`${signal}: cleaning up`);
+      await run[Symbol.asyncDispose]();
+      process.exit(130);
+    });
   for (const suite of chosen) await run.suite(suite);
   console.log(`measured in ${((performance.now() - started) / 1000).toFixed(0)} s; load average ${load()}`);
   if (!only && run.outcomes.length > 0) await write(run.outcomes, at);

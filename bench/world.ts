@@ -1,4 +1,5 @@
 import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { Sandbox, Wrenn } from "wrenn";
@@ -24,6 +25,9 @@ export type Inside = { port: number; token: string; pid: number; argv: string[];
 
 /** What `wrenn up --json` prints when it is ready. */
 type Ready = { url: string; apiKey: string; pid: number };
+
+/** Makes what follows end with this process, where the system can: a bench that is killed leaves nothing running. */
+const tie = Bun.which("setpriv") ? ["setpriv", "--pdeathsig=TERM", "--"] : [];
 
 /** How long stopping may take: it writes the memory of every running sandbox to disk. */
 const stopPatienceMs = 60_000;
@@ -53,7 +57,8 @@ export class World implements AsyncDisposable {
   /** Starts `wrenn up`; gives the milliseconds until it said that it is ready. */
   async up(): Promise<number> {
     const started = performance.now();
-    const child = Bun.spawn([`${root}builds/wrenn`, "up", "--json", "--dir", this.dir, "--listen", "127.0.0.1:0"], {
+    const command = [`${root}builds/wrenn`, "up", "--json", "--dir", this.dir, "--listen", "127.0.0.1:0"];
+    const child = Bun.spawn([...tie, ...command], {
       // Its profile must not replace the user's.
       env: { ...process.env, XDG_CONFIG_HOME: `${this.dir}/config`, WRENN_DIR: this.dir },
       stdio: ["ignore", "pipe", "pipe"],
@@ -137,7 +142,8 @@ export async function readyLine(stream: ReadableStream<Uint8Array>): Promise<str
  */
 async function folder(): Promise<string> {
   await mkdir(`${installed}/tests`, { recursive: true, mode: 0o755 });
-  const dir = await mkdtemp(`${installed}/tests/bench-`);
+  await removeLeftovers();
+  const dir = await mkdtemp(`${installed}/tests/bench-${process.pid}-`);
   await Bun.$`chmod 755 ${dir}`.quiet();
   for (const shared of ["kernels", "images"]) await symlink(`${installed}/${shared}`, `${dir}/${shared}`);
   await mkdir(`${dir}/templates`, { mode: 0o755 });
@@ -147,4 +153,12 @@ async function folder(): Promise<string> {
     await rm(`${dir}/templates/${key}/disk.qcow2.empty`, { force: true });
   }
   return dir;
+}
+
+/** Removes folders of benches that were killed. */
+async function removeLeftovers(): Promise<void> {
+  for (const name of await readdir(`${installed}/tests`)) {
+    const pid = /^bench-(\d+)-/.exec(name)?.[1];
+    if (pid && !existsSync(`/proc/${pid}`)) await rm(`${installed}/tests/${name}`, { recursive: true, force: true });
+  }
 }

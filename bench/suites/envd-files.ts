@@ -38,7 +38,7 @@ async function measure(context: Context, folder: string): Promise<void> {
   await using bare = await Server.bare(file);
   using toAgent = await agent.connect();
   using toBare = await bare.connect();
-  const plan = { runs: context.runs(12), warmUps: 1 };
+  const plan = { runs: context.runs(10), warmUps: 1 };
 
   for (const [id, isMultipart] of [
     ["envd-upload-multipart", true],
@@ -65,7 +65,7 @@ async function measure(context: Context, folder: string): Promise<void> {
         if (answer.bytes !== bytes) throw new Error(`${answer.bytes} bytes came, not ${bytes}`);
       });
     const sides = { agent: download(toAgent, filesPath(file)), bare: download(toBare, "/file") };
-    const found = await interleaved(sides, { runs: context.runs(30), warmUps: 2 });
+    const found = await interleaved(sides, { runs: context.runs(20), warmUps: 2 });
     context.keep("envd-download", { values: found.agent, reference: { what: "bare Bun.serve", values: found.bare } });
   }
 }

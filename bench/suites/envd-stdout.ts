@@ -42,7 +42,7 @@ export const envdStdout: Suite = {
           agent: () => throughput(agent, encoding, count, agentRequest(encoding, count)),
           bare: () => throughput(bare, encoding, count, bareRequest(encoding, count)),
         };
-        const found = await interleaved(sides, { runs: context.runs(10), warmUps: 2 });
+        const found = await interleaved(sides, { runs: context.runs(8), warmUps: 1 });
         context.keep(id, { values: found.agent, reference: { what: "bare Bun.serve", values: found.bare } });
       }
   },

@@ -28,7 +28,7 @@ export const files: Suite = {
     const headers = { "X-Access-Token": token, "Content-Type": "application/octet-stream" };
     const contents = new Uint8Array(bytes);
     // Seconds each, so few, and the first warms nothing up that would show.
-    const plan = { runs: context.runs(3), warmUps: 0 };
+    const plan = { runs: context.runs(2), warmUps: 0 };
 
     const up = {
       chain: () => speed(() => sandbox.files.write(path, contents, { user: "root" })),

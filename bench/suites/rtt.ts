@@ -40,7 +40,7 @@ export const rtt: Suite = {
     if (context.wants("command-rtt")) {
       const sdk: Side = () => timed(() => sandbox.commands.exec(program, [], { user: "root" }));
       const sides = { ...sidesOf(ways, execute), sdk };
-      const found = await interleaved(sides, { runs: context.runs(100), warmUps: 15 });
+      const found = await interleaved(sides, { runs: context.runs(150), warmUps: 15 });
       context.keep("command-rtt", { values: found.sdk, baseline: found.direct, note: note(found) });
     }
     if (context.wants("hops-health")) {
