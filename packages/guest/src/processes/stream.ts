@@ -1,5 +1,6 @@
 import { deadlineError } from "../connect/deadline.ts";
 import type { FrameSource } from "../connect/method.ts";
+import { discard } from "../garbage.ts";
 import type { FrameEncoder } from "./frames.ts";
 import type { Cursor } from "./output.ts";
 import type { GuestProcess } from "./process.ts";
@@ -28,7 +29,10 @@ export class ProcessStream implements FrameSource {
       return this.encoder.start(this.process.pid);
     }
     const piece = this.process.output.read(this.#cursor);
-    if (piece) return this.encoder.data(piece.channel, piece.bytes);
+    if (piece) {
+      discard(2 * piece.bytes.length); // what was read from the pipe, and the frame
+      return this.encoder.data(piece.channel, piece.bytes);
+    }
     if (!this.process.end || this.ended) return undefined;
     this.ended = true;
     return this.failure ? undefined : this.encoder.end(this.process.end);
