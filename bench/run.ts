@@ -58,6 +58,7 @@ class Run implements AsyncDisposable {
   readonly outcomes: Outcome[] = [];
   readonly failures: string[] = [];
   #world: Promise<World> | undefined;
+  #end: Promise<void> | undefined;
 
   async suite(suite: Suite): Promise<void> {
     const started = performance.now();
@@ -94,8 +95,9 @@ class Run implements AsyncDisposable {
     console.log(`[${suite.name}] ${id} ${figure(value)} ${unit}${against}${verdict}${note ? `. ${note}` : ""}`);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await (await this.#world?.catch(() => undefined))?.[Symbol.asyncDispose]();
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#end ??= (async () => (await this.#world?.catch(() => undefined))?.[Symbol.asyncDispose]())();
+    return this.#end;
   }
 }
 
