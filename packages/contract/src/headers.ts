@@ -6,6 +6,9 @@ export const headers = {
   accessToken: "X-Access-Token",
   /** The secret that control plane and host agent of one installation share; `Authorization` is the guest agent's, for the user. */
   hostToken: "X-Wrenn-Host-Token",
+  /** Opens the private ports of a sandbox; E2B clients send the same value as `e2b-traffic-access-token`. */
+  trafficToken: "X-Wrenn-Traffic-Token",
+  e2bTrafficToken: "e2b-traffic-access-token",
   /** Given by the caller or made at the first edge; stands in every log line and answer. */
   requestId: "X-Request-Id",
 } as const;

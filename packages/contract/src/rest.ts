@@ -206,6 +206,33 @@ export const ForkCapsule = z
 /** Body of `POST /v1/capsules/{id}/rollback`. */
 export const RollbackCapsule = z.object({ snapshot: z.string() }).meta({ id: "RollbackCapsule" });
 
+/** Body of `POST /v1/capsules/{id}/ports/{port}`. */
+export const OpenPort = z
+  .object({
+    public: z
+      .boolean()
+      .optional()
+      .meta({ description: "Whether anybody may reach the port; absent leaves it as it is, private at first." }),
+    expires_sec: z
+      .int()
+      .min(1)
+      .max(limits.timeoutSec)
+      .optional()
+      .meta({ description: "Seconds until the signed link ends; an hour when absent." }),
+  })
+  .meta({ id: "OpenPort" });
+
+/** How a port of a sandbox is reached. */
+export const PortInfo = z
+  .object({
+    url: z.string(),
+    public: z.boolean(),
+    token: z.string().optional().meta({ description: "Opens the port in the header X-Wrenn-Traffic-Token." }),
+    signed_url: z.string().optional().meta({ description: "Opens the port in a browser, until it ends." }),
+  })
+  .meta({ id: "PortInfo" });
+export type PortInfo = z.infer<typeof PortInfo>;
+
 /** Answer of `GET /health`. */
 export const Health = z.object({ status: z.literal("ok"), version: z.string() }).meta({ id: "Health" });
 

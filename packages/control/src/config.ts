@@ -21,6 +21,8 @@ export type Options = {
   hostAddress: string;
   hostToken: string;
   bootstrapApiKey?: string | undefined;
+  /** `DOMAIN[:PORT]` that the addresses of ports end in; the host that was asked when it is absent. */
+  proxyDomain?: string | undefined;
   logLevel?: string | undefined;
   timings?: Partial<Timings> | undefined;
 };
@@ -33,6 +35,7 @@ export type Config = Readonly<{
   hostAddress: string;
   hostToken: string;
   bootstrapApiKey: string | undefined;
+  proxyDomain: string | undefined;
   logLevel: string;
   timings: Readonly<Timings>;
 }>;
@@ -47,6 +50,8 @@ export function compile(options: Options): Config {
     throw bad(`WRENN_CP_LISTEN_ADDR is "${listen}".`, "Set it to HOST:PORT, such as 127.0.0.1:9725.");
   if (!/^https?:\/\//.test(options.hostAddress) || !URL.canParse(options.hostAddress))
     throw bad(`CP_HOST_AGENT_ADDR is "${options.hostAddress}".`, "Set it to the host agent's http://HOST:PORT.");
+  if (options.proxyDomain && !/^[a-z0-9.-]+(:\d+)?$/i.test(options.proxyDomain))
+    throw bad(`WRENN_PROXY_DOMAIN is "${options.proxyDomain}".`, "Set it to DOMAIN or DOMAIN:PORT, without `*.`.");
   return Object.freeze({
     databaseUrl: options.databaseUrl,
     hostname: hostname!.replace(/^\[|\]$/g, "") || "0.0.0.0",
@@ -54,6 +59,7 @@ export function compile(options: Options): Config {
     hostAddress: new URL(options.hostAddress).origin,
     hostToken: options.hostToken,
     bootstrapApiKey: options.bootstrapApiKey || undefined,
+    proxyDomain: options.proxyDomain || undefined,
     logLevel: options.logLevel ?? "info",
     timings: { ...defaults, ...options.timings },
   });
@@ -78,6 +84,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     ),
     listen: env.WRENN_CP_LISTEN_ADDR || undefined,
     bootstrapApiKey: env.WRENN_BOOTSTRAP_API_KEY,
+    proxyDomain: env.WRENN_PROXY_DOMAIN,
     logLevel: env.LOG_LEVEL || undefined,
   };
 }

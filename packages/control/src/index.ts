@@ -1,6 +1,7 @@
 /** The control plane as a library: one function that starts it. */
 import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
+import { Ingress } from "./edges/ingress.ts";
 import { serve } from "./edges/server.ts";
 import { Streams } from "./edges/streams.ts";
 import { Fleet } from "./hosts/fleet.ts";
@@ -11,7 +12,9 @@ import { buildServices } from "./services/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { HostStore } from "./store/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
+import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
+import { sharedSecret } from "./store/settings.ts";
 import { SnapshotStore } from "./store/snapshots.ts";
 
 export type { Options, Timings } from "./config.ts";
@@ -35,6 +38,8 @@ export async function start(options: Options): Promise<ControlPlane> {
     sandboxStore,
     snapshotStore: new SnapshotStore(db),
     keyStore,
+    portStore: new PortStore(db),
+    portSecret: await sharedSecret(db, "port_secret"),
     fleet: new Fleet([host]),
     log,
   });
@@ -49,7 +54,12 @@ export async function start(options: Options): Promise<ControlPlane> {
       remove: (row) => services.sandboxes.remove(row),
     }),
   );
-  const server = undo.use(serve(config, buildApp(services, log), new Streams(services, config.timings.authMs, log)));
+  const edges = {
+    app: buildApp(services, { log, proxyDomain: config.proxyDomain }),
+    streams: new Streams(services, config.timings.authMs, log),
+    ingress: new Ingress(services.ports, log),
+  };
+  const server = undo.use(serve(config, edges));
   log.info({ address: server.address }, "listening");
   const held = undo.move();
   return { address: server.address, stop: () => held.disposeAsync() };

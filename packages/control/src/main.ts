@@ -12,6 +12,7 @@ Environment:
   WRENN_HOST_TOKEN         the secret shared with the host agent
   WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
+  WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
   LOG_LEVEL                default info
 `;
 

@@ -6,7 +6,7 @@ import { start } from "../src/index.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { KeyStore } from "../src/store/keys.ts";
 import { SandboxStore } from "../src/store/sandboxes.ts";
-import { apiKeys, hosts, sandboxes, snapshots, teams } from "../src/store/schema.ts";
+import { apiKeys, hosts, publicPorts, sandboxes, settings, snapshots, teams } from "../src/store/schema.ts";
 import { apiKey } from "./support/plane.ts";
 import { freshDatabase } from "./support/postgres.ts";
 
@@ -50,6 +50,7 @@ describe("migrations", () => {
     expect((await sql`select version, name from wrenn_migrations`).map((row: object) => ({ ...row }))).toEqual([
       { version: 1, name: "0001_init" },
       { version: 2, name: "0002_snapshots" },
+      { version: 3, name: "0003_ports" },
     ]);
   });
 
@@ -72,7 +73,7 @@ describe("migrations", () => {
 
   test("make the columns that the code knows", async () => {
     const db = await open();
-    for (const table of [teams, apiKeys, hosts, sandboxes, snapshots]) {
+    for (const table of [teams, apiKeys, hosts, sandboxes, snapshots, settings, publicPorts]) {
       const found = await db.execute(
         `select column_name as name, is_nullable = 'NO' as "notNull" from information_schema.columns
           where table_name = '${getTableName(table)}'`,

@@ -31,6 +31,7 @@ const routes: readonly [method: string, path: string, body?: () => BodyInit][] =
   ["POST", "/checkpoint", () => "{}"],
   ["POST", "/fork", () => "{}"],
   ["POST", "/rollback", () => '{"snapshot":"x"}'],
+  ["POST", "/ports/8080", () => "{}"],
   ["GET", "/processes"],
   ["DELETE", "/processes/1"],
   ["POST", "/files/write", form],
@@ -122,6 +123,7 @@ describe("OpenAPI", () => {
     for (const [method, path] of routes) {
       const documented = path
         .replace("/processes/1", "/processes/{selector}")
+        .replace("/ports/8080", "/ports/{port}")
         .replace("/agent/health", "/agent/{path}");
       const operation = paths[`/v1/capsules/{id}${documented}`]?.[method.toLowerCase()];
       expect(Object.keys(operation?.responses ?? {})).toEqual(expect.arrayContaining(["400", "401", "404"]));

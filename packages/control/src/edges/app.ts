@@ -8,12 +8,13 @@ import { commandRoutes } from "./commands.ts";
 import { docsRoutes } from "./docs.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { fileRoutes } from "./files.ts";
+import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 
 /** Every HTTP route, on the services. */
-export function buildApp(services: Services, log: Log): App {
+export function buildApp(services: Services, { log, proxyDomain }: { log: Log; proxyDomain: string | undefined }): App {
   const app = newApp();
   app.use(observe(log));
   app.use("/v1/*", authenticate(services));
@@ -26,6 +27,7 @@ export function buildApp(services: Services, log: Log): App {
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
   snapshotRoutes(app, services.snapshots);
+  portRoutes(app, services.ports, proxyDomain);
   agentRoutes(app, services.guests);
   describeStreams(app);
   docsRoutes(app);

@@ -1,6 +1,7 @@
 import type { Config } from "../config.ts";
 import type { App } from "./endpoint.ts";
-import { type SocketData, socketHandlers } from "./socket.ts";
+import type { Ingress } from "./ingress.ts";
+import { type Connection, socketHandlers } from "./socket.ts";
 import type { Streams } from "./streams.ts";
 
 /** A connection on which no request is under way is closed after this. Seconds. */
@@ -12,9 +13,12 @@ const graceMs = 10_000;
 /** A listening server; disposing it lets requests under way finish. */
 export type Server = AsyncDisposable & { readonly address: string };
 
-/** Listens and hands WebSockets to the streams, every other request to the app. */
-export function serve(config: Config, app: App, streams: Streams): Server {
-  const server = Bun.serve<SocketData>({
+/** What serves requests: by host name the ports of sandboxes, then the WebSockets, then everything else. */
+export type Edges = { app: App; streams: Streams; ingress: Ingress };
+
+/** Listens and hands each request to its edge. */
+export function serve(config: Config, { app, streams, ingress }: Edges): Server {
+  const server = Bun.serve<Connection>({
     hostname: config.hostname,
     port: config.port,
     idleTimeout: idleSeconds,
@@ -24,6 +28,7 @@ export function serve(config: Config, app: App, streams: Streams): Server {
     websocket: socketHandlers,
     async fetch(request, self) {
       self.timeout(request, 0);
+      if (ingress.matches(request)) return await ingress.serve(request, self);
       if (!request.headers.has("upgrade")) return app.fetch(request);
       const upgraded = await streams.upgrade(request, self);
       return upgraded === true ? undefined : (upgraded ?? app.fetch(request));
@@ -34,6 +39,7 @@ export function serve(config: Config, app: App, streams: Streams): Server {
     address: `http://${host}:${server.port}`,
     async [Symbol.asyncDispose]() {
       streams.close();
+      ingress.close();
       await Promise.race([server.stop(), Bun.sleep(graceMs)]);
       await server.stop(true);
     },

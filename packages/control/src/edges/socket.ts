@@ -2,18 +2,38 @@ import { rest, WrennError } from "@wrenn/contract";
 import type { ServerWebSocket } from "bun";
 import { check } from "./endpoint.ts";
 
-/** What Bun keeps with a connection. */
-export type SocketData = { socket?: Socket; begin(socket: Socket): Promise<void> };
+/** What Bun keeps with a WebSocket, and tells of it. */
+export type Connection = {
+  opened(ws: ServerWebSocket<Connection>): void;
+  received(message: string | Buffer): void;
+  drained(): void;
+  ended(code: number, reason: string): void;
+};
+
+/** A connection of the contract's frames; `begin` has it to itself. */
+export function framed(begin: (socket: Socket) => Promise<void>): Connection {
+  let socket: Socket | undefined;
+  return {
+    opened(ws) {
+      const made = new Socket(ws);
+      socket = made;
+      begin(made).catch(() => made.close());
+    },
+    received: (message) => socket?.received(message),
+    drained: () => socket?.drained(),
+    ended: () => socket?.ended(),
+  };
+}
 
 /** One WebSocket as frames of the contract, with back pressure: `send` waits while the client does not read. */
 export class Socket {
-  readonly #ws: ServerWebSocket<SocketData>;
+  readonly #ws: ServerWebSocket<Connection>;
   readonly #closed = new AbortController();
   readonly #waiting: string[] = [];
   #wake: (() => void) | undefined;
   #drained: (() => void) | undefined;
 
-  constructor(ws: ServerWebSocket<SocketData>) {
+  constructor(ws: ServerWebSocket<Connection>) {
     this.#ws = ws;
   }
 
@@ -56,6 +76,10 @@ export class Socket {
 
   /** Takes a message from the wire. */
   received(message: string | Buffer): void {
+    if (message.length > maxFrameLength) {
+      this.#ws.close(tooBig);
+      return;
+    }
     this.#waiting.push(String(message));
     this.#wake?.();
   }
@@ -76,6 +100,11 @@ export class Socket {
 /** What `ServerWebSocket.send` answers when the message waits for the client. */
 const backPressure = -1;
 const normalClosure = 1000;
+const tooBig = 1009;
+/** A pasted text in base64 fits; a client that sends more at once is broken. */
+const maxFrameLength = 4 * 1024 * 1024;
+/** Largest frame to or from a port of a guest, and what may wait for a client, bytes. */
+const maxWaitingBytes = 16 * 1024 * 1024;
 
 function parse(text: string): unknown {
   try {
@@ -89,22 +118,12 @@ function parse(text: string): unknown {
 }
 
 /** Handlers for `Bun.serve`. */
-export const socketHandlers: Bun.WebSocketHandler<SocketData> = {
-  /** A pasted text in base64 fits; a client that sends more at once is broken. */
-  maxPayloadLength: 4 * 1024 * 1024,
+export const socketHandlers: Bun.WebSocketHandler<Connection> = {
+  maxPayloadLength: maxWaitingBytes,
+  backpressureLimit: maxWaitingBytes,
   idleTimeout: 120,
-  open(ws) {
-    const socket = new Socket(ws);
-    ws.data.socket = socket;
-    ws.data.begin(socket).catch(() => socket.close());
-  },
-  message(ws, message) {
-    ws.data.socket?.received(message);
-  },
-  drain(ws) {
-    ws.data.socket?.drained();
-  },
-  close(ws) {
-    ws.data.socket?.ended();
-  },
+  open: (ws) => ws.data.opened(ws),
+  message: (ws, message) => ws.data.received(message),
+  drain: (ws) => ws.data.drained(),
+  close: (ws, code, reason) => ws.data.ended(code, reason),
 };

@@ -7,7 +7,7 @@ import type { Services } from "../services/index.ts";
 import type { Live } from "../services/terminals.ts";
 import { type App, describe, readId } from "./endpoint.ts";
 import { requestIdOf } from "./request-id.ts";
-import type { Socket, SocketData } from "./socket.ts";
+import { type Connection, framed, type Socket } from "./socket.ts";
 
 /** Keeps proxies between from closing a terminal that nobody types in. */
 const pingMs = 30_000;
@@ -42,7 +42,7 @@ export class Streams {
   ) {}
 
   /** Upgrades a request for a stream; answers `undefined` when it is something else, `true` when it was upgraded. */
-  async upgrade(request: Request, server: Server<SocketData>): Promise<Response | true | undefined> {
+  async upgrade(request: Request, server: Server<Connection>): Promise<Response | true | undefined> {
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") return undefined;
     const match = path.exec(new URL(request.url).pathname);
     if (!match) return undefined;
@@ -53,7 +53,7 @@ export class Streams {
       const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId };
       const key = request.headers.get(headers.apiKey);
       const caller = key === null ? undefined : await this.#caller(key, requestId);
-      const data: SocketData = { begin: (socket) => this.#serve(socket, target, caller) };
+      const data = framed((socket) => this.#serve(socket, target, caller));
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
         remedy: "Use a WebSocket client.",

@@ -1,6 +1,14 @@
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { type Code, filesystem, processes, type SandboxId, toConnectError, WrennError } from "@wrenn/contract";
+import {
+  agentPort,
+  type Code,
+  filesystem,
+  processes,
+  type SandboxId,
+  toConnectError,
+  WrennError,
+} from "@wrenn/contract";
 import type { FetchInit, Host } from "./host.ts";
 
 /** The guest agent of one sandbox, as one user of it. */
@@ -18,11 +26,12 @@ const asUser = (user: string | undefined): Record<string, string> =>
 /** A client of the guest agent in `sandbox`, through its host. */
 export function guestOf(host: Host, sandbox: SandboxId, user?: string): Guest {
   const headers = asUser(user);
+  const agent = { sandbox, port: agentPort };
   const transport: Transport = createConnectTransport({
     baseUrl: "",
     useBinaryFormat: true,
     fetch: (async (path: string, init?: FetchInit) => {
-      const response = await host.agent(sandbox, String(path), withHeaders(init, headers));
+      const response = await host.guest(agent, String(path), withHeaders(init, headers));
       return response.ok ? response : await refused(response);
     }) as typeof fetch,
   });
@@ -30,7 +39,7 @@ export function guestOf(host: Host, sandbox: SandboxId, user?: string): Guest {
     processes: createClient(processes.Process, transport),
     filesystem: createClient(filesystem.Filesystem, transport),
     async http(path, init) {
-      const response = await host.agent(sandbox, path, withHeaders(init, headers));
+      const response = await host.guest(agent, path, withHeaders(init, headers));
       if (!response.ok) throw httpError(response.status, await response.text());
       return response;
     },

@@ -1,25 +1,22 @@
 import { type Client, Code as ConnectCode, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import {
-  agentPort,
-  fromConnectError,
-  headers,
-  hostagent,
-  proxyPath,
-  type SandboxId,
-  WrennError,
-} from "@wrenn/contract";
+import { fromConnectError, headers, hostagent, proxyPath, type SandboxId, WrennError } from "@wrenn/contract";
 
 /** What Bun's `fetch` takes beyond the standard. */
 export type FetchInit = RequestInit & { decompress?: boolean; timeout?: boolean; duplex?: "half" };
+
+/** A port of a guest; `agentPort` is its agent. */
+export type GuestPort = { readonly sandbox: SandboxId; readonly port: number };
 
 /** One machine that runs sandboxes, over its agent's listener. Connections are kept alive by `fetch`'s own pool. */
 export type Host = {
   readonly id: string;
   readonly address: string;
   readonly rpc: Client<typeof hostagent.HostAgentService>;
-  /** A request to the guest agent of a sandbox; `path` begins with `/`. Throws `host_unavailable`. */
-  agent(sandbox: SandboxId, path: string, init: FetchInit): Promise<Response>;
+  /** A request to a port of a guest; `path` begins with `/`. Throws `host_unavailable`. */
+  guest(target: GuestPort, path: string, init: FetchInit): Promise<Response>;
+  /** A WebSocket to a port of a guest, not yet open. */
+  socket(target: GuestPort, path: string, init: { headers: Headers; protocols: string[] }): WebSocket;
 };
 
 /** Opens a host; nothing is sent before the first call. */
@@ -39,10 +36,16 @@ export function connectHost(id: string, address: string, token: string): Host {
     id,
     address,
     rpc: createClient(hostagent.HostAgentService, transport),
-    agent(sandbox, path, init) {
+    guest({ sandbox, port }, path, init) {
       const sent = new Headers(init.headers);
       sent.set(headers.hostToken, token);
-      return reach(address + proxyPath(sandbox, agentPort) + path, { ...init, headers: sent });
+      return reach(address + proxyPath(sandbox, port) + path, { ...init, headers: sent });
+    },
+    socket({ sandbox, port }, path, init) {
+      init.headers.set(headers.hostToken, token);
+      // Bun takes options where browsers, whose types are in force here, take protocols.
+      const options = { protocols: init.protocols, headers: Object.fromEntries(init.headers) } as unknown as string[];
+      return new WebSocket(address.replace(/^http/, "ws") + proxyPath(sandbox, port) + path, options);
     },
   };
 }
@@ -71,7 +74,7 @@ const remedies = {
 
 /** A failed call to a host as the error a client is given; connections that broke on the way are `host_unavailable`. */
 export function hostError(thrown: unknown): WrennError {
-  const broken = ConnectError.from(thrown).cause;
+  const broken = thrown instanceof WrennError ? undefined : ConnectError.from(thrown).cause;
   const error =
     fromConnectError(thrown).code === "agent_error" && isSystemError(broken)
       ? new WrennError("host_unavailable", "The connection to the host broke.", { cause: thrown })

@@ -5,14 +5,15 @@ import type { Host } from "../hosts/host.ts";
 import { isRunning } from "../store/phase.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { Caller } from "./caller.ts";
-import { type Sandboxes, wrongState } from "./sandboxes.ts";
+import { absent, type Sandboxes, wrongState } from "./sandboxes.ts";
 
 /** How long another replica's change may go unseen here; the host refuses what is out of date in any case. */
-const routeMs = 1_000;
+export const routeMs = 1_000;
 /** Routes remembered at once. */
 const cacheSize = 20_000;
 
-type Route = { team: string; host: Host; until: number };
+/** Where a running sandbox is, and whose it is. */
+export type Route = { readonly team: string; readonly host: Host; readonly until: number };
 
 /** Finds the guest agents of running sandboxes. */
 export class Guests {
@@ -21,22 +22,28 @@ export class Guests {
   constructor(
     readonly sandboxes: Sandboxes,
     readonly fleet: Fleet,
-    store: SandboxStore,
+    readonly store: SandboxStore,
   ) {
     store.onChange((id) => this.#routes.delete(id));
   }
 
   /** The host of a running sandbox of the caller's team. Throws `not_found` or `invalid_state`. */
   async locate(caller: Caller, id: SandboxId): Promise<Host> {
+    return (await this.route(id, caller.team)).host;
+  }
+
+  /** Where a running sandbox is: of `team`, or of any. Throws `not_found` or `invalid_state`. */
+  async route(id: SandboxId, team?: string): Promise<Route> {
     const known = this.#routes.get(id);
-    if (known && known.team === caller.team && known.until > Date.now()) return known.host;
-    const row = await this.sandboxes.get(caller, id);
+    if (known && (team ?? known.team) === known.team && known.until > Date.now()) return known;
+    const row = await this.store.find(id);
+    if (!row || (team ?? row.teamId) !== row.teamId) throw absent(id);
     if (!isRunning(row)) throw wrongState(row);
-    const host = this.fleet.host(row.hostId);
+    const route = { team: row.teamId, host: this.fleet.host(row.hostId), until: Date.now() + routeMs };
     this.#routes.delete(id);
     if (this.#routes.size >= cacheSize) this.#routes.delete(this.#routes.keys().next().value!);
-    this.#routes.set(id, { team: row.teamId, host, until: Date.now() + routeMs });
-    return host;
+    this.#routes.set(id, route);
+    return route;
   }
 
   /** A client of the guest agent, as `user` or the sandbox's default user. */

@@ -1,12 +1,14 @@
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { KeyStore } from "../store/keys.ts";
+import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import { Commands } from "./commands.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
+import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Snapshots } from "./snapshots.ts";
 import { Tasks } from "./tasks.ts";
@@ -17,22 +19,28 @@ export type Ground = {
   sandboxStore: SandboxStore;
   snapshotStore: SnapshotStore;
   keyStore: KeyStore;
+  portStore: PortStore;
+  /** What tokens and links of ports are made from. */
+  portSecret: Buffer;
   fleet: Fleet;
   log: Log;
 };
 
 /** Builds the services, each on those before it. */
-export function buildServices({ sandboxStore, snapshotStore, keyStore, fleet, log }: Ground) {
+export function buildServices(ground: Ground) {
+  const { sandboxStore, snapshotStore, keyStore, fleet, log } = ground;
   const tasks = new Tasks(log);
   const sandboxes = new Sandboxes(sandboxStore, snapshotStore, fleet, tasks, log);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
+  const keys = new Keys(keyStore, log);
   return {
     tasks,
     sandboxes,
     snapshots: new Snapshots(snapshotStore, sandboxes, tasks),
     guests,
     fleet,
-    keys: new Keys(keyStore, log),
+    keys,
+    ports: new Ports(ground.portStore, guests, keys, ground.portSecret),
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),

@@ -252,7 +252,8 @@ export class Sandboxes {
   }
 }
 
-const absent = (id: SandboxId) =>
+/** The error for an id that is nobody's, or not the caller's: the two look the same. */
+export const absent = (id: SandboxId) =>
   new WrennError("not_found", "There is no such sandbox.", {
     remedy: "Check the id; `GET /v1/capsules` lists the sandboxes of the key's team.",
     details: { id: capsuleId(id) },

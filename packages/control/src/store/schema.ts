@@ -79,6 +79,18 @@ export const snapshots = pgTable("snapshots", {
   createdAt: time("created_at").notNull().defaultNow(),
 });
 
+/** What all replicas share, by name. */
+export const settings = pgTable("settings", {
+  name: text("name").primaryKey(),
+  value: text("value").notNull(),
+});
+
+/** Ports that anybody may reach. */
+export const publicPorts = pgTable("public_ports", {
+  sandboxId: text("sandbox_id").$type<SandboxId>().notNull(),
+  port: integer("port").notNull(),
+});
+
 /** A sandbox's row. */
 export type SandboxRow = typeof sandboxes.$inferSelect;
 /** What an insert takes. */

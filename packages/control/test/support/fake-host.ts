@@ -30,6 +30,8 @@ export class FakeHost {
   readonly token = "host-token";
   readonly sandboxes = new Map<string, hostagent.Sandbox>();
   readonly snapshots = new Map<string, hostagent.Snapshot>();
+  /** Address of what listens at a port of every guest. */
+  readonly apps = new Map<number, string>();
   /** Calls received, in order: `create cl...`. */
   readonly calls: string[] = [];
   /** Headers of the last request of each path. */
@@ -38,7 +40,7 @@ export class FakeHost {
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
-  #server: Bun.Server<undefined> | undefined;
+  #server: Bun.Server<string> | undefined;
   #port = 0;
   /** Requests that reached a guest. */
   proxied = 0;
@@ -71,16 +73,23 @@ export class FakeHost {
     const router = createConnectRouter({ interceptors: [] });
     router.service(hostagent.HostAgentService, this.#service());
     const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
-    this.#server = Bun.serve({
+    this.#server = Bun.serve<string>({
       port: this.#port,
       hostname: "127.0.0.1",
       idleTimeout: 0,
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-      fetch: async (request) => {
+      websocket: talk,
+      fetch: async (request, server) => {
         const path = new URL(request.url).pathname;
         this.seen.set(path, request.headers);
         if (request.headers.get(headers.hostToken) !== this.token)
           return refusal(new WrennError("unauthorized", "bad token"));
+        if (request.headers.has("upgrade") && path.startsWith("/proxy/")) {
+          const protocol = request.headers.get("sec-websocket-protocol")?.split(",")[0];
+          const headers = protocol ? { "sec-websocket-protocol": protocol } : {};
+          if (!path.endsWith("/refuse") && server.upgrade(request, { data: path, headers })) return undefined;
+          return refusal(new WrennError("agent_error", "the guest refused the WebSocket"));
+        }
         if (path.startsWith("/proxy/")) return await this.#proxy(request).catch((e) => refusal(WrennError.from(e)));
         const handler = handlers.get(path);
         if (!handler) return new Response(null, { status: 404 });
@@ -145,7 +154,7 @@ export class FakeHost {
 
   #need(id: string): hostagent.Sandbox {
     const found = this.sandboxes.get(id);
-    if (!found) throw new WrennError("not_found", "no such sandbox");
+    if (!found) throw new WrennError("not_found", "no such sandbox", { details: { kind: "sandbox", id } });
     return found;
   }
 
@@ -280,12 +289,13 @@ export class FakeHost {
     await this.#step("proxy");
     const url = new URL(request.url);
     const [, id, port, path] = /^\/proxy\/([^/]+)\/(\d+)(\/.*)$/.exec(url.pathname)!;
-    if (port !== "49983") throw new WrennError("not_found", "no such port");
     if (this.#need(id!).state !== SandboxState.RUNNING)
-      throw new WrennError("invalid_state", "The sandbox is paused.", { details: { state: "paused" } });
+      throw new WrennError("invalid_state", "The sandbox is paused.", { details: { id: id!, state: "paused" } });
     this.proxied++;
     request.signal.addEventListener("abort", () => this.#aborts.shift()?.());
-    const guest = this.cut || path!.startsWith("/cut-") ? await brokenServer(path === "/cut-length") : this.guest;
+    const app = port === "49983" ? this.guest : this.apps.get(Number(port));
+    if (!app) throw new WrennError("agent_error", "the port is not open", { details: { port: port! } });
+    const guest = this.cut || path!.startsWith("/cut-") ? await brokenServer(path === "/cut-length") : app;
     return await fetch(guest + path + url.search, {
       method: request.method,
       headers: request.headers,
@@ -318,6 +328,12 @@ async function brokenServer(withLength: boolean): Promise<string> {
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
+
+/** The WebSockets of every guest: each speaks first, repeats what it hears, and ends when told to. */
+const talk: Bun.WebSocketHandler<string> = {
+  open: (ws) => void ws.send(`hello ${ws.data}`),
+  message: (ws, message) => (message === "end" ? ws.close(4001, "over") : void ws.send(message)),
+};
 
 const refusal = (error: WrennError) => Response.json(error, { status: error.status });
 

@@ -1,0 +1,135 @@
+import { createHmac, timingSafeEqual } from "node:crypto";
+import { agentPort, capsuleId, type SandboxId, WrennError } from "@wrenn/contract";
+import type { Host } from "../hosts/host.ts";
+import type { PortStore } from "../store/ports.ts";
+import type { Caller } from "./caller.ts";
+import { type Guests, routeMs } from "./guests.ts";
+import type { Keys } from "./keys.ts";
+
+/** A link is for handing on, so it ends by itself: an hour when nothing else is asked for. */
+const defaultLinkSec = 3_600;
+/** Sandboxes whose public ports are remembered at once. */
+const cacheSize = 20_000;
+
+/** What a request to a port shows to be let in; each may be absent. */
+export type Credentials = {
+  token: string | null;
+  apiKey: string | null;
+  /** Values of our cookie: a page of another sandbox may have planted more beside it. */
+  cookies: readonly string[];
+  link: { signature: string; expires: string } | undefined;
+};
+/** Let in; `grant` is what a browser is given to come back with, where a link was shown. */
+export type Admission = { host: Host; grant?: { cookie: string; maxAgeSec: number } };
+/** What a port's owner is told: how to reach it. */
+export type PortAccess = { public: boolean; token?: string; link?: { signature: string; expires: number } };
+
+/** Who may reach which port of a sandbox. All keys come from one secret, so that replicas need no table of tokens. */
+export class Ports {
+  readonly #public = new Map<string, { ports: Set<number>; until: number }>();
+
+  constructor(
+    readonly store: PortStore,
+    readonly guests: Guests,
+    readonly keys: Keys,
+    readonly secret: Buffer,
+  ) {}
+
+  /** Opens a port to the world or not, when asked to, and answers how it is reached. */
+  async open(
+    caller: Caller,
+    id: SandboxId,
+    port: number,
+    wish: { public?: boolean | undefined; expires_sec?: number | undefined },
+  ): Promise<PortAccess> {
+    await this.guests.sandboxes.get(caller, id);
+    if (port === agentPort) throw agentsOwn();
+    if (wish.public !== undefined) {
+      await this.store.set(id, port, wish.public);
+      this.#public.delete(id);
+    }
+    if (await this.#isPublic(id, port)) return { public: true };
+    const expires = nowSec() + (wish.expires_sec ?? defaultLinkSec);
+    return {
+      public: false,
+      token: this.token(id),
+      link: { signature: this.#sign("link", id, port, expires), expires },
+    };
+  }
+
+  /** The token that opens every port of a sandbox but its agent's. */
+  token(id: SandboxId): string {
+    return this.#sign("traffic", id);
+  }
+
+  /**
+   * Lets a request in. Throws `not_found`, `invalid_state` when the sandbox does not run, `unauthorized` without any
+   * credential and `forbidden` with none that fits.
+   */
+  async admit(id: SandboxId, port: number, shown: Credentials): Promise<Admission> {
+    const { host, team } = await this.guests.route(id);
+    if (await this.#isPublic(id, port)) return { host };
+    if (shown.token !== null && same(shown.token, this.token(id))) return { host };
+    if (shown.link) {
+      const maxAgeSec = this.#left("link", id, port, [shown.link.expires, shown.link.signature]);
+      if (maxAgeSec > 0) return { host, grant: { cookie: this.#cookie(id, port, shown.link.expires), maxAgeSec } };
+    }
+    for (const cookie of shown.cookies) if (this.#left("cookie", id, port, cookie.split(".")) > 0) return { host };
+    if (shown.apiKey !== null) {
+      const key = await this.keys.open(shown.apiKey).catch(refusedKey);
+      if (key?.team === team) return { host };
+    }
+    throw refusal(id, shown);
+  }
+
+  #cookie(id: SandboxId, port: number, expires: string): string {
+    return `${expires}.${this.#sign("cookie", id, port, expires)}`;
+  }
+
+  /** Seconds that a seal is still good for; 0 when it is over or not ours. */
+  #left(kind: "link" | "cookie", id: SandboxId, port: number, [expires = "", seal = ""]: readonly string[]): number {
+    if (!/^\d{1,12}$/.test(expires) || !same(seal, this.#sign(kind, id, port, expires))) return 0;
+    return Math.max(0, Number(expires) - nowSec());
+  }
+
+  #sign(kind: "traffic" | "link" | "cookie", ...parts: readonly (string | number)[]): string {
+    return createHmac("sha256", this.secret)
+      .update([kind, ...parts].join("\n"))
+      .digest("base64url");
+  }
+
+  async #isPublic(id: SandboxId, port: number): Promise<boolean> {
+    const known = this.#public.get(id);
+    if (known && known.until > Date.now()) return known.ports.has(port);
+    const ports = await this.store.publicOf(id);
+    this.#public.delete(id);
+    if (this.#public.size >= cacheSize) this.#public.delete(this.#public.keys().next().value!);
+    this.#public.set(id, { ports, until: Date.now() + routeMs });
+    return ports.has(port);
+  }
+}
+
+const nowSec = (): number => Math.floor(Date.now() / 1000);
+
+function same(given: string, wanted: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(wanted)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+function refusedKey(thrown: unknown): undefined {
+  if (thrown instanceof WrennError && thrown.code === "unauthorized") return undefined;
+  throw thrown;
+}
+
+function refusal(id: SandboxId, { token, apiKey, cookies, link }: Credentials): WrennError {
+  const shown = token !== null || apiKey !== null || cookies.length > 0 || link !== undefined;
+  const details = { id: capsuleId(id) };
+  const remedy = "POST /v1/capsules/{id}/ports/{port} gives a token and a link, or makes the port public.";
+  if (shown) return new WrennError("forbidden", "What was shown does not open this port.", { remedy, details });
+  return new WrennError("unauthorized", "The port is private.", { remedy, details });
+}
+
+const agentsOwn = () =>
+  new WrennError("invalid_request", `Port ${agentPort} is the sandbox's agent.`, {
+    remedy: "Reach the agent at /v1/capsules/{id}/agent/….",
+  });

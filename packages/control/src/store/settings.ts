@@ -1,0 +1,14 @@
+import { eq } from "drizzle-orm";
+import type { Database } from "./database.ts";
+import { settings } from "./schema.ts";
+
+/** As long as the output of the hash it keys (RFC 2104, section 3). */
+const secretBytes = 32;
+
+/** A random secret that all replicas of one database share; the first that asks makes it. */
+export async function sharedSecret(db: Database, name: string): Promise<Buffer> {
+  const fresh = Buffer.from(crypto.getRandomValues(new Uint8Array(secretBytes))).toString("base64");
+  await db.insert(settings).values({ name, value: fresh }).onConflictDoNothing();
+  const [row] = await db.select().from(settings).where(eq(settings.name, name));
+  return Buffer.from(row!.value, "base64");
+}
