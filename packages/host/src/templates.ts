@@ -12,10 +12,11 @@ import { agentOf } from "./machine.ts";
 const layout = 1;
 
 /**
- * Rounds of exercise before the freeze. JavaScript is compiled as it gets warm, and that stays in the memory that every
- * sandbox starts from.
+ * Rounds of exercise before the freeze: what they load, compile and cache stays in the memory that every sandbox starts
+ * from. More rounds gain nothing: eight made an emulated guest's first answer slower than two, as better compiled code
+ * is more code to translate.
  */
-const warmUps = Number(process.env.WARM ?? 8);
+const warmUps = 4;
 
 /** A template ready to restore. */
 export type Template = {

@@ -31,7 +31,7 @@ const commandLine = (machine: Machine): string =>
     "root=/dev/vda rw rootfstype=ext4 init=/usr/local/bin/wrenn-init",
     `wrenn.ip=${guestNet.ip}/24 wrenn.gw=${guestNet.gateway} wrenn.dns=${guestNet.dns}`,
     "random.trust_cpu=on",
-    ...(machine.accelerator === "tcg" ? ["tsc=reliable"] : []),
+    ...(machine.accelerator === "tcg" ? ["tsc=reliable wrenn.emulated=1"] : []),
     ...(machine.accelerator === "tcg" && machine.tscKhz ? [`tsc_early_khz=${machine.tscKhz}`] : []),
   ].join(" ");
 
