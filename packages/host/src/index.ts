@@ -16,6 +16,7 @@ import { Pool } from "./pool.ts";
 import { cpuModel, probe, tscKhz } from "./probe.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { serve } from "./server.ts";
+import { defaults } from "./service.ts";
 import { Templates } from "./templates.ts";
 
 /** A host agent that serves. */
@@ -64,12 +65,15 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool }, log);
   await heal(sandboxes, log);
   const server = serve(config, sandboxes, log);
+  const preparing = templates.prepare(defaults);
   return {
     address: `http://${config.hostname}:${server.port}`,
     stop: async ({ pause }) => {
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");
       await pool[Symbol.asyncDispose]();
+      await templates[Symbol.asyncDispose]();
+      await preparing;
       await sandboxes[Symbol.asyncDispose]();
       journal[Symbol.dispose]();
     },

@@ -12,7 +12,7 @@ import type { Sandboxes } from "./sandboxes.ts";
 const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
 
 /** What a sandbox gets that does not say: enough for an interpreter and a small server. */
-const defaults = { vcpus: 1, memoryMib: 512 };
+export const defaults = { vcpus: 1, memoryMib: 512 };
 
 /** A silent stream is taken for dead by what lies between; a word now and then keeps it. */
 const keepAliveMs = 15_000;

@@ -1,4 +1,4 @@
-import { constants } from "node:fs";
+import { constants, existsSync } from "node:fs";
 import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
@@ -31,10 +31,14 @@ export type Size = { readonly vcpus: number; readonly memoryMib: number };
 
 type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number };
 
+/** Folder of a template that is being made, with the process that makes it. */
+const unfinished = /^\.making-(\d+)-/;
+
 /** Frozen templates: one for each image, size, kernel and VMM; each is made once, on first use. */
-export class Templates {
+export class Templates implements AsyncDisposable {
   readonly #making = new Map<string, Promise<Template>>();
   readonly #root: string;
+  #isClosed = false;
 
   constructor(
     readonly config: HostConfig,
@@ -77,10 +81,27 @@ export class Templates {
     return Promise.all(images.map(async (image) => ({ image, ready: await isReady(image) })));
   }
 
+  /** Freezes every image at `size`, one after the other, so that the first create need not wait for it. */
+  async prepare(size: Size): Promise<void> {
+    for (const { name } of await listImages(this.config.dir))
+      if (!this.#isClosed)
+        await this.ready(name, size).catch((error) =>
+          this.log.warn({ template: name, error }, "not frozen ahead of time"),
+        );
+  }
+
   /** Removes what a killed freeze left. Call before the first `ready`. */
   async heal(): Promise<void> {
     for (const name of await readdir(this.#root).catch(() => []))
-      if (name.startsWith(".making-")) await rm(`${this.#root}/${name}`, { recursive: true, force: true });
+      if (unfinished.test(name) && !existsSync(`/proc/${unfinished.exec(name)![1]}`))
+        await rm(`${this.#root}/${name}`, { recursive: true, force: true });
+  }
+
+  /** Ends freezes that are under way: for a shutdown. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await this.drivers.vmm.sweep(this.#root, new Set());
+    await Promise.allSettled(this.#making.values());
   }
 
   async #key(image: Image, kernel: Kernel, size: Size): Promise<string> {
@@ -109,7 +130,7 @@ export class Templates {
   async #make(key: string, image: Image, kernel: Kernel, size: Size): Promise<Template> {
     const started = performance.now();
     this.log.info({ template: image.name, ...size }, "freezing a template: boots once, takes some seconds");
-    const dir = `${this.#root}/.making-${key}`;
+    const dir = `${this.#root}/.making-${process.pid}-${key}`;
     await rm(dir, { recursive: true, force: true });
     await mkdir(dir, { recursive: true });
     await using undo = new AsyncDisposableStack();
@@ -117,8 +138,14 @@ export class Templates {
     await this.#freezeInto(dir, image, kernel, size);
     const file: TemplateFile = { image, kernel: kernel.version, ...size };
     await Bun.write(`${dir}/template.json`, JSON.stringify(file));
-    await rename(dir, `${this.#root}/${key}`);
-    undo.move();
+    const isTaken = await rename(dir, `${this.#root}/${key}`).then(
+      () => false,
+      async (thrown) => {
+        if (await this.#load(key)) return true; // an agent that shares the folder was faster
+        throw thrown;
+      },
+    );
+    if (!isTaken) undo.move();
     this.log.info({ template: image.name, ms: Math.round(performance.now() - started) }, "template frozen");
     return this.byKey(key);
   }
