@@ -10,6 +10,8 @@ export type Timings = {
   sweepMs: number;
   /** A WebSocket that does not say who it is is closed after this (Wrenn REST API 8.9). */
   authMs: number;
+  /** A comment line goes to every follower of events this often, so that proxies between keep the connection. */
+  keepAliveMs: number;
 };
 
 /** What a caller of `start` writes. */
@@ -40,7 +42,13 @@ export type Config = Readonly<{
   timings: Readonly<Timings>;
 }>;
 
-const defaults: Timings = { hostLostMs: 90_000, abandonedMs: 240_000, sweepMs: 10_000, authMs: 5_000 };
+const defaults: Timings = {
+  hostLostMs: 90_000,
+  abandonedMs: 240_000,
+  sweepMs: 10_000,
+  authMs: 5_000,
+  keepAliveMs: 15_000,
+};
 
 /** Checks and completes options. Throws `invalid_request` with a remedy. */
 export function compile(options: Options): Config {

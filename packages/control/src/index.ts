@@ -10,6 +10,7 @@ import { Watcher } from "./hosts/watcher.ts";
 import { openLog } from "./log.ts";
 import { buildServices } from "./services/index.ts";
 import { openDatabase } from "./store/database.ts";
+import { EventStore } from "./store/events.ts";
 import { HostStore } from "./store/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
 import { PortStore } from "./store/ports.ts";
@@ -27,7 +28,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   const config = compile(options);
   const log = openLog(config.logLevel);
   await using undo = new AsyncDisposableStack();
-  const { db, close } = await openDatabase(config.databaseUrl);
+  const { db, client, close } = await openDatabase(config.databaseUrl);
   undo.defer(close);
   const keyStore = new KeyStore(db);
   await keyStore.bootstrap(config.bootstrapApiKey);
@@ -40,10 +41,12 @@ export async function start(options: Options): Promise<ControlPlane> {
     keyStore,
     portStore: new PortStore(db),
     portSecret: await sharedSecret(db, "port_secret"),
+    eventStore: new EventStore(client),
     fleet: new Fleet([host]),
     log,
   });
   undo.use(services.keys);
+  undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(
     new Watcher(host, {
@@ -55,7 +58,8 @@ export async function start(options: Options): Promise<ControlPlane> {
     }),
   );
   const edges = {
-    app: buildApp(services, { log, proxyDomain: config.proxyDomain }),
+    app: buildApp(services, { log, config }),
+    events: services.events,
     streams: new Streams(services, config.timings.authMs, log),
     ingress: new Ingress(services.ports, log),
   };

@@ -51,6 +51,7 @@ describe("migrations", () => {
       { version: 1, name: "0001_init" },
       { version: 2, name: "0002_snapshots" },
       { version: 3, name: "0003_ports" },
+      { version: 4, name: "0004_events" },
     ]);
   });
 

@@ -80,7 +80,7 @@ test("another team's list is its own", async () => {
   expect(await answer.json()).toEqual([]);
 });
 
-for (const path of ["/v1/capsules", "/v1/snapshots", "/v1/snapshots/minimal", "/v1/nothing"])
+for (const path of ["/v1/capsules", "/v1/snapshots", "/v1/snapshots/minimal", "/v1/events/stream", "/v1/nothing"])
   test(`${path} needs a key`, async () => expect(await ask("GET", path, undefined)).toEqual([401, "unauthorized"]));
 
 test("a path that does not exist is 404, and a body that is too large 413", async () => {

@@ -1,5 +1,6 @@
 import { headers, rest, version, WrennError } from "@wrenn/contract";
 import type { Context, MiddlewareHandler } from "hono";
+import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { Services } from "../services/index.ts";
 import { agentRoutes } from "./agent.ts";
@@ -7,6 +8,7 @@ import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
 import { docsRoutes } from "./docs.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
+import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
 import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
@@ -14,7 +16,7 @@ import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 
 /** Every HTTP route, on the services. */
-export function buildApp(services: Services, { log, proxyDomain }: { log: Log; proxyDomain: string | undefined }): App {
+export function buildApp(services: Services, { log, config }: { log: Log; config: Config }): App {
   const app = newApp();
   app.use(observe(log));
   app.use("/v1/*", authenticate(services));
@@ -27,7 +29,8 @@ export function buildApp(services: Services, { log, proxyDomain }: { log: Log; p
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
   snapshotRoutes(app, services.snapshots);
-  portRoutes(app, services.ports, proxyDomain);
+  portRoutes(app, services.ports, config.proxyDomain);
+  eventRoutes(app, services.events, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);
   describeStreams(app);
   docsRoutes(app);
@@ -53,9 +56,9 @@ function observe(log: Log): MiddlewareHandler<Env> {
 
 function authenticate(services: Services): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const { id: key, team } = await services.keys.open(c.req.raw.headers.get(headers.apiKey));
+    const { id: key, team, name: keyName } = await services.keys.open(c.req.raw.headers.get(headers.apiKey));
     c.set("team", team);
-    c.set("caller", { team, key, requestId: c.get("requestId") });
+    c.set("caller", { team, key, keyName, requestId: c.get("requestId") });
     await next();
   };
 }

@@ -1,4 +1,5 @@
 import type { Config } from "../config.ts";
+import type { Events } from "../services/events.ts";
 import type { App } from "./endpoint.ts";
 import type { Ingress } from "./ingress.ts";
 import { type Connection, socketHandlers } from "./socket.ts";
@@ -14,10 +15,10 @@ const graceMs = 10_000;
 export type Server = AsyncDisposable & { readonly address: string };
 
 /** What serves requests: by host name the ports of sandboxes, then the WebSockets, then everything else. */
-export type Edges = { app: App; streams: Streams; ingress: Ingress };
+export type Edges = { app: App; streams: Streams; ingress: Ingress; events: Pick<Events, "close"> };
 
 /** Listens and hands each request to its edge. */
-export function serve(config: Config, { app, streams, ingress }: Edges): Server {
+export function serve(config: Config, { app, streams, ingress, events }: Edges): Server {
   const server = Bun.serve<Connection>({
     hostname: config.hostname,
     port: config.port,
@@ -40,6 +41,7 @@ export function serve(config: Config, { app, streams, ingress }: Edges): Server 
     async [Symbol.asyncDispose]() {
       streams.close();
       ingress.close();
+      events.close();
       await Promise.race([server.stop(), Bun.sleep(graceMs)]);
       await server.stop(true);
     },

@@ -70,8 +70,8 @@ export class Streams {
   }
 
   async #caller(key: string, requestId: string): Promise<Caller> {
-    const { id, team } = await this.services.keys.open(key);
-    return { team, key: id, requestId };
+    const { id, team, name } = await this.services.keys.open(key);
+    return { team, key: id, keyName: name, requestId };
   }
 
   async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {

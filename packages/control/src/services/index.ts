@@ -1,10 +1,12 @@
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
+import type { EventStore } from "../store/events.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import { Commands } from "./commands.ts";
+import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
@@ -19,6 +21,7 @@ export type Ground = {
   sandboxStore: SandboxStore;
   snapshotStore: SnapshotStore;
   keyStore: KeyStore;
+  eventStore: EventStore;
   portStore: PortStore;
   /** What tokens and links of ports are made from. */
   portSecret: Buffer;
@@ -30,13 +33,16 @@ export type Ground = {
 export function buildServices(ground: Ground) {
   const { sandboxStore, snapshotStore, keyStore, fleet, log } = ground;
   const tasks = new Tasks(log);
-  const sandboxes = new Sandboxes(sandboxStore, snapshotStore, fleet, tasks, log);
+  const store = ground.eventStore;
+  const events = new Events({ store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
+  const sandboxes = new Sandboxes({ store: sandboxStore, snapshots: snapshotStore, fleet, tasks, events, log });
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const keys = new Keys(keyStore, log);
   return {
     tasks,
+    events,
     sandboxes,
-    snapshots: new Snapshots(snapshotStore, sandboxes, tasks),
+    snapshots: new Snapshots(snapshotStore, sandboxes),
     guests,
     fleet,
     keys,

@@ -9,7 +9,7 @@ const cacheSize = 10_000;
 /** One write a minute for all keys together: an update per request is what limits the system this one replaces. */
 const flushMs = 60_000;
 
-type Known = { id: string; team: string; until: number };
+type Known = { id: string; team: string; name: string; until: number };
 
 /** Turns API keys into teams. */
 export class Keys {
@@ -26,7 +26,7 @@ export class Keys {
   }
 
   /** The team that `key` opens. Throws `unauthorized`. */
-  async open(key: string | null | undefined): Promise<{ id: string; team: string }> {
+  async open(key: string | null | undefined): Promise<{ id: string; team: string; name: string }> {
     const hash = key ? hashKey(key) : undefined;
     const found = hash ? (this.#cached(hash) ?? (await this.#load(hash))) : undefined;
     if (!found)

@@ -19,6 +19,7 @@ import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
+import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -32,13 +33,23 @@ type Reported = { sandbox?: hostagent.Sandbox | undefined };
 
 /** The life of sandboxes. Every change is written down as an intent, done by the host, and recorded as the host reports it. */
 export class Sandboxes {
-  constructor(
-    readonly store: SandboxStore,
-    readonly snapshots: SnapshotStore,
-    readonly fleet: Fleet,
-    readonly tasks: Tasks,
-    readonly log: Log,
-  ) {}
+  readonly store: SandboxStore;
+  readonly snapshots: SnapshotStore;
+  readonly fleet: Fleet;
+  readonly tasks: Tasks;
+  readonly events: Events;
+  readonly log: Log;
+
+  constructor(ground: Pick<Sandboxes, "store" | "snapshots" | "fleet" | "tasks" | "events" | "log">) {
+    ({
+      store: this.store,
+      snapshots: this.snapshots,
+      fleet: this.fleet,
+      tasks: this.tasks,
+      events: this.events,
+      log: this.log,
+    } = ground);
+  }
 
   /** The sandbox, if it is the team's. Throws `not_found`. */
   async get(caller: Caller, id: SandboxId): Promise<SandboxRow> {
@@ -99,12 +110,14 @@ export class Sandboxes {
       envs: spec.envs ?? {},
       teamId: row.teamId,
     };
-    try {
-      const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
-      return await this.#reached(row, sandbox!);
-    } catch (thrown) {
-      throw await this.#giveUp(caller, host, row, thrown);
-    }
+    return await this.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
+      try {
+        const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
+        return await this.#reached(row, sandbox!);
+      } catch (thrown) {
+        throw await this.#giveUp(caller, host, row, thrown);
+      }
+    });
   }
 
   /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
@@ -115,12 +128,14 @@ export class Sandboxes {
   async #pause(caller: Caller, id: SandboxId): Promise<SandboxRow> {
     const row = await this.#advance(await this.get(caller, id), "pause");
     const host = this.fleet.host(row.hostId);
-    try {
-      const { sandbox } = await host.rpc.pauseSandbox({ id }, this.fleet.options(caller, limits.pause));
-      return await this.#reached(row, sandbox!);
-    } catch (thrown) {
-      throw await this.#settle(caller, host, row, thrown);
-    }
+    return await this.events.told(caller, { kind: "capsule.pause", id }, async () => {
+      try {
+        const { sandbox } = await host.rpc.pauseSandbox({ id }, this.fleet.options(caller, limits.pause));
+        return await this.#reached(row, sandbox!);
+      } catch (thrown) {
+        throw await this.#settle(caller, host, row, thrown);
+      }
+    });
   }
 
   /** Runs a paused sandbox again, as its next incarnation. Throws `invalid_state` unless it is paused. */
@@ -146,20 +161,24 @@ export class Sandboxes {
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
     const row = await this.#advance(seen, event, { run: seen.run + 1 });
     const host = this.fleet.host(row.hostId);
-    try {
-      const request = { id: row.id, run: BigInt(row.run) };
-      const { sandbox } = await call(host, request, this.fleet.options(caller, limits.resume));
-      return await this.#reached(row, sandbox!);
-    } catch (thrown) {
-      throw await this.#settle(caller, host, row, thrown);
-    }
+    return await this.events.told(caller, { kind: "capsule.resume", id: row.id }, async () => {
+      try {
+        const request = { id: row.id, run: BigInt(row.run) };
+        const { sandbox } = await call(host, request, this.fleet.options(caller, limits.resume));
+        return await this.#reached(row, sandbox!);
+      } catch (thrown) {
+        throw await this.#settle(caller, host, row, thrown);
+      }
+    });
   }
 
   /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
   destroy(caller: Caller, id: SandboxId): Promise<void> {
     return this.tasks.run(async () => {
       const row = await this.#stopping(await this.get(caller, id));
-      if (!isFinal(row.state)) await this.remove(row, this.fleet.options(caller, limits.destroy));
+      if (isFinal(row.state)) return;
+      const options = this.fleet.options(caller, limits.destroy);
+      await this.events.told(caller, { kind: "capsule.destroy", id }, () => this.remove(row, options));
     });
   }
 

@@ -5,12 +5,10 @@ import { isRunning, isSettled } from "../store/phase.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
+import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
 import { type Sandboxes, type Wishes, wrongState } from "./sandboxes.ts";
 import type { Tasks } from "./tasks.ts";
-
-/** An automatic name has 32 random bits: one that is taken is rare, many in a row are a fault. */
-const maxTries = 5;
 
 /** How a snapshot is to be called, and what its owner says about it. */
 export type Label = { name?: string | undefined; metadata?: Record<string, string> | undefined };
@@ -20,13 +18,14 @@ export type ForkWishes = { count: number; timeout_sec?: number | undefined } & P
 /** What can be created from: the team's snapshots, and the templates of every host. */
 export class Snapshots {
   readonly fleet: Fleet;
+  readonly tasks: Tasks;
+  readonly events: Events;
 
   constructor(
     readonly store: SnapshotStore,
     readonly sandboxes: Sandboxes,
-    readonly tasks: Tasks,
   ) {
-    this.fleet = sandboxes.fleet;
+    ({ fleet: this.fleet, tasks: this.tasks, events: this.events } = sandboxes);
   }
 
   /** Takes a point in time of a running or paused sandbox, which stays as it is. Throws `conflict` for a name that is taken. */
@@ -104,8 +103,10 @@ export class Snapshots {
     return this.tasks.run(async () => {
       const row = await this.store.named(caller.team, name);
       if (!row) throw (await this.#template(name)) ? notYours(name) : absent(name);
-      await this.#drop(caller, this.fleet.host(row.hostId), row.id);
-      await this.store.remove(row);
+      await this.events.told(caller, { kind: "template.snapshot.delete", id: name }, async () => {
+        await this.#drop(caller, this.fleet.host(row.hostId), row.id);
+        await this.store.remove(row);
+      });
     });
   }
 
@@ -129,7 +130,13 @@ export class Snapshots {
     return row;
   }
 
-  async #checkpoint(caller: Caller, row: SandboxRow, label: Label): Promise<SnapshotRow> {
+  #checkpoint(caller: Caller, row: SandboxRow, label: Label): Promise<SnapshotRow> {
+    const name = label.name ?? automaticName();
+    const note = { kind: "template.snapshot.create", id: name } as const;
+    return this.events.told(caller, note, () => this.#take(caller, row, { ...label, name }));
+  }
+
+  async #take(caller: Caller, row: SandboxRow, label: Label & { name: string }): Promise<SnapshotRow> {
     const host = this.fleet.host(row.hostId);
     const { snapshot } = await host.rpc
       .checkpointSandbox({ id: row.id }, this.fleet.options(caller, limits.checkpoint))
@@ -147,26 +154,23 @@ export class Snapshots {
     }
   }
 
-  async #insert(row: SandboxRow, from: hostagent.Snapshot, label: Label): Promise<SnapshotRow> {
-    for (let tries = 0; tries < maxTries; tries++) {
-      const made = await this.store.insert({
-        id: from.id,
-        teamId: row.teamId,
-        name: label.name ?? automaticName(),
-        hostId: row.hostId,
-        sandboxId: row.id,
-        parentId: from.parent,
-        template: from.template,
-        vcpus: from.vcpus,
-        memoryMib: from.memoryMib,
-        diskMib: from.diskMib,
-        sizeBytes: Number(from.memoryBytes + from.diskBytes),
-        metadata: label.metadata ?? {},
-      });
-      if (made) return made;
-      if (label.name !== undefined) throw taken(label.name); // somebody was faster
-    }
-    throw new WrennError("internal_error", "No free name was found for the snapshot.");
+  async #insert(row: SandboxRow, from: hostagent.Snapshot, label: Label & { name: string }): Promise<SnapshotRow> {
+    const made = await this.store.insert({
+      id: from.id,
+      teamId: row.teamId,
+      name: label.name,
+      hostId: row.hostId,
+      sandboxId: row.id,
+      parentId: from.parent,
+      template: from.template,
+      vcpus: from.vcpus,
+      memoryMib: from.memoryMib,
+      diskMib: from.diskMib,
+      sizeBytes: Number(from.memoryBytes + from.diskBytes),
+      metadata: label.metadata ?? {},
+    });
+    if (made) return made;
+    throw taken(label.name); // somebody was faster
   }
 
   async #drop(caller: Caller, host: Host, id: string): Promise<void> {
@@ -178,6 +182,7 @@ export class Snapshots {
   }
 }
 
+/** 32 random bits, as existing clients expect; one that is taken is a conflict, and the next try has another. */
 const automaticName = (): string =>
   `template-${Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex")}`;
 

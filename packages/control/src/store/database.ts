@@ -10,8 +10,8 @@ const open = (client: SQL) => drizzle({ client });
 /** Drizzle over this process's pool. */
 export type Database = ReturnType<typeof open>;
 
-/** Connects, brings the schema up to date and answers the database with its closing function. */
-export async function openDatabase(url: string): Promise<{ db: Database; close(): Promise<void> }> {
+/** Connects, brings the schema up to date and answers the database, its bare client and its closing function. */
+export async function openDatabase(url: string): Promise<{ db: Database; client: SQL; close(): Promise<void> }> {
   const client = new SQL(url, { max: poolSize, idleTimeout: 0, connectionTimeout: 10 });
   try {
     await migrate(client);
@@ -19,7 +19,7 @@ export async function openDatabase(url: string): Promise<{ db: Database; close()
     await client.close();
     throw thrown instanceof WrennError ? thrown : unusable(thrown);
   }
-  return { db: open(client), close: () => client.close({ timeout: 5 }) };
+  return { db: open(client), client, close: () => client.close({ timeout: 5 }) };
 }
 
 const unusable = (cause: unknown) =>

@@ -19,14 +19,14 @@ export class KeyStore {
   constructor(db: Database) {
     this.#db = db;
     this.#byHash = db
-      .select({ id: apiKeys.id, team: apiKeys.teamId })
+      .select({ id: apiKeys.id, team: apiKeys.teamId, name: apiKeys.name })
       .from(apiKeys)
       .where(eq(apiKeys.keyHash, sql.placeholder("hash")))
       .prepare("key_by_hash");
   }
 
   /** The key with this hash. */
-  async find(hash: string): Promise<{ id: string; team: string } | undefined> {
+  async find(hash: string): Promise<{ id: string; team: string; name: string } | undefined> {
     return (await this.#byHash.execute({ hash }))[0];
   }
 

@@ -1,0 +1,104 @@
+import { type SandboxId, WrennError } from "@wrenn/contract";
+import type { Log } from "../log.ts";
+import type { EventStore, Note } from "../store/events.ts";
+import type { SandboxStore } from "../store/sandboxes.ts";
+import type { SandboxRow } from "../store/schema.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
+import type { Caller } from "./caller.ts";
+import type { Tasks } from "./tasks.ts";
+
+/** A notification holds less than 8000 bytes, and a character takes up to 12 of them in JSON. */
+const maxTextLength = 300;
+
+/** An event as a subscriber gets it. `row` is the sandbox when it was told, with the name of the snapshot it stands on. */
+export type Happening = Note & { at: Date; row?: SandboxRow | undefined; names: ReadonlyMap<string, string> };
+/** Who wants to know. `ended` is called when events may have been missed, or the program stops. */
+export type Subscriber = { team: string; heard(event: Happening): void; ended(): void };
+
+/** What the services stand on. */
+type Ground = { store: EventStore; sandboxes: SandboxStore; snapshots: SnapshotStore; tasks: Tasks; log: Log };
+
+/** What happens in a team, told on every replica in the order in which it was committed. */
+export class Events implements AsyncDisposable {
+  readonly #subscribers = new Set<Subscriber>();
+  #listening: Promise<AsyncDisposable> | undefined;
+  /** Rows are read one after the other, so that events keep their order. */
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(readonly ground: Ground) {}
+
+  /** Does `work` and tells how it went. */
+  async told<T>(caller: Caller, note: Pick<Note, "kind" | "id">, work: () => Promise<T>): Promise<T> {
+    try {
+      const value = await work();
+      this.#tell(caller, note);
+      return value;
+    } catch (thrown) {
+      this.#tell(caller, { ...note, error: WrennError.from(thrown).message.slice(0, maxTextLength) });
+      throw thrown;
+    }
+  }
+
+  /** Subscribes; what is committed after this resolved will be heard. Answers how to stop. */
+  async subscribe(subscriber: Subscriber): Promise<() => void> {
+    this.#listening ??= this.ground.store
+      .listen(
+        (note) => this.#heard(note),
+        () => this.close(),
+      )
+      .catch((thrown) => {
+        this.#listening = undefined;
+        throw thrown;
+      });
+    await this.#listening;
+    this.#subscribers.add(subscriber);
+    return () => this.#subscribers.delete(subscriber);
+  }
+
+  /** Ends every subscription; who wants more subscribes again. */
+  close(): void {
+    for (const subscriber of this.#subscribers) subscriber.ended();
+    this.#subscribers.clear();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+    await (await this.#listening)?.[Symbol.asyncDispose]();
+    await this.#queue;
+  }
+
+  /** Nobody waits for this: an action is done whether or not it is told. */
+  #tell(caller: Caller, note: Omit<Note, "team" | "actor">): void {
+    const actor = { id: caller.key, name: caller.keyName.slice(0, maxTextLength) };
+    this.ground.tasks.start(() => this.ground.store.notify({ ...note, team: caller.team, actor }));
+  }
+
+  #heard(note: Note): void {
+    const notes = [note, ...byItself(note)].filter(({ team }) => this.#of(team).length > 0);
+    for (const each of notes)
+      this.#queue = this.#queue
+        .then(() => this.#pass(each))
+        .catch((err) => {
+          this.ground.log.warn({ err }, "an event could not be told");
+          this.close();
+        });
+  }
+
+  async #pass(note: Note): Promise<void> {
+    const at = new Date();
+    const row = note.kind.startsWith("capsule.") ? await this.ground.sandboxes.find(note.id as SandboxId) : undefined;
+    const names = await this.ground.snapshots.names(row ? [row.origin] : []);
+    for (const subscriber of this.#of(note.team)) subscriber.heard({ ...note, at, row, names });
+  }
+
+  #of(team: string): Subscriber[] {
+    return [...this.#subscribers].filter((subscriber) => subscriber.team === team);
+  }
+}
+
+/** A pause or an end that nobody asked for, such as one by time-out, has a reason and is told as an action too. */
+function byItself({ kind, from: _, to, reason, ...note }: Note): Note[] {
+  if (kind !== "capsule.state.changed" || !reason) return [];
+  if (to === "paused") return [{ ...note, kind: "capsule.pause", reason }];
+  return to === "stopped" ? [{ ...note, kind: "capsule.destroy", reason }] : [];
+}
