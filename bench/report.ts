@@ -1,9 +1,12 @@
-import { loadavg } from "node:os";
+import { cpus, loadavg } from "node:os";
 import type { Outcome } from "./ledger.ts";
 import { figure } from "./measure.ts";
 
 /** When, where and on what state of the machine it was measured. */
-export type Setting = { at: string; machine: string; load: string; commit: string };
+export type Setting = { at: string; machine: string; load: string; commit: string; isBusy: boolean };
+
+/** Whether others use the machine so much that absolute figures say more of them than of this program. */
+export const isBusy = (): boolean => loadavg()[0]! > cpus().length / 2;
 
 /** The one-minute, five-minute and quarter-hour load. */
 export const load = (): string =>
@@ -49,7 +52,7 @@ export function markdown(outcomes: readonly Outcome[], setting: Setting): string
   const row = (columns: readonly string[]) => `| ${columns.join(" | ")} |`;
   return `# Benchmarks
 
-${kept} of ${promised} promises kept. Measured ${setting.at} on ${setting.machine}, commit ${setting.commit}, load average at the start ${setting.load}.
+${kept} of ${promised} promises kept. Measured ${setting.at} on ${setting.machine}, commit ${setting.commit}, load average at the start ${setting.load}.${setting.isBusy ? " **The machine was busy with other work: absolute figures are worse than it can do, and only ratios count.**" : ""}
 
 ![How much of its target each promise uses](latest.svg)
 

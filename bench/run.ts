@@ -6,7 +6,7 @@ import type { Context, Suite } from "./context.ts";
 import { type Finding, judge, type Outcome } from "./ledger.ts";
 import { figure } from "./measure.ts";
 import { plot } from "./plot.ts";
-import { load, markdown, plainTable, type Setting } from "./report.ts";
+import { isBusy, load, markdown, plainTable, type Setting } from "./report.ts";
 import { suites } from "./suites/index.ts";
 import { World } from "./world.ts";
 
@@ -108,6 +108,7 @@ async function setting(): Promise<Setting> {
     at: new Date().toISOString().slice(0, 16).replace("T", " "),
     machine: `${cpus().length} cores of ${cpus()[0]?.model.trim()}, Linux ${kernel}, Bun ${Bun.version}`,
     load: load(),
+    isBusy: isBusy(),
     commit: git.stdout.toString().trim() || "unknown",
   };
 }
@@ -116,7 +117,7 @@ async function main(): Promise<number> {
   const chosen = suites.filter((suite) => suite.pledges.some(({ id }) => isWanted(suite, id)));
   if (chosen.length === 0) fail(`nothing is called ${flags.only}; --list says what there is`);
   const at = await setting();
-  console.log(`${at.machine}; load average ${at.load}`);
+  console.log(`${at.machine}; load average ${at.load}${at.isBusy ? ": the machine is busy, only ratios count" : ""}`);
   const started = performance.now();
   await using run = new Run();
   for (const signal of ["SIGINT", "SIGTERM"] as const)

@@ -1,10 +1,10 @@
 import { Database } from "bun:sqlite";
-import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { Sandbox, Wrenn } from "wrenn";
 import type { SandboxRecord } from "../packages/host/src/record.ts";
-import { end } from "./lib/processes.ts";
+import { end, processorMs, until } from "./lib/processes.ts";
 
 /** Root of the repository. */
 export const root = new URL("..", import.meta.url).pathname;
@@ -25,6 +25,13 @@ export type Inside = { port: number; token: string; pid: number; argv: string[];
 
 /** What `wrenn up --json` prints when it is ready. */
 type Ready = { url: string; apiKey: string; pid: number };
+
+/** A VM that uses less than this share of a processor for this long is stopped; one that boots or warms up uses all of one. */
+const restShare = 0.02;
+const restMs = 400;
+
+/** A machine of the pool is restored and warmed up within seconds; a busy computer takes many times that. */
+const poolTimeoutMs = 120_000;
 
 /** Makes what follows end with this process, where the system can: a bench that is killed leaves nothing running. */
 const tie = Bun.which("setpriv") ? ["setpriv", "--pdeathsig=TERM", "--"] : [];
@@ -54,13 +61,13 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** Starts `wrenn up`; gives the milliseconds until it said that it is ready. */
-  async up(): Promise<number> {
+  /** Starts `wrenn up`, with so many machines kept ready; gives the milliseconds until it said that it is ready. */
+  async up(pool = 0): Promise<number> {
     const started = performance.now();
     const command = [`${root}builds/wrenn`, "up", "--json", "--dir", this.dir, "--listen", "127.0.0.1:0"];
     const child = Bun.spawn([...tie, ...command], {
       // Its profile must not replace the user's.
-      env: { ...process.env, XDG_CONFIG_HOME: `${this.dir}/config`, WRENN_DIR: this.dir },
+      env: { ...process.env, XDG_CONFIG_HOME: `${this.dir}/config`, WRENN_DIR: this.dir, WRENN_POOL: `${pool}` },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#up = child;
@@ -93,19 +100,31 @@ export class World implements AsyncDisposable {
     const handle = record?.machine?.handle;
     const port = new Map(handle?.ports).get(agentPort);
     if (!record || !handle || port === undefined) throw new Error(`the journal has no running VM of ${sandbox.id}`);
-    const argv = (await readFile(`/proc/${handle.pid}/cmdline`, "utf8")).split("\0").slice(0, -1);
+    const argv = commandLine(`${handle.pid}`).split("\0").slice(0, -1);
     const memory = /mem-path=([^,]+)/.exec(argv.join(" "))?.[1];
     if (!memory) throw new Error(`the VMM of ${sandbox.id} maps no template's memory`);
     return { port, token: record.token, pid: handle.pid, argv, memory };
   }
 
+  /** Waits until one VM is there and rests: a machine of the pool that was warmed up and stopped. */
+  async pooled(): Promise<void> {
+    const look = async () => {
+      const [pid, ...more] = vmms(this.dir);
+      if (pid === undefined || more.length > 0) return undefined;
+      const before = processorMs(pid);
+      await Bun.sleep(restMs);
+      return processorMs(pid) - before < restMs * restShare ? true : undefined;
+    };
+    await until("a machine of the pool", look, poolTimeoutMs);
+  }
+
   /** Address and secret of the host agent, as the server was told them. */
-  async host(): Promise<{ address: string; token: string }> {
-    const lock = JSON.parse(await readFile(`${this.dir}/up.lock`, "utf8")) as {
+  host(): { address: string; token: string } {
+    const lock = JSON.parse(readFileSync(`${this.dir}/up.lock`, "utf8")) as {
       children: { name: string; pid: number }[];
     };
     const pid = lock.children.find(({ name }) => name === "wrenn-cp")?.pid;
-    const environment = (await readFile(`/proc/${pid}/environ`, "utf8")).split("\0");
+    const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
     const of = (name: string) => environment.find((line) => line.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
     return { address: of("CP_HOST_AGENT_ADDR"), token: of("WRENN_HOST_TOKEN") };
   }
@@ -116,6 +135,20 @@ export class World implements AsyncDisposable {
         await Sandbox.kill(id, { client: this.client }).catch(() => {});
     await this.down();
     await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Processes of VMs whose folder lies in `dir`. */
+const vmms = (dir: string): number[] =>
+  readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && commandLine(name).includes(`unix:${dir}/sandboxes/`))
+    .map(Number);
+
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return ""; // it has ended
   }
 }
 

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 
 /** Resident memory of a process, MiB (proc(5), `status`). */
@@ -9,6 +9,13 @@ export function residentMib(pid: number): number {
 /** Proportional memory of a process, MiB: shared pages count by the share of those who map them (proc(5), `smaps_rollup`). */
 export function proportionalMib(pid: number): number {
   return kibOf(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"), "Pss") / 1024;
+}
+
+/** Milliseconds of processor time that all threads of a process have used (kernel documentation, "Scheduler Statistics"). */
+export function processorMs(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const used = threads.map((id) => Number(readFileSync(`/proc/${pid}/task/${id}/schedstat`, "utf8").split(" ")[0]));
+  return used.reduce((sum, ns) => sum + ns, 0) / 1e6;
 }
 
 function kibOf(text: string, name: string): number {

@@ -12,7 +12,7 @@ const outcomes = [
   ),
   judge({ id: "noted", text: "noted", unit: "MiB", better: "lower" }, { values: [1] }),
 ];
-const setting = { at: "2030-01-01 00:00", machine: "a machine", load: "0 0 0", commit: "abc" };
+const setting = { at: "2030-01-01 00:00", machine: "a machine", load: "0 0 0", commit: "abc", isBusy: false };
 
 test("the plot has one bar a promise, none for what is only recorded, and is whole XML", () => {
   const svg = plot(outcomes);
@@ -29,6 +29,11 @@ test("tables name every outcome and say which promise is missed", () => {
     expect(page.match(/MISSED/g)).toHaveLength(1);
   }
   expect(markdown(outcomes, setting)).toContain("1 of 2 promises kept");
+});
+
+test("a page of a busy machine says so", () => {
+  expect(markdown(outcomes, setting)).not.toContain("busy");
+  expect(markdown(outcomes, { ...setting, isBusy: true })).toContain("busy");
 });
 
 test("no two promises have the same name", () => {
