@@ -9,6 +9,8 @@ export const headers = {
   /** Opens the private ports of a sandbox; E2B clients send the same value as `e2b-traffic-access-token`. */
   trafficToken: "X-Wrenn-Traffic-Token",
   e2bTrafficToken: "e2b-traffic-access-token",
+  /** On `POST /v1/capsules`: asked again with the same key and body within a day, the answer is the same sandbox. */
+  idempotencyKey: "Idempotency-Key",
   /** Given by the caller or made at the first edge; stands in every log line and answer. */
   requestId: "X-Request-Id",
 } as const;

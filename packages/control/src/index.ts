@@ -13,6 +13,7 @@ import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
 import { HostStore } from "./store/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
+import { OnceStore } from "./store/once.ts";
 import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
 import { sharedSecret } from "./store/settings.ts";
@@ -38,6 +39,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   const services = buildServices({
     sandboxStore,
     snapshotStore: new SnapshotStore(db),
+    onceStore: new OnceStore(db),
     keyStore,
     portStore: new PortStore(db),
     portSecret: await sharedSecret(db, "port_secret"),

@@ -6,7 +6,16 @@ import { start } from "../src/index.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { KeyStore } from "../src/store/keys.ts";
 import { SandboxStore } from "../src/store/sandboxes.ts";
-import { apiKeys, hosts, publicPorts, sandboxes, settings, snapshots, teams } from "../src/store/schema.ts";
+import {
+  apiKeys,
+  hosts,
+  idempotencyKeys,
+  publicPorts,
+  sandboxes,
+  settings,
+  snapshots,
+  teams,
+} from "../src/store/schema.ts";
 import { apiKey } from "./support/plane.ts";
 import { freshDatabase } from "./support/postgres.ts";
 
@@ -52,6 +61,7 @@ describe("migrations", () => {
       { version: 2, name: "0002_snapshots" },
       { version: 3, name: "0003_ports" },
       { version: 4, name: "0004_events" },
+      { version: 5, name: "0005_idempotency" },
     ]);
   });
 
@@ -74,7 +84,7 @@ describe("migrations", () => {
 
   test("make the columns that the code knows", async () => {
     const db = await open();
-    for (const table of [teams, apiKeys, hosts, sandboxes, snapshots, settings, publicPorts]) {
+    for (const table of [teams, apiKeys, hosts, sandboxes, snapshots, settings, publicPorts, idempotencyKeys]) {
       const found = await db.execute(
         `select column_name as name, is_nullable = 'NO' as "notNull" from information_schema.columns
           where table_name = '${getTableName(table)}'`,

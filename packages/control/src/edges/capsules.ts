@@ -1,7 +1,8 @@
-import { parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
+import { headers, parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Sandboxes } from "../services/sandboxes.ts";
 import type { Snapshots } from "../services/snapshots.ts";
+import type { Once } from "../store/once.ts";
 import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
@@ -23,6 +24,13 @@ const ListQuery = z.object({
     .meta({ description: 'A JSON object of text, such as `{"user":"ann"}`: sandboxes that have all its pairs.' }),
   limit: z.coerce.number().int().min(1).max(maxPage).default(maxPage),
   cursor: z.string().optional().meta({ description: "The `X-Next-Cursor` of the answer before." }),
+});
+const CreateHeaders = z.object({
+  [headers.idempotencyKey]: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,255}$/, "1 to 255 visible ASCII characters")
+    .optional()
+    .meta({ description: "Asked again with the same key and body within 24 hours, the answer is the same sandbox." }),
 });
 const Metadata = z.record(z.string(), z.string());
 
@@ -47,6 +55,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
       path: "/v1/capsules",
       summary: "Create a sandbox; answers when it runs.",
       body: rest.CreateCapsule,
+      headers: CreateHeaders,
       status: 201,
       answer: rest.Capsule,
       codes: [
@@ -59,7 +68,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
         ...hostCodes,
       ],
     },
-    async ({ caller, body }) => one(await sandboxes.create(caller, body)),
+    async ({ caller, body, c }) => one(await sandboxes.create(caller, body, onceOf(c.req.raw.headers, body))),
   );
   endpoint(
     app,
@@ -179,6 +188,15 @@ function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType
     },
     async ({ caller, id, body }) => one(await snapshots.rollback(caller, id, body.snapshot)),
   );
+}
+
+/** The caller's key for this creation, and the digest that tells whether it is the same one. */
+function onceOf(given: Headers, body: rest.CreateCapsule): Once | undefined {
+  const name = headers.idempotencyKey;
+  const key = given.get(name);
+  if (key === null) return undefined;
+  check(CreateHeaders, { [name]: key }, "header");
+  return { key, digest: new Bun.CryptoHasher("sha256").update(JSON.stringify(body)).digest("hex") };
 }
 
 function readFilter(query: z.output<typeof ListQuery>) {

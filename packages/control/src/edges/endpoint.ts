@@ -22,6 +22,8 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   summary: string;
   body?: B;
   query?: Q;
+  /** Request headers beyond the usual, for the document. */
+  headers?: z.ZodObject;
   /** A request body that is not JSON, as OpenAPI describes it. */
   rawBody?: NonNullable<RouteConfig["request"]>["body"];
   status: 200 | 201 | 202 | 204;
@@ -139,6 +141,7 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
   ];
   const request = {
     ...(names.length > 0 && { params: z.object(Object.fromEntries(names.map((name) => [name, z.string()]))) }),
+    ...(spec.headers && { headers: spec.headers }),
     ...(spec.query && { query: spec.query as unknown as z.ZodObject }),
     ...(spec.body && { body: { required: true, content: { "application/json": { schema: spec.body } } } }),
     ...(spec.rawBody && { body: spec.rawBody }),

@@ -5,7 +5,8 @@ import type { Host } from "../hosts/host.ts";
 import { isRunning } from "../store/phase.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { Caller } from "./caller.ts";
-import { absent, type Sandboxes, wrongState } from "./sandboxes.ts";
+import { absent, wrongState } from "./refusals.ts";
+import type { Sandboxes } from "./sandboxes.ts";
 
 /** How long another replica's change may go unseen here; the host refuses what is out of date in any case. */
 export const routeMs = 1_000;

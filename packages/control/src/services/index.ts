@@ -2,6 +2,7 @@ import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { EventStore } from "../store/events.ts";
 import type { KeyStore } from "../store/keys.ts";
+import type { OnceStore } from "../store/once.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
@@ -20,6 +21,7 @@ import { Terminals } from "./terminals.ts";
 export type Ground = {
   sandboxStore: SandboxStore;
   snapshotStore: SnapshotStore;
+  onceStore: OnceStore;
   keyStore: KeyStore;
   eventStore: EventStore;
   portStore: PortStore;
@@ -35,7 +37,15 @@ export function buildServices(ground: Ground) {
   const tasks = new Tasks(log);
   const store = ground.eventStore;
   const events = new Events({ store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
-  const sandboxes = new Sandboxes({ store: sandboxStore, snapshots: snapshotStore, fleet, tasks, events, log });
+  const sandboxes = new Sandboxes({
+    store: sandboxStore,
+    once: ground.onceStore,
+    snapshots: snapshotStore,
+    fleet,
+    tasks,
+    events,
+    log,
+  });
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const keys = new Keys(keyStore, log);
   return {

@@ -1,12 +1,10 @@
 import {
-  capsuleId,
   type Event,
   hostagent,
   isFinal,
   newSandboxId,
   type rest,
   type SandboxId,
-  type State,
   step,
   WrennError,
 } from "@wrenn/contract";
@@ -14,14 +12,19 @@ import type { CallOptions, Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
-import { isOver, isRunning, isSettled } from "../store/phase.ts";
+import type { Once, OnceStore } from "../store/once.ts";
+import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
 import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
-import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { NewSandbox, SandboxRow, SnapshotRow } from "../store/schema.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
+import { absent, otherCreation, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
+
+/** How often a creation that another request began is looked at. */
+const askAgainMs = 100;
 
 /** What a new sandbox starts from: a template of a host, or a snapshot, which is one too. `name` is what it is shown as. */
 export type Source = { host: Host; name: string; template: string; snapshot?: string };
@@ -34,15 +37,17 @@ type Reported = { sandbox?: hostagent.Sandbox | undefined };
 /** The life of sandboxes. Every change is written down as an intent, done by the host, and recorded as the host reports it. */
 export class Sandboxes {
   readonly store: SandboxStore;
+  readonly once: OnceStore;
   readonly snapshots: SnapshotStore;
   readonly fleet: Fleet;
   readonly tasks: Tasks;
   readonly events: Events;
   readonly log: Log;
 
-  constructor(ground: Pick<Sandboxes, "store" | "snapshots" | "fleet" | "tasks" | "events" | "log">) {
+  constructor(ground: Pick<Sandboxes, "store" | "once" | "snapshots" | "fleet" | "tasks" | "events" | "log">) {
     ({
       store: this.store,
+      once: this.once,
       snapshots: this.snapshots,
       fleet: this.fleet,
       tasks: this.tasks,
@@ -63,9 +68,28 @@ export class Sandboxes {
     return this.store.list(caller.team, filter);
   }
 
-  /** Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws. */
-  create(caller: Caller, spec: rest.CreateCapsule): Promise<SandboxRow> {
-    return this.tasks.run(async () => this.start(caller, await this.#source(caller, spec.template), spec));
+  /**
+   * Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws.
+   * With `once` it is made once however often it is asked for; throws `conflict` when the key was for something else.
+   */
+  create(caller: Caller, spec: rest.CreateCapsule, once?: Once): Promise<SandboxRow> {
+    return this.tasks.run(async () => {
+      const made = once && (await this.#made(caller, once));
+      return made ?? (await this.start(caller, await this.#source(caller, spec.template), spec, once));
+    });
+  }
+
+  /** The sandbox that a key stands for, when it runs; `undefined` when there is none, or its creation failed. */
+  async #made(caller: Caller, once: Once): Promise<SandboxRow | undefined> {
+    const until = Date.now() + limits.create;
+    for (;;) {
+      const claimed = await this.once.find(caller.team, once.key);
+      if (!claimed) return undefined;
+      if (claimed.digest !== once.digest) throw otherCreation(claimed.id);
+      const row = await this.get(caller, claimed.id);
+      if (!isBeingMade(row) || Date.now() > until) return row;
+      await Bun.sleep(askAgainMs);
+    }
   }
 
   /** The team's snapshot of this name, or the template. */
@@ -83,39 +107,21 @@ export class Sandboxes {
   }
 
   /** Starts a sandbox from `source`; it is over, and the host holds nothing of it, when this throws. */
-  async start(caller: Caller, source: Source, spec: Wishes): Promise<SandboxRow> {
-    const { host, snapshot = "" } = source;
-    const { vcpus = 0, memory_mb: memoryMib = 0, disk_size_mb: diskMib = 0, timeout_sec: timeoutSec } = spec;
-    const sizes = { vcpus, memoryMib, diskMib, timeoutSec };
-    const pending = await this.store.insert({
-      ...sizes,
-      id: newSandboxId(),
-      teamId: caller.team,
-      hostId: host.id,
-      template: source.name,
-      origin: snapshot,
-      state: "pending",
-      run: 1,
-      timeoutAction: spec.timeout_action,
-      metadata: spec.metadata ?? {},
-    });
+  async start(caller: Caller, source: Source, spec: Wishes, once?: Once): Promise<SandboxRow> {
+    const wanted = rowOf(caller, source, spec);
+    const pending = once ? await this.once.insert(wanted, once) : await this.store.insert(wanted);
+    if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, spec, once));
     const row = await this.#advance(pending, "place");
-    const request = {
-      ...sizes,
-      id: row.id,
-      run: BigInt(row.run),
-      template: source.template,
-      snapshot,
-      timeoutAction: spec.timeout_action === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
-      envs: spec.envs ?? {},
-      teamId: row.teamId,
-    };
+    const { host } = source;
+    const request = requestOf(row, source, spec);
     return await this.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
       try {
         const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
         return await this.#reached(row, sandbox!);
       } catch (thrown) {
-        throw await this.#giveUp(caller, host, row, thrown);
+        const error = await this.#giveUp(caller, host, row, thrown);
+        if (once) await this.once.release(row.teamId, once.key, row.id);
+        throw error;
       }
     });
   }
@@ -271,24 +277,32 @@ export class Sandboxes {
   }
 }
 
-/** The error for an id that is nobody's, or not the caller's: the two look the same. */
-export const absent = (id: SandboxId) =>
-  new WrennError("not_found", "There is no such sandbox.", {
-    remedy: "Check the id; `GET /v1/capsules` lists the sandboxes of the key's team.",
-    details: { id: capsuleId(id) },
-  });
+function rowOf(caller: Caller, source: Source, spec: Wishes): NewSandbox {
+  return {
+    id: newSandboxId(),
+    teamId: caller.team,
+    hostId: source.host.id,
+    template: source.name,
+    origin: source.snapshot ?? "",
+    state: "pending",
+    run: 1,
+    vcpus: spec.vcpus ?? 0,
+    memoryMib: spec.memory_mb ?? 0,
+    diskMib: spec.disk_size_mb ?? 0,
+    timeoutSec: spec.timeout_sec,
+    timeoutAction: spec.timeout_action,
+    metadata: spec.metadata ?? {},
+  };
+}
 
-/** The error of an action that the sandbox's present state does not allow. */
-export const wrongState = (row: Pick<SandboxRow, "id" | "state">) =>
-  new WrennError("invalid_state", `The sandbox is ${row.state}.`, {
-    remedy: remedyFor[row.state] ?? "Wait until the change under way has finished, then try again.",
-    details: { id: capsuleId(row.id), state: row.state },
-  });
-
-const remedyFor: Partial<Record<State, string>> = {
-  running: "It runs already; there is nothing to do.",
-  paused: "Resume it first.",
-  stopped: "Create a new one.",
-  error: "Delete it and create a new one.",
-  missing: "Its host is out of reach; it comes back with the host.",
-};
+function requestOf(row: SandboxRow, source: Source, spec: Wishes) {
+  const { id, teamId, vcpus, memoryMib, diskMib, timeoutSec } = row;
+  return {
+    ...{ id, teamId, vcpus, memoryMib, diskMib, timeoutSec },
+    run: BigInt(row.run),
+    template: source.template,
+    snapshot: source.snapshot ?? "",
+    timeoutAction: row.timeoutAction === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
+    envs: spec.envs ?? {},
+  };
+}

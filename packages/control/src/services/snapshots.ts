@@ -7,7 +7,8 @@ import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
-import { type Sandboxes, type Wishes, wrongState } from "./sandboxes.ts";
+import { wrongState } from "./refusals.ts";
+import type { Sandboxes, Wishes } from "./sandboxes.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** How a snapshot is to be called, and what its owner says about it. */

@@ -4,6 +4,7 @@ import init from "../../migrations/0001_init.sql" with { type: "text" };
 import snapshots from "../../migrations/0002_snapshots.sql" with { type: "text" };
 import ports from "../../migrations/0003_ports.sql" with { type: "text" };
 import events from "../../migrations/0004_events.sql" with { type: "text" };
+import idempotency from "../../migrations/0005_idempotency.sql" with { type: "text" };
 
 /** Every migration, in order; the version of a schema is the number of those it has. Text imports are part of a compiled program. */
 const migrations: readonly { name: string; text: string }[] = [
@@ -11,6 +12,7 @@ const migrations: readonly { name: string; text: string }[] = [
   { name: "0002_snapshots", text: snapshots },
   { name: "0003_ports", text: ports },
   { name: "0004_events", text: events },
+  { name: "0005_idempotency", text: idempotency },
 ];
 
 /** Any constant: all replicas of one database must use the same. */

@@ -4,6 +4,8 @@ type Phase = { readonly state: State };
 
 /** Whether commands, files and terminals can be reached. */
 export const isRunning = ({ state }: Phase): boolean => state === "running";
+/** Whether its creation is under way. */
+export const isBeingMade = ({ state }: Phase): boolean => state === "pending" || state === "starting";
 /** Whether nothing is under way and the sandbox can be used or resumed. */
 export const isSettled = ({ state }: Phase): boolean => state === "running" || state === "paused";
 /** Whether the sandbox ended, or is about to. */

@@ -91,6 +91,16 @@ export const publicPorts = pgTable("public_ports", {
   port: integer("port").notNull(),
 });
 
+/** Keys under which sandboxes were asked for, so that asking again makes no second one. */
+export const idempotencyKeys = pgTable("idempotency_keys", {
+  teamId: text("team_id").notNull(),
+  key: text("key").notNull(),
+  /** SHA-256 of the request. */
+  digest: text("digest").notNull(),
+  sandboxId: text("sandbox_id").$type<SandboxId>().notNull(),
+  createdAt: time("created_at").notNull().defaultNow(),
+});
+
 /** A sandbox's row. */
 export type SandboxRow = typeof sandboxes.$inferSelect;
 /** What an insert takes. */
