@@ -6,6 +6,7 @@ import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./h
 import { initialize } from "./identity/init.ts";
 import type { Identity } from "./identity/state.ts";
 import { metrics } from "./metrics.ts";
+import { openPort } from "./ports.ts";
 
 /** What the paths act on. */
 export type Agent = {
@@ -58,6 +59,9 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
     case "POST /files/compose":
       return composeRoute(request, identity);
   }
+  const port = /^\/ports\/(\d{1,5})$/.exec(path)?.[1];
+  if (port && request.method === "POST")
+    return openPort(Number(port)) ? new Response(null, { status: 204 }) : httpError(404, "port is not open");
   if (path === "/files") return filesRoute(request, query, identity);
   return httpError(404, `no such path: ${path}`);
 }

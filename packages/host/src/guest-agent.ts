@@ -54,6 +54,11 @@ export class GuestAgent {
     return taken;
   }
 
+  /** Lets the agent drop what it need not carry into every restore. */
+  async prepare(): Promise<void> {
+    await unpooled(`${this.#base}/snapshot/prepare`, { method: "POST" });
+  }
+
   /** Whether something listens on `port`; what listens on the guest's loopback only is made reachable on the way. */
   async openPort(port: number, token: string): Promise<boolean> {
     const answer = await fetch(`${this.#base}/ports/${port}`, {

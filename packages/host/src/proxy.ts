@@ -8,7 +8,7 @@ import { type Bridge, connectUpstream } from "./websocket.ts";
 const route = /^\/proxy\/([^/]+)\/(\d{1,5})(\/.*)?$/;
 
 /** Paths of the guest agent that only the host itself may call: they change a sandbox's identity or stop its files. */
-const hostOnly = /^\/(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|snapshot(\/.*)?)\/?$/;
+const hostOnly = /^\/(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|(snapshot|ports)(\/.*)?)\/?$/;
 
 /** Headers of one connection only (RFC 9110, 7.6.1), and those that are this agent's own. */
 const notForwarded = [

@@ -175,6 +175,7 @@ export class Templates implements AsyncDisposable {
   async #warmUp(agent: GuestAgent, exited: Promise<string>, user: string): Promise<void> {
     await agent.ready(this.config.readyTimeoutMs, exited);
     for (let i = 0; i < warmUps; i++) await agent.exercise(user);
+    await agent.prepare();
     await agent.run("/bin/sync");
   }
 }
