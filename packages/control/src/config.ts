@@ -25,6 +25,8 @@ export type Options = {
   bootstrapApiKey?: string | undefined;
   /** `DOMAIN[:PORT]` that the addresses of ports end in; the host that was asked when it is absent. */
   proxyDomain?: string | undefined;
+  /** What a scraper of `/metrics` shows; without it there are none. */
+  metricsToken?: string | undefined;
   logLevel?: string | undefined;
   timings?: Partial<Timings> | undefined;
 };
@@ -38,6 +40,7 @@ export type Config = Readonly<{
   hostToken: string;
   bootstrapApiKey: string | undefined;
   proxyDomain: string | undefined;
+  metricsToken: string | undefined;
   logLevel: string;
   timings: Readonly<Timings>;
 }>;
@@ -68,6 +71,7 @@ export function compile(options: Options): Config {
     hostToken: options.hostToken,
     bootstrapApiKey: options.bootstrapApiKey || undefined,
     proxyDomain: options.proxyDomain || undefined,
+    metricsToken: options.metricsToken || undefined,
     logLevel: options.logLevel ?? "info",
     timings: { ...defaults, ...options.timings },
   });
@@ -93,6 +97,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     listen: env.WRENN_CP_LISTEN_ADDR || undefined,
     bootstrapApiKey: env.WRENN_BOOTSTRAP_API_KEY,
     proxyDomain: env.WRENN_PROXY_DOMAIN,
+    metricsToken: env.WRENN_METRICS_TOKEN,
     logLevel: env.LOG_LEVEL || undefined,
   };
 }

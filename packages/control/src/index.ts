@@ -8,6 +8,7 @@ import { Fleet } from "./hosts/fleet.ts";
 import { connectHost } from "./hosts/host.ts";
 import { Watcher } from "./hosts/watcher.ts";
 import { openLog } from "./log.ts";
+import { Metrics } from "./metrics.ts";
 import { buildServices } from "./services/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
@@ -59,11 +60,12 @@ export async function start(options: Options): Promise<ControlPlane> {
       remove: (row) => services.sandboxes.remove(row),
     }),
   );
+  const metrics = new Metrics(() => sandboxStore.counts());
   const edges = {
-    app: buildApp(services, { log, config }),
+    app: buildApp(services, { log, config, metrics }),
     events: services.events,
     streams: new Streams(services, config.timings.authMs, log),
-    ingress: new Ingress(services.ports, log),
+    ingress: new Ingress(services.ports, log, metrics),
   };
   const server = undo.use(serve(config, edges));
   log.info({ address: server.address }, "listening");

@@ -13,6 +13,7 @@ Environment:
   WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
   WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
+  WRENN_METRICS_TOKEN      what a scraper of /metrics shows as Authorization: Bearer; without it there are none
   LOG_LEVEL                default info
 `;
 

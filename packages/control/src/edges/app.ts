@@ -1,7 +1,9 @@
 import { headers, rest, version, WrennError } from "@wrenn/contract";
 import type { Context, MiddlewareHandler } from "hono";
+import { routePath } from "hono/route";
 import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
 import type { Services } from "../services/index.ts";
 import { agentRoutes } from "./agent.ts";
 import { capsuleRoutes } from "./capsules.ts";
@@ -10,15 +12,19 @@ import { docsRoutes } from "./docs.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
+import { metricRoutes } from "./metrics.ts";
 import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 
 /** Every HTTP route, on the services. */
-export function buildApp(services: Services, { log, config }: { log: Log; config: Config }): App {
+export function buildApp(
+  services: Services,
+  { log, config, metrics }: { log: Log; config: Config; metrics: Metrics },
+): App {
   const app = newApp();
-  app.use(observe(log));
+  app.use(observe(log, metrics));
   app.use("/v1/*", authenticate(services));
   endpoint(
     app,
@@ -32,6 +38,7 @@ export function buildApp(services: Services, { log, config }: { log: Log; config
   portRoutes(app, services.ports, config.proxyDomain);
   eventRoutes(app, services.events, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);
+  metricRoutes(app, metrics, config.metricsToken);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));
@@ -39,7 +46,7 @@ export function buildApp(services: Services, { log, config }: { log: Log; config
   return app;
 }
 
-function observe(log: Log): MiddlewareHandler<Env> {
+function observe(log: Log, metrics: Metrics): MiddlewareHandler<Env> {
   return async (c, next) => {
     const started = performance.now();
     const requestId = requestIdOf(c.req.raw);
@@ -47,12 +54,19 @@ function observe(log: Log): MiddlewareHandler<Env> {
     await next();
     c.res.headers.set(headers.requestId, requestId);
     const ms = Math.round((performance.now() - started) * 100) / 100;
+    metrics.answered({ method: c.req.method, route: routeOf(c), status: c.res.status, ms });
     log.info(
       { requestId, method: c.req.method, path: c.req.path, status: c.res.status, ms, team: c.get("team") },
       "request",
     );
   };
 }
+
+/** The pattern of the route that answered. */
+const routeOf = (c: Context<Env>): string => {
+  const pattern = routePath(c, -1);
+  return pattern === "/*" || pattern === "/v1/*" ? "none" : pattern;
+};
 
 function authenticate(services: Services): MiddlewareHandler<Env> {
   return async (c, next) => {

@@ -2,6 +2,7 @@ import { agentPort, headers, parseSandboxId, type SandboxId, WrennError } from "
 import type { Server } from "bun";
 import { hostError } from "../hosts/host.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
 import type { Admission, Credentials, Ports } from "../services/ports.ts";
 import { movingStates } from "../store/phase.ts";
 import { Bridge } from "./bridge.ts";
@@ -38,6 +39,7 @@ export class Ingress {
   constructor(
     readonly ports: Ports,
     readonly log: Log,
+    readonly metrics: Metrics,
   ) {}
 
   /** Whether a request is for a port, by the host it names. */
@@ -61,6 +63,7 @@ export class Ingress {
       return answer;
     } finally {
       const ms = Math.round((performance.now() - started) * 100) / 100;
+      this.metrics.answered({ method: request.method, route: "port", status, ms });
       this.log.info({ requestId, method: request.method, sandbox: seen.name, port: seen.port, status, ms }, "port");
     }
   }

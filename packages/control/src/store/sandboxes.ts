@@ -1,5 +1,5 @@
 import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
-import { and, desc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
+import { and, count, desc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema.ts";
 
@@ -67,6 +67,16 @@ export class SandboxStore {
       )
       .orderBy(desc(sandboxes.createdAt), desc(sandboxes.id))
       .limit(filter.limit);
+  }
+
+  /** How many rows are in each state; those that are stopped are not counted. */
+  async counts(): Promise<Map<string, number>> {
+    const rows = await this.#db
+      .select({ state: sandboxes.state, count: count() })
+      .from(sandboxes)
+      .where(ne(sandboxes.state, "stopped"))
+      .groupBy(sandboxes.state);
+    return new Map(rows.map((row) => [row.state, row.count]));
   }
 
   /** Rows of a host that are not stopped. */

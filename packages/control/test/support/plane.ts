@@ -9,6 +9,9 @@ import { freshDatabase } from "./postgres.ts";
 /** Key of the local team in every test. */
 export const apiKey = `wrn_${"a".repeat(32)}`;
 
+/** What scrapes its metrics. */
+export const metricsToken = "metrics-token";
+
 /** A control plane with its database, a host and a guest agent, all over real sockets. */
 export class Plane implements AsyncDisposable {
   private constructor(
@@ -27,6 +30,7 @@ export class Plane implements AsyncDisposable {
       hostAddress: host.address,
       hostToken: host.token,
       bootstrapApiKey: apiKey,
+      metricsToken,
       logLevel: process.env.LOG_LEVEL ?? "silent",
       timings,
     };
