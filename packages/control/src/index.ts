@@ -37,9 +37,10 @@ export async function start(options: Options): Promise<ControlPlane> {
   const hostStore = new HostStore(db);
   const host = connectHost(await hostStore.ensure(config.hostAddress), config.hostAddress, config.hostToken);
   const sandboxStore = new SandboxStore(db);
+  const snapshotStore = new SnapshotStore(db);
   const services = buildServices({
     sandboxStore,
-    snapshotStore: new SnapshotStore(db),
+    snapshotStore,
     onceStore: new OnceStore(db),
     keyStore,
     portStore: new PortStore(db),
@@ -55,6 +56,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     new Watcher(host, {
       store: sandboxStore,
       hostStore,
+      snapshots: snapshotStore,
       timings: config.timings,
       log,
       remove: (row) => services.sandboxes.remove(row),

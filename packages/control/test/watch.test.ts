@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { hostagent, parseSandboxId, randomId, type State, states } from "@wrenn/contract";
+import { hostagent, parseSandboxId, randomId, type rest, type State, states } from "@wrenn/contract";
+import { SQL } from "bun";
 import { Plane } from "./support/plane.ts";
 
 const { SandboxState } = hostagent;
@@ -172,6 +173,23 @@ describe("a control plane that died in the middle", () => {
     await plane.until(marker.id, "paused");
     expect((await plane.json(200, "GET", `/v1/capsules/${id}`)).status).toBe("pausing");
   });
+});
+
+test("a snapshot that a control plane died over is found and named; a stranger's is left alone", async () => {
+  await using plane = await Plane.start({ ...quick, hostLostMs: 60_000 });
+  const { id } = await plane.create();
+  const lost = await plane.json<rest.Snapshot>(201, "POST", `/v1/capsules/${id}/checkpoint`);
+  await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+  await sql`delete from snapshots where name = ${lost.name}`;
+  const [internal] = plane.host.snapshots.values();
+  plane.host.snapshots.set("stranger", { ...internal!, id: "stranger", sandboxId: randomId() });
+  const listed = () => plane.json<rest.Snapshot[]>(200, "GET", "/v1/snapshots?type=snapshot");
+  while ((await listed()).length === 0) await Bun.sleep(5);
+  const found = await listed();
+  expect(found).toHaveLength(1);
+  expect(found[0]).toMatchObject({ capsule_id: id, size_bytes: lost.size_bytes, metadata: { recovered: "true" } });
+  expect((await plane.create({ template: found[0]!.name })).status).toBe("running");
+  expect(plane.host.snapshots.has("stranger")).toBe(true);
 });
 
 test("a stop waits for a create whose client has gone", async () => {

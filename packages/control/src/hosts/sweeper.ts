@@ -1,6 +1,7 @@
 import type { State } from "@wrenn/contract";
 import { lostStates, movingStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema.ts";
+import { Adopter } from "./adopter.ts";
 import { type Host, hostError } from "./host.ts";
 import { record } from "./reports.ts";
 import type { WatchGround } from "./watcher.ts";
@@ -18,6 +19,7 @@ const lostReason = "The host does not have it any more.";
 export class Sweeper implements AsyncDisposable {
   readonly #timer: Timer;
   #running: Promise<void> | undefined;
+  readonly #adopter: Adopter;
 
   /** `silentFor` answers for how long the host has not been heard, `undefined` while it is. */
   constructor(
@@ -25,6 +27,7 @@ export class Sweeper implements AsyncDisposable {
     readonly ground: WatchGround,
     readonly silentFor: () => number | undefined,
   ) {
+    this.#adopter = new Adopter(host, ground);
     this.#timer = setInterval(() => this.#tick(), ground.timings.sweepMs);
     this.#timer.unref();
   }
@@ -65,6 +68,7 @@ export class Sweeper implements AsyncDisposable {
     found.push(...(await store.stale(this.host.id, movingStates, timings.abandonedMs)));
     for (const row of found)
       await this.#settle(row).catch((err) => log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"));
+    await this.#adopter.look();
   }
 
   /** Nobody works on `row` any more: the host's present word decides. */

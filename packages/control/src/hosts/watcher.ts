@@ -4,6 +4,7 @@ import type { Log } from "../log.ts";
 import type { HostStore } from "../store/hosts.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema.ts";
+import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
 import { isOrphan } from "./reflect.ts";
 import { record } from "./reports.ts";
@@ -19,6 +20,7 @@ const retry = { firstMs: 200, mostMs: 5_000 } as const;
 export type WatchGround = {
   store: SandboxStore;
   hostStore: HostStore;
+  snapshots: SnapshotStore;
   timings: Readonly<Timings>;
   log: Log;
   /** Carries out a deletion that was written down. */

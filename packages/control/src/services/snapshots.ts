@@ -1,9 +1,10 @@
 import { capsuleId, type hostagent, type SandboxId, WrennError } from "@wrenn/contract";
+import { taken } from "../hosts/adopter.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { isRunning, isSettled } from "../store/phase.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
-import type { SnapshotStore } from "../store/snapshots.ts";
+import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
@@ -125,7 +126,7 @@ export class Snapshots {
     const row = await this.sandboxes.get(caller, id);
     if (!isSettled(row)) throw wrongState(row);
     if (name !== undefined) {
-      if (await this.store.named(caller.team, name)) throw taken(name);
+      if (await this.store.named(caller.team, name)) throw isTaken(name);
       if (await this.#template(name)) throw reserved(name);
     }
     return row;
@@ -156,22 +157,10 @@ export class Snapshots {
   }
 
   async #insert(row: SandboxRow, from: hostagent.Snapshot, label: Label & { name: string }): Promise<SnapshotRow> {
-    const made = await this.store.insert({
-      id: from.id,
-      teamId: row.teamId,
-      name: label.name,
-      hostId: row.hostId,
-      sandboxId: row.id,
-      parentId: from.parent,
-      template: from.template,
-      vcpus: from.vcpus,
-      memoryMib: from.memoryMib,
-      diskMib: from.diskMib,
-      sizeBytes: Number(from.memoryBytes + from.diskBytes),
-      metadata: label.metadata ?? {},
-    });
+    const { name, metadata = {} } = label;
+    const made = await this.store.insert({ ...taken(row, from), name, metadata });
     if (made) return made;
-    throw taken(label.name); // somebody was faster
+    throw isTaken(name); // somebody was faster
   }
 
   async #drop(caller: Caller, host: Host, id: string): Promise<void> {
@@ -183,17 +172,13 @@ export class Snapshots {
   }
 }
 
-/** 32 random bits, as existing clients expect; one that is taken is a conflict, and the next try has another. */
-const automaticName = (): string =>
-  `template-${Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex")}`;
-
 const absent = (name: string) =>
   new WrennError("not_found", `There is no snapshot "${name}".`, {
     remedy: "`GET /v1/snapshots` lists the team's snapshots and the templates.",
     details: { snapshot: name },
   });
 
-const taken = (name: string) =>
+const isTaken = (name: string) =>
   new WrennError("conflict", `The team has a snapshot "${name}".`, {
     remedy: "Choose another name, or delete that snapshot first.",
     details: { snapshot: name },

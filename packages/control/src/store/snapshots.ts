@@ -2,6 +2,13 @@ import { and, desc, eq, inArray, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { type NewSnapshot, type SnapshotRow, snapshots } from "./schema.ts";
 
+/** A snapshot as its host took it: everything but what its owner calls it and says about it. */
+export type Taken = Omit<NewSnapshot, "name" | "metadata" | "createdAt">;
+
+/** 32 random bits, as existing clients expect; one that is taken is a conflict, and the next try has another. */
+export const automaticName = (): string =>
+  `template-${Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex")}`;
+
 /** Queries about snapshots. A name is one team's, and never changes. */
 export class SnapshotStore {
   readonly #db: Database;
