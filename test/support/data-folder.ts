@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 
 /** Where `make images` puts kernels and images. */
@@ -7,15 +7,36 @@ export const installed =
   (process.getuid?.() === 0 ? "/var/lib/wrenn" : `${process.env.XDG_DATA_HOME ?? `${homedir()}/.local/share`}/wrenn`);
 
 /**
- * A data folder for one test: its own sandboxes, snapshots and journal; kernels, images and frozen templates are the
- * installed ones, so that a test does not boot what another has frozen. Lies beside them, so that VMs with user ids of
- * their own reach it and disk layers can share blocks.
+ * A data folder for one test: its own sandboxes, snapshots and journal; kernels and images are the installed ones. It
+ * lies beside them, so that VMs with user ids of their own reach it and disk layers can share blocks.
+ *
+ * Frozen templates are hard links to the installed ones. A link to their folder would not do: an empty disk layer names
+ * its base by the path it was made under, and that path ends with the test.
  */
 export async function dataFolder(name: string): Promise<string> {
   await mkdir(`${installed}/tests`, { recursive: true, mode: 0o755 });
   const dir = await mkdtemp(`${installed}/tests/${name}-`);
   await Bun.$`chmod 755 ${dir}`.quiet();
-  await mkdir(`${installed}/templates`, { recursive: true });
-  for (const shared of ["kernels", "images", "templates"]) await symlink(`${installed}/${shared}`, `${dir}/${shared}`);
+  for (const shared of ["kernels", "images"]) await symlink(`${installed}/${shared}`, `${dir}/${shared}`);
+  await mkdir(`${dir}/templates`, { mode: 0o755 });
+  await copyTemplates(installed, dir);
   return dir;
+}
+
+/** Hands templates that a test has frozen to the installed ones, so that the next test need not boot them. */
+export async function keepTemplates(dir: string): Promise<void> {
+  await mkdir(`${installed}/templates`, { recursive: true, mode: 0o755 });
+  await copyTemplates(dir, installed);
+}
+
+async function copyTemplates(from: string, to: string): Promise<void> {
+  const present = new Set(await readdir(`${to}/templates`));
+  for (const key of await readdir(`${from}/templates`).catch(() => [])) {
+    if (key.startsWith(".") || present.has(key)) continue;
+    // A name of its own first: a folder with the template's name is taken for whole.
+    const partial = `${to}/templates/.making-${crypto.randomUUID()}`;
+    await Bun.$`cp -al ${from}/templates/${key} ${partial}`.quiet();
+    await rm(`${partial}/disk.qcow2.empty`, { force: true });
+    await rename(partial, `${to}/templates/${key}`).catch(() => rm(partial, { recursive: true, force: true }));
+  }
 }

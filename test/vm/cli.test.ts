@@ -1,0 +1,187 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { Screen } from "../support/screen.ts";
+import { nothingLeft, System, wrennProgram } from "../support/system.ts";
+
+type Ended = { code: number; stdout: string; stderr: string };
+
+let system: System;
+let id: string;
+let local: string;
+
+beforeAll(async () => {
+  system = await System.start("cli");
+  local = `${system.dir}/local`;
+  await mkdir(local);
+});
+
+afterAll(async () => {
+  await system?.end().then((left) => expect(left).toEqual(nothingLeft));
+});
+
+/** Runs the compiled program as a person would: address and key come from the profile that `wrenn up` wrote. */
+async function wrenn(args: readonly string[], stdin: string | Uint8Array | undefined = undefined): Promise<Ended> {
+  const child = Bun.spawn([wrennProgram, ...args], {
+    cwd: local,
+    env: system.env,
+    stdin: stdin === undefined ? "ignore" : new Blob([stdin as BlobPart]),
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+/** What a command that must succeed prints with `--json`. */
+async function json<T>(...args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await wrenn([...args, "--json"]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return JSON.parse(stdout) as T;
+}
+
+describe("a sandbox's life", () => {
+  test("create, ls, info and templates agree, as text and as JSON", async () => {
+    const made = await wrenn(["create", "-t", "base", "--metadata", "made=by a test", "-e", "WORD=of create"]);
+    expect(made).toMatchObject({ code: 0, stderr: "" });
+    expect(made.stdout).toMatch(/^cl-[0-9a-z]{25}\n$/);
+    id = made.stdout.trim();
+    expect(await json<object>("info", id.slice(0, 12))).toMatchObject({
+      ...{ id, status: "running", template: "base", metadata: { made: "by a test" } },
+    });
+    expect((await json<{ id: string }[]>("ls")).map((one) => one.id)).toEqual([id]);
+    expect((await wrenn(["ls"])).stdout).toContain(`${id}  running`);
+    expect((await wrenn(["ls", "-q"])).stdout).toBe(`${id}\n`);
+    expect((await json<{ name: string }[]>("templates")).map(({ name }) => name)).toContain("base");
+  });
+
+  test("pause and resume keep what is in memory, rm removes", async () => {
+    expect((await wrenn(["exec", id, "--", "sh", "-c", "echo kept > /dev/shm/word"])).code).toBe(0);
+    expect(await json<object>("pause", id)).toEqual({ id, status: "paused" });
+    expect((await wrenn(["pause", id])).stderr).toMatch(/^error: .*paused/);
+    expect(await json<object>("resume", id)).toEqual({ id, status: "running" });
+    expect((await wrenn(["exec", id, "--", "cat", "/dev/shm/word"])).stdout).toBe("kept\n");
+
+    const other = await json<{ id: string }>("create", "-t", "base");
+    expect(await wrenn(["rm", other.id])).toMatchObject({ code: 0, stdout: `${other.id} removed\n` });
+    expect((await wrenn(["ls", "-q"])).stdout).toBe(`${id}\n`);
+  });
+
+  test("run makes a sandbox for one command and leaves none", async () => {
+    const ran = await wrenn(["run", "--", "sh", "-c", "echo from $(hostname); exit 4"]);
+    expect(ran.stdout).toMatch(/^from wrenn-/);
+    expect(ran.code).toBe(4);
+    expect((await wrenn(["ls", "-q"])).stdout).toBe(`${id}\n`);
+  });
+});
+
+describe("exec", () => {
+  test("keeps both outputs apart and passes the exit code on", async () => {
+    const ended = await wrenn(["exec", id, "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    expect(ended).toEqual({ code: 3, stdout: "out\n", stderr: "err\n" });
+    expect((await wrenn(["exec", id, "--", "sh", "-c", "kill -9 $$"])).code).toBe(137);
+    const asJson = await wrenn(["exec", "--json", id, "--", "sh", "-c", "echo out; exit 3"]);
+    expect({ code: asJson.code, ...JSON.parse(asJson.stdout) }).toEqual({
+      ...{ code: 3, stdout: "out\n", stderr: "", exitCode: 3 },
+    });
+  });
+
+  test("feeds what is piped into it, bytes unchanged, and takes user, folder and environment", async () => {
+    const bytes = crypto.getRandomValues(new Uint8Array(60_000));
+    const piped = await wrenn(["exec", id, "--", "sha256sum"], bytes);
+    expect(piped.stdout).toBe(`${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}  -\n`);
+    const told = await wrenn([
+      "exec",
+      id,
+      "-u",
+      "root",
+      "-w",
+      "/var",
+      "-e",
+      "A=b c",
+      "--",
+      "sh",
+      "-c",
+      "whoami; pwd; echo $A $WORD",
+    ]);
+    expect(told.stdout).toBe("root\n/var\nb c of create\n");
+  });
+
+  test("ends its command when it is interrupted", async () => {
+    const child = Bun.spawn([wrennProgram, "exec", id, "--", "sh", "-c", "echo started; exec sleep 1234"], {
+      ...{ env: system.env, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+    });
+    await child.stdout.getReader().read();
+    child.kill("SIGINT");
+    expect(await child.exited).toBe(143);
+    expect((await wrenn(["exec", id, "--", "pgrep", "-f", "^sleep 1234"])).code).toBe(1);
+  });
+});
+
+test("shell is a terminal: size that follows, exit code", async () => {
+  const screen = new Screen();
+  const child = Bun.spawn([wrennProgram, "shell", id], {
+    env: { ...system.env, TERM: "xterm-256color" },
+    terminal: { cols: 93, rows: 31, data: (_, bytes) => screen.take(bytes) },
+  });
+  await screen.shows(/\$ /);
+  child.terminal!.write("stty size\n");
+  await screen.shows(/[\r\n]31 93\r+\n/);
+  child.terminal!.resize(111, 44);
+  child.terminal!.write("sleep 0.3; stty size\n"); // the size and what is typed travel on their own
+  await screen.shows(/[\r\n]44 111\r+\n/);
+  child.terminal!.write("exit 6\n");
+  expect(await child.exited).toBe(6);
+});
+
+test("cp carries files both ways, and through pipes", async () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(65_536));
+  await writeFile(`${local}/two words`, bytes);
+  expect(await wrenn(["cp", "./two words", `${id}:/tmp/`])).toEqual({ code: 0, stdout: "", stderr: "" });
+  expect(await wrenn(["cp", `${id}:/tmp/two words`, "back"])).toEqual({ code: 0, stdout: "", stderr: "" });
+  expect(new Uint8Array(await readFile(`${local}/back`))).toEqual(bytes);
+  expect((await wrenn(["cp", "-", `${id}:/tmp/piped`], "from a pipe")).code).toBe(0);
+  expect((await wrenn(["cp", `${id}:/tmp/piped`, "-"])).stdout).toBe("from a pipe");
+  const missing = await wrenn(["cp", `${id}:/tmp/no such file`, "nothing"]);
+  expect(missing.stderr).toMatch(/^error: /);
+  expect(missing.code).toBe(1);
+  expect(await Bun.file(`${local}/nothing`).exists()).toBe(false);
+});
+
+test("doctor names the drivers, and every probe that fails tells what to do", async () => {
+  const { stdout } = await wrenn(["doctor", "--json"]);
+  const report = JSON.parse(stdout) as { vmm: string; probes: { name: string; ok: boolean; remedy?: string }[] };
+  expect(report.vmm).toBe("qemu");
+  // Without KVM guests are emulated; everything else must be there, or no sandbox would have run above.
+  for (const { name, ok, remedy } of report.probes)
+    expect([name, ok || (name === "kvm" && !!remedy)]).toEqual([name, true]);
+  expect((await wrenn(["doctor"])).stdout).toContain("PostgreSQL");
+});
+
+test("what cannot be understood ends with 2, what is missing with 1, and both say what to do", async () => {
+  for (const args of [
+    ["frobnicate"],
+    ["create", "--memory", "lots"],
+    ["exec", "not an id", "--", "true"],
+    ["cp", "a"],
+  ]) {
+    const { code, stdout, stderr } = await wrenn(args);
+    expect({ args, code, stdout }).toEqual({ args, code: 2, stdout: "" });
+    expect(stderr).toMatch(/^error: .+/);
+    const asJson = await wrenn(["--json", ...args].toSorted((a) => (a === "--json" ? 1 : -1)));
+    expect(asJson.code).toBe(2);
+  }
+  const absent = await wrenn(["info", "cl-0000000000000000000000000", "--json"]);
+  expect(absent).toMatchObject({ code: 1, stdout: "" });
+  expect(JSON.parse(absent.stderr)).toMatchObject({ error: { code: "not_found" } });
+  const noTemplate = await wrenn(["create", "-t", "nonesuch"]);
+  expect(noTemplate.stderr).toMatch(/^error: .*nonesuch.*\nremedy: .+/);
+  expect(noTemplate.code).toBe(1);
+});
+
+test("without a server every command says how to start one", async () => {
+  const env = { ...system.env, HOME: `${local}/empty`, WRENN_BASE_URL: "http://127.0.0.1:9", WRENN_API_KEY: "wrn_x" };
+  const child = Bun.spawn([wrennProgram, "ls"], { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  expect(await new Response(child.stderr).text()).toMatch(/^error: no answer from .*\nremedy: .*wrenn up/);
+  expect(await child.exited).toBe(1);
+  await rm(`${local}/empty`, { recursive: true, force: true });
+});
