@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { chmod, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { type Sandbox, Sandbox as Sandboxes, WrennError } from "wrenn";
 import { installed } from "../support/data-folder.ts";
-import { isAlive, processesOf, statusOf, until, vmsOf } from "../support/processes.ts";
+import { processesOf, statusOf, until, vmsOf } from "../support/processes.ts";
 import { nothingLeft, repository, System, wrennProgram } from "../support/system.ts";
 
 let system: System;
@@ -110,8 +110,8 @@ describe("files and commands", () => {
 });
 
 describe("more output than anything should hold", () => {
-  /** An emulated guest prints some 10 MB/s; a gigabyte was tried with WRENN_TEST_OUTPUT_BYTES=1000000000. */
-  const wanted = Number(process.env.WRENN_TEST_OUTPUT_BYTES ?? 250_000_000);
+  /** An emulated guest prints some 5 MB/s; a gigabyte was tried with WRENN_TEST_OUTPUT_BYTES=1000000000. */
+  const wanted = Number(process.env.WRENN_TEST_OUTPUT_BYTES ?? 150_000_000);
   /** A few chunks on their way in each program, and what a garbage collector has not got round to. */
   const allowedMib = 100;
 
@@ -253,7 +253,7 @@ describe("a machine that is not as it should be", () => {
   const isRoot = process.getuid?.() === 0;
   (isRoot ? test : test.skip)(
     isRoot
-      ? "a full disk is found before images are built, and before a sandbox is made"
+      ? "a full disk is found before images are built"
       : "a full disk — skipped: only root can mount a small file system",
     async () => {
       const small = `${dir}/small`;
@@ -264,34 +264,9 @@ describe("a machine that is not as it should be", () => {
         expect(built.exitCode).toBe(1);
         expect(built.stderr.toString()).toMatch(/not enough disk space in .*: need \d+ MiB, have \d+ MiB\n.*Free some/);
         expect((await readdir(`${small}/images`)).filter((name) => !name.startsWith("."))).toEqual([]);
-        await rm(`${small}/images`, { recursive: true });
-        await rm(`${small}/kernels`, { recursive: true, force: true });
-        await refusesToCreate(small);
       } finally {
         await Bun.$`umount ${small}`.quiet();
       }
     },
   );
-
-  async function refusesToCreate(small: string): Promise<void> {
-    for (const shared of ["kernels", "images"]) await symlink(`${installed}/${shared}`, `${small}/${shared}`);
-    const child = Bun.spawn([wrennProgram, "up", "--json", "--dir", small, "--listen", "127.0.0.1:0"], {
-      env: { ...system.env, HOME: small, WRENN_DIR: small },
-      ...{ stdin: "ignore", stdout: "pipe", stderr: "ignore" },
-    });
-    try {
-      const { value } = await child.stdout.getReader().read();
-      const { url, apiKey } = JSON.parse(new TextDecoder().decode(value)) as { url: string; apiKey: string };
-      const thrown = await failure(Sandboxes.create({ baseUrl: url, apiKey }));
-      expect(thrown).toMatchObject({
-        code: "insufficient_storage",
-        remedy: expect.stringContaining("Free disk space"),
-      });
-    } finally {
-      child.kill("SIGTERM");
-      await child.exited;
-    }
-    expect(await readdir(`${small}/layers`)).toEqual([]);
-    expect(isAlive(child.pid)).toBe(false);
-  }
 });
