@@ -18,6 +18,7 @@ const connectCode = {
   agent_error: ConnectCode.Unknown,
   no_hosts_available: ConnectCode.Unavailable,
   host_unavailable: ConnectCode.Unavailable,
+  unavailable: ConnectCode.Unavailable,
   insufficient_storage: ConnectCode.ResourceExhausted,
 } as const satisfies Record<Code, ConnectCode>;
 

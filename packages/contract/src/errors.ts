@@ -18,6 +18,7 @@ export const codes = [
   "agent_error",
   "no_hosts_available",
   "host_unavailable",
+  "unavailable",
   "insufficient_storage",
 ] as const;
 
@@ -41,6 +42,7 @@ export const httpStatus = {
   agent_error: 502,
   no_hosts_available: 503,
   host_unavailable: 503,
+  unavailable: 503,
   insufficient_storage: 507,
 } as const satisfies Record<Code, number>;
 

@@ -22,6 +22,9 @@ import { SnapshotStore } from "./store/snapshots.ts";
 
 export type { Options, Timings } from "./config.ts";
 
+/** A host that answers tells everything it has within milliseconds; one that is away must not keep the server from starting. */
+const firstSyncMs = 3_000;
+
 /** A running control plane. `stop` finishes what is under way. */
 export type ControlPlane = { readonly address: string; stop(): Promise<void> };
 
@@ -52,7 +55,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.keys);
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
-  undo.use(
+  const watcher = undo.use(
     new Watcher(host, {
       store: sandboxStore,
       hostStore,
@@ -70,6 +73,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     ingress: new Ingress(services.ports, log, metrics),
   };
   const server = undo.use(serve(config, edges));
+  await watcher.synced(firstSyncMs);
   log.info({ address: server.address }, "listening");
   const held = undo.move();
   return { address: server.address, stop: () => held.disposeAsync() };

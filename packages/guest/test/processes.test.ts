@@ -84,6 +84,20 @@ test("input for a process without stdin, or on closed stdin, is refused", async 
   }
 });
 
+test("input that a process closed its end of is refused to its sender, and troubles nobody else", async () => {
+  const client = agent.processes();
+  for (const size of [1, 1024 * 1024]) {
+    const stream = client.start({ ...sh("exec <&-; echo closed; sleep 5"), stdin: true })[Symbol.asyncIterator]();
+    const pid = (await stream.next()).value.event.event.value.pid;
+    await stream.next();
+    const process = { selector: { case: "pid" as const, value: pid } };
+    const input = { input: { case: "stdin" as const, value: new Uint8Array(size) } };
+    for (let i = 0; i < 3; i++) expect((await failure(client.sendInput({ process, input }))).code).toBe(Code.Internal);
+    await client.sendSignal({ process, signal: processes.Signal.SIGKILL });
+    await collect({ [Symbol.asyncIterator]: () => stream });
+  }
+});
+
 test("a signal reaches the whole tree and is told exactly", async () => {
   const client = agent.processes();
   for (const [signal, status] of [

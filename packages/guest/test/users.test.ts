@@ -42,6 +42,13 @@ describe.skipIf(!isRoot)("as root, a process runs as the user asked for", () => 
     expect(pty).toMatch(new RegExp(`^${plain.uid}\\r\\n/dev/pts/\\d+\\r\\n$`));
   });
 
+  for (const user of [plain, ...(grouped ? [grouped] : [])])
+    test(`and the terminal is its controlling one, so that Ctrl-C works: ${user.groups.length} more groups`, async () => {
+      const request = { ...sh("ps -o tty= -p $$; stat -c %u $(tty)"), pty: { size: { cols: 80, rows: 24 } } };
+      const { pty } = await collect(agent.processes().start(request, as(user.name)));
+      expect(pty).toMatch(new RegExp(`^pts/\\d+\\s*\\r\\n${user.uid}\\r\\n$`));
+    });
+
   test("and owns the files and folders it uploads", async () => {
     chmodSync(agent.folder, 0o755);
     const path = `${agent.folder}/owned/by/file`;

@@ -31,6 +31,9 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
   const out = new Headers(request.headers);
   for (const name of notForwarded) out.delete(name);
   if (port === agentPort) out.set(headers.accessToken, sandbox.record.token);
+  // A server in the guest makes its absolute links from the name it was called by.
+  const calledBy = request.headers.get("x-forwarded-host");
+  if (port !== agentPort && calledBy) out.set("host", calledBy);
   const done = activity(sandbox);
   try {
     const answer = await fetch(`http://${address}`, {
@@ -56,7 +59,7 @@ export async function upgrade(
   sandboxes: Sandboxes,
 ): Promise<Response | undefined> {
   const { sandbox, port, address } = await target(request, sandboxes);
-  const upstream = await connectUpstream(`ws://${address}`, request).catch((thrown) => {
+  const { upstream, early } = await connectUpstream(`ws://${address}`, request).catch((thrown) => {
     throw unreachable(thrown, port);
   });
   let end = () => {};
@@ -64,7 +67,7 @@ export async function upgrade(
     end = activity(sandbox);
   };
   const protocol = upstream.protocol ? { "sec-websocket-protocol": upstream.protocol } : undefined;
-  const data: Bridge = { upstream, begin, end: () => end() };
+  const data: Bridge = { upstream, early, begin, end: () => end() };
   if (server.upgrade(request, protocol ? { data, headers: protocol } : { data })) return undefined;
   upstream.close();
   throw new WrennError("invalid_request", "the request is not a WebSocket handshake");

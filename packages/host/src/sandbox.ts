@@ -64,6 +64,12 @@ export class Sandbox {
     this.journal.sandboxes.put(this.record);
   }
 
+  /** As `note`, for facts that watchers want to know. */
+  tell(facts: Partial<SandboxRecord>): void {
+    this.note({ ...facts, version: this.record.version + 1 });
+    this.changed(this.record);
+  }
+
   /** What it holds while it runs. Throws `invalid_state` in any other state. */
   get machine(): Machine {
     if (this.phase.at === "running") return this.phase.machine;

@@ -93,13 +93,17 @@ export class Sandboxes implements AsyncDisposable {
   async checkpoint(id: SandboxId): Promise<SnapshotRecord> {
     const sandbox = this.find(id);
     return sandbox.exclusive(async () => {
-      if (sandbox.record.state === "paused") return checkpointPaused(sandbox, this.kitchen);
+      if (sandbox.record.state === "paused") {
+        const same = await checkpointPaused(sandbox, this.kitchen);
+        sandbox.tell({ origin: same.id });
+        return same;
+      }
       const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, "checkpoint").catch(async (thrown) => {
         sandbox.note({ nextLayer: undefined });
         await this.kitchen.layers.collect();
         throw thrown;
       });
-      sandbox.note({ origin: taken.id });
+      sandbox.tell({ origin: taken.id });
       return taken;
     });
   }
@@ -115,10 +119,15 @@ export class Sandboxes implements AsyncDisposable {
     });
   }
 
-  /** Removes a checkpoint; absent is fine. */
+  /** Removes a checkpoint; absent is fine. What came from it comes from the one before it then. */
   async deleteSnapshot(id: string): Promise<void> {
-    const found = this.journal.snapshots.get(id);
-    if (found?.kind === "checkpoint") await removeSnapshot(id, this.kitchen);
+    const { snapshots } = this.journal;
+    const found = snapshots.get(id);
+    if (found?.kind !== "checkpoint") return;
+    const { parent } = found;
+    for (const row of snapshots.all()) if (row.parent === id) snapshots.put({ ...row, parent });
+    for (const sandbox of this.#byId.values()) if (sandbox.record.origin === id) sandbox.tell({ origin: parent });
+    await removeSnapshot(id, this.kitchen);
   }
 
   /** Removes a sandbox in any state, and all its files. Absent is fine. Its checkpoints stay. */

@@ -70,6 +70,13 @@ describe("checkpoint, fork and roll back", () => {
     const child = await fork(host, first.id);
     const third = await host.sandboxes.checkpoint(child.id);
     expect([first.parent, second.parent, third.parent]).toEqual([undefined, first.id, first.id]);
+    await host.sandboxes.pause(child.id);
+    const fourth = await host.sandboxes.checkpoint(child.id);
+    await host.sandboxes.deleteSnapshot(first.id);
+    await host.sandboxes.deleteSnapshot(fourth.id);
+    const parents = host.sandboxes.journal.snapshots.all().map((row) => [row.id, row.parent]);
+    expect(Object.fromEntries(parents)).toMatchObject({ [second.id]: undefined, [third.id]: undefined });
+    expect([fourth.parent, host.sandboxes.find(child.id).record.origin]).toEqual([third.id, third.id]);
   });
 
   test("deleting a checkpoint keeps what its children need, and the last one out takes the rest along", async () => {

@@ -2,6 +2,7 @@ import { headers, type rest, WrennError } from "@wrenn/contract";
 import { Agent } from "./agent.ts";
 import { type Endpoint, resolveEndpoint, type WrennOptions } from "./config.ts";
 import { errorOf, isAbort, timedOut, unreachable } from "./errors.ts";
+import { Snapshots } from "./snapshots.ts";
 
 /** What every call may carry. */
 export type CallOptions = {
@@ -45,6 +46,8 @@ const retryDelaysMs = [50, 250];
  */
 export class Wrenn {
   readonly options: WrennOptions;
+  /** The team's snapshots. */
+  readonly snapshots: Snapshots = new Snapshots(this);
   #endpoint: Promise<Endpoint> | undefined;
 
   constructor(options: WrennOptions = {}) {

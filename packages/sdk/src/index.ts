@@ -23,8 +23,11 @@ export {
   type ReadFormats,
   type WriteInfo,
 } from "./files.ts";
+export type { SandboxInfo } from "./lifecycle.ts";
 export type { OutputChunk } from "./output.ts";
+export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";
 export * from "./pty.ts";
 export * from "./sandbox.ts";
+export type { CheckpointOptions, SnapshotInfo, Snapshots } from "./snapshots.ts";
 export type { WatchEvent, WatchHandle, WatchOptions } from "./watch.ts";

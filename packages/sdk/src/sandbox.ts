@@ -1,11 +1,13 @@
-import { type rest, type State, WrennError } from "@wrenn/contract";
+import { type rest, WrennError } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
 import { type CallOptions, Wrenn } from "./client.ts";
 import { Commands } from "./commands.ts";
 import type { WrennOptions } from "./config.ts";
-import { timedOut } from "./errors.ts";
 import { Files } from "./files.ts";
+import { change, lifecycle, pathOf, type SandboxInfo, sandboxInfo, seconds, settle } from "./lifecycle.ts";
+import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
+import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
 
 /** Which server to talk to: a client, or what one is made from. */
 export type ConnectionOptions = WrennOptions & CallOptions & { client?: Wrenn | undefined };
@@ -27,29 +29,16 @@ export type CreateOptions = ConnectionOptions & {
   diskMiB?: number | undefined;
 };
 
-/** A sandbox as the server describes it. */
-export type SandboxInfo = {
-  id: string;
-  status: State;
-  template: string;
-  vcpus: number;
-  memoryMiB: number;
-  diskMiB: number;
-  /** Milliseconds without activity until its time-out action; 0 means never. */
-  timeoutMs: number;
-  metadata: Record<string, string>;
-  createdAt: Date;
-  startedAt: Date | undefined;
-  lastActiveAt: Date | undefined;
-  /** Why it ended, when nobody asked for that. */
-  error: string | undefined;
+/** What the copies that `fork` makes shall be. */
+export type ForkOptions = CallOptions & {
+  /** How many, 1 to 100; default 1. */
+  count?: number | undefined;
+  /** As for create; default: as the sandbox's own, and so are the labels. */
+  timeoutMs?: number | undefined;
+  /** Environment of every command of the copies, beside what the sandbox has. */
+  envs?: Record<string, string> | undefined;
+  metadata?: Record<string, string> | undefined;
 };
-
-/** A create may boot a template for the first time, a pause may write gigabytes: minutes, on a slow machine. */
-const defaultLifecycleMs = 300_000;
-
-/** Half of what is left to wait rarely matters more than this, and a server answers it without effort. */
-const maxPollMs = 500;
 
 /**
  * A virtual machine with its own kernel, for code nobody has to trust.
@@ -136,18 +125,65 @@ export class Sandbox implements AsyncDisposable {
 
   /** Freezes memory and disk and frees the machine; resolves when it is paused. */
   static async pause(id: string, options: ConnectionOptions = {}): Promise<void> {
-    await transition(id, "pause", options);
+    await change(clientOf(options), `${pathOf(id)}/pause`, "paused", options);
   }
 
   /** Continues a paused sandbox where it stopped; resolves when it takes commands. */
   static async resume(id: string, options: ConnectionOptions = {}): Promise<void> {
-    await transition(id, "resume", options);
+    await change(clientOf(options), `${pathOf(id)}/resume`, "running", options);
   }
 
   /** Milliseconds without activity until the time-out action, counted anew; 0 means never. */
   static async setTimeout(id: string, timeoutMs: number, options: ConnectionOptions = {}): Promise<void> {
     const body = { timeout_sec: seconds(timeoutMs) };
     await clientOf(options).request("POST", `${pathOf(id)}/timeout`, { ...options, body });
+  }
+
+  /** Takes a snapshot of a running or paused sandbox, which stays as it is. Throws `conflict` for a name that is taken. */
+  static async checkpoint(id: string, options: CheckpointOptions & ConnectionOptions = {}): Promise<SnapshotInfo> {
+    const { name, metadata } = options;
+    const body = { ...(name === undefined ? {} : { name }), ...(metadata === undefined ? {} : { metadata }) };
+    const path = `${pathOf(id)}/checkpoint`;
+    return snapshotInfo(await clientOf(options).request<rest.Snapshot>("POST", path, { ...lifecycle(options), body }));
+  }
+
+  /**
+   * Starts copies of a running or paused sandbox, memory and processes included; all of them or none. A snapshot of
+   * that moment stays, as the parent of the copies.
+   */
+  static async fork(id: string, options: ForkOptions & ConnectionOptions = {}): Promise<Sandbox[]> {
+    const client = clientOf(options);
+    const call = lifecycle(options);
+    const { count, timeoutMs, envs, metadata } = options;
+    const body = {
+      ...(count === undefined ? {} : { count }),
+      ...(timeoutMs === undefined ? {} : { timeout_sec: seconds(timeoutMs) }),
+      ...(envs === undefined ? {} : { envs }),
+      ...(metadata === undefined ? {} : { metadata }),
+    };
+    const copies = await client.request<rest.Capsule[]>("POST", `${pathOf(id)}/fork`, { ...call, body });
+    try {
+      await Promise.all(copies.map((copy) => settle(client, copy, ["running"], call)));
+    } catch (thrown) {
+      await Promise.allSettled(copies.map((copy) => Sandbox.kill(copy.id, { client })));
+      throw thrown;
+    }
+    return await Promise.all(copies.map((copy) => Sandbox.#of(client, copy.id)));
+  }
+
+  /** Puts a sandbox back to a snapshot of its own line: memory, processes and disk; resolves when it runs. */
+  static async rollback(id: string, snapshot: string, options: ConnectionOptions = {}): Promise<void> {
+    await change(clientOf(options), `${pathOf(id)}/rollback`, "running", { ...options, body: { snapshot } });
+  }
+
+  /** How a port of a sandbox is reached; makes it public or private where asked to. */
+  static async openPort(
+    id: string,
+    port: number,
+    options: OpenPortOptions & ConnectionOptions = {},
+  ): Promise<PortAccess> {
+    const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs, body: openPortBody(options) };
+    return portAccess(await clientOf(options).request<rest.PortInfo>("POST", `${pathOf(id)}/ports/${port}`, call));
   }
 
   static async #of(client: Wrenn, id: string): Promise<Sandbox> {
@@ -174,6 +210,38 @@ export class Sandbox implements AsyncDisposable {
     return Sandbox.setTimeout(this.id, timeoutMs, this.#with(options));
   }
 
+  /** Takes a snapshot: memory, processes and disk as they are now. The sandbox runs on, or stays paused. */
+  checkpoint(options: CheckpointOptions = {}): Promise<SnapshotInfo> {
+    return Sandbox.checkpoint(this.id, { ...options, client: this.client });
+  }
+
+  /**
+   * Starts copies of this sandbox, memory and processes included; all of them or none.
+   *
+   * @example
+   * ```ts
+   * const [left, right] = await sandbox.fork({ count: 2 });
+   * ```
+   */
+  fork(options: ForkOptions = {}): Promise<Sandbox[]> {
+    return Sandbox.fork(this.id, { ...options, client: this.client });
+  }
+
+  /** Goes back to a snapshot of this sandbox or of its line. Commands under way end; what came after is lost. */
+  rollback(snapshot: string | SnapshotInfo, options: CallOptions = {}): Promise<void> {
+    return Sandbox.rollback(this.id, typeof snapshot === "string" ? snapshot : snapshot.name, this.#with(options));
+  }
+
+  /** How a port is reached from outside: its address, and what opens it while it is private. */
+  openPort(port: number, options: OpenPortOptions = {}): Promise<PortAccess> {
+    return Sandbox.openPort(this.id, port, { ...options, client: this.client });
+  }
+
+  /** Host name, and port where it needs one, of a port of this sandbox, such as `3000-cl-….example.com`. */
+  async getHost(port: number, options: CallOptions = {}): Promise<string> {
+    return new URL((await this.openPort(port, options)).url).host;
+  }
+
   /** Counts as activity: the time until the time-out action starts anew. */
   async ping(options: CallOptions = {}): Promise<void> {
     await this.client.request("POST", `${pathOf(this.id)}/ping`, options);
@@ -195,59 +263,3 @@ export class Sandbox implements AsyncDisposable {
 }
 
 const clientOf = (options: ConnectionOptions): Wrenn => options.client ?? new Wrenn(options);
-
-const pathOf = (id: string): string => `/v1/capsules/${encodeURIComponent(id)}`;
-
-const seconds = (ms: number): number => Math.ceil(ms / 1000);
-
-const lifecycle = ({ signal, requestTimeoutMs = defaultLifecycleMs }: CallOptions): CallOptions => ({
-  signal,
-  requestTimeoutMs,
-});
-
-async function transition(id: string, action: "pause" | "resume", options: ConnectionOptions): Promise<void> {
-  const client = clientOf(options);
-  const call = lifecycle(options);
-  const answer = await client.request<rest.Capsule>("POST", `${pathOf(id)}/${action}`, call);
-  await settle(client, answer, [action === "pause" ? "paused" : "running"], call);
-}
-
-/** States a sandbox leaves by itself; every other one is an answer. */
-const passing: readonly State[] = ["pending", "starting", "pausing", "resuming", "stopping", "missing"];
-
-/** Waits until a sandbox has reached one of the states wanted; a server that answers early is asked again. */
-async function settle(client: Wrenn, from: rest.Capsule, wanted: readonly State[], call: CallOptions) {
-  const deadline = Date.now() + (call.requestTimeoutMs || Number.POSITIVE_INFINITY);
-  let capsule = from;
-  for (let pollMs = 10; passing.includes(capsule.status); pollMs = Math.min(pollMs * 2, maxPollMs)) {
-    if (Date.now() > deadline)
-      throw timedOut(`waiting for ${capsule.id}, which is ${capsule.status},`, call.requestTimeoutMs);
-    await new Promise((resolve) => setTimeout(resolve, pollMs));
-    capsule = await client.request<rest.Capsule>("GET", pathOf(capsule.id), { signal: call.signal });
-  }
-  if (wanted.includes(capsule.status)) return capsule;
-  const why = capsule.error ? `: ${capsule.error}` : "";
-  throw new WrennError("invalid_state", `sandbox ${capsule.id} is ${capsule.status}${why}`, {
-    remedy: "Create another sandbox.",
-    details: { id: capsule.id, state: capsule.status, wanted: wanted.join(" or ") },
-  });
-}
-
-const date = (text: string | undefined): Date | undefined => (text === undefined ? undefined : new Date(text));
-
-function sandboxInfo(capsule: rest.Capsule): SandboxInfo {
-  return {
-    id: capsule.id,
-    status: capsule.status,
-    template: capsule.template,
-    vcpus: capsule.vcpus,
-    memoryMiB: capsule.memory_mb,
-    diskMiB: capsule.disk_size_mb,
-    timeoutMs: capsule.timeout_sec * 1000,
-    metadata: capsule.metadata ?? {},
-    createdAt: new Date(capsule.created_at),
-    startedAt: date(capsule.started_at),
-    lastActiveAt: date(capsule.last_active_at),
-    error: capsule.error,
-  };
-}

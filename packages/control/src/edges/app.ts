@@ -5,6 +5,7 @@ import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Services } from "../services/index.ts";
+import { asWrennError } from "../store/database.ts";
 import { agentRoutes } from "./agent.ts";
 import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
@@ -85,7 +86,7 @@ const clientGone = 499;
 
 function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
   if (c.req.raw.signal.aborted) return new Response(null, { status: clientGone });
-  const error = WrennError.from(thrown);
+  const error = asWrennError(thrown);
   const fields = { requestId: c.get("requestId"), code: error.code, err: error };
   if (error.status >= 500) log.error(fields, "request failed");
   else log.debug(fields, "request refused");

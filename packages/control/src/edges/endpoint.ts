@@ -35,7 +35,7 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
 /** A decoded request. `id` is there for every path with `{id}`. */
 export type Input<B, Q> = { caller: Caller; id: SandboxId; body: B; query: Q; c: Context<Env> };
 
-const always: readonly Code[] = ["unauthorized", "internal_error"];
+const always: readonly Code[] = ["unauthorized", "internal_error", "unavailable"];
 const withBody: readonly Code[] = ["invalid_request", "too_large"];
 
 /** Adds a route to the app and to the OpenAPI document. `handle` answers a `Response`, a JSON value, or nothing for 204. */

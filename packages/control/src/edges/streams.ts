@@ -5,6 +5,7 @@ import type { Caller } from "../services/caller.ts";
 import { selectorOf } from "../services/commands.ts";
 import type { Services } from "../services/index.ts";
 import type { Live } from "../services/terminals.ts";
+import { asWrennError } from "../store/database.ts";
 import { type App, describe, readId } from "./endpoint.ts";
 import { requestIdOf } from "./request-id.ts";
 import { type Connection, framed, type Socket } from "./socket.ts";
@@ -59,7 +60,7 @@ export class Streams {
         remedy: "Use a WebSocket client.",
       });
     } catch (thrown) {
-      const error = WrennError.from(thrown);
+      const error = asWrennError(thrown);
       return Response.json(error, { status: error.status, headers: { [headers.requestId]: requestId } });
     }
   }
@@ -84,7 +85,7 @@ export class Streams {
       const live = await this.#begin(socket, target, caller);
       if (live) await show(socket, live, target.kind);
     } catch (thrown) {
-      const error = WrennError.from(thrown);
+      const error = asWrennError(thrown);
       code = error.code;
       if (error.status >= 500) this.log.error({ requestId: target.requestId, err: error }, "stream failed");
       await socket.fail(error, true);
@@ -179,7 +180,7 @@ const startFrame = (kind: Target["kind"], live: Live, pid: number): rest.StreamS
 
 /** Carries out what the client asks of the process; what makes no sense here is answered and skipped. */
 async function obey(socket: Socket, live: Live, kind: Target["kind"]): Promise<void> {
-  const tell = (thrown: unknown) => void socket.fail(WrennError.from(thrown), false);
+  const tell = (thrown: unknown) => void socket.fail(asWrennError(thrown), false);
   while (!socket.closed.aborted) {
     try {
       const frame = await socket.next();
@@ -190,7 +191,7 @@ async function obey(socket: Socket, live: Live, kind: Target["kind"]): Promise<v
         live.act({ resize: { cols: frame.cols, rows: frame.rows } }, tell);
       else throw outOfPlace(frame.type);
     } catch (thrown) {
-      await socket.fail(WrennError.from(thrown), thrown instanceof WrennError && thrown.code === "too_large");
+      await socket.fail(asWrennError(thrown), thrown instanceof WrennError && thrown.code === "too_large");
     }
   }
 }

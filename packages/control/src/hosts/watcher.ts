@@ -34,6 +34,7 @@ export class Watcher implements AsyncDisposable {
   readonly #log: Log;
   readonly #sweeper: Sweeper;
   readonly #done: Promise<void>;
+  readonly #firstSync = Promise.withResolvers<void>();
   #heard = Date.now();
   #noted = 0;
   #connected = false;
@@ -45,6 +46,11 @@ export class Watcher implements AsyncDisposable {
     this.#log = ground.log.child({ host: host.id });
     this.#sweeper = new Sweeper(host, ground, () => (this.#connected ? undefined : Date.now() - this.#heard));
     this.#done = this.#follow();
+  }
+
+  /** Settles when the rows first agree with the host, at the latest after `mostMs`: it may be away. */
+  async synced(mostMs: number): Promise<void> {
+    await Promise.race([this.#firstSync.promise, pause(mostMs, this.#stop.signal)]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -110,6 +116,7 @@ export class Watcher implements AsyncDisposable {
   async #synced(rows: Map<string, SandboxRow>): Promise<void> {
     for (const row of rows.values()) await this.#sweeper.settleAbsent(row);
     rows.clear();
+    this.#firstSync.resolve();
   }
 
   /** Another installation's sandbox, or one whose row was lost with a database: not ours to destroy. */

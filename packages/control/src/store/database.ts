@@ -31,3 +31,23 @@ const unusable = (cause: unknown) =>
       cause,
     },
   );
+
+/** SQLSTATE classes of a server that is going, coming or out of reach (PostgreSQL documentation, appendix A). */
+const awayStates = /^(08|57P0[1-3]|53300)/;
+
+/** What Bun says when it lost, or never got, a connection. */
+const awayCodes = /^ERR_POSTGRES_(CONNECTION|IDLE_TIMEOUT|LIFETIME)/;
+
+/** The error for a caller: a database that is away is `unavailable`, as it will be back; else as `WrennError.from`. */
+export function asWrennError(thrown: unknown): WrennError {
+  for (let at = thrown; at instanceof Error; at = at.cause) {
+    if (at instanceof WrennError) break;
+    if (!(at instanceof SQL.PostgresError)) continue;
+    if (!awayCodes.test(at.code) && !awayStates.test(String(at.errno))) break;
+    return new WrennError("unavailable", "The database does not answer.", {
+      remedy: "Try again in a moment; it may be starting.",
+      cause: thrown,
+    });
+  }
+  return WrennError.from(thrown);
+}

@@ -52,8 +52,8 @@ export class Input {
     if (this.#released) throw closedError();
     try {
       this.#sink ??= this.#open();
-      this.#sink.write(bytes);
-      await this.#sink.flush();
+      // Both promises fail when the reader is gone, and one that nobody holds would be an unhandled rejection.
+      await Promise.all([this.#sink.write(bytes), this.#sink.flush()]);
     } catch (cause) {
       throw new WrennError("internal_error", "stdin of the process is closed", {
         remedy: "Start the process again to write.",

@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, readlinkSync } from "node:fs";
+import { chownSync, closeSync, constants, openSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import { flowControl } from "../native.ts";
 import { type CommandRequest, spawnError } from "./command.ts";
@@ -41,11 +41,16 @@ export class TerminalProcess implements GuestProcess {
   constructor(command: Command, { request, tag, size }: TerminalOptions) {
     this.request = request;
     this.tag = tag;
+    const before = slaves();
     this.#terminal = new Bun.Terminal({
       ...size,
       data: (_terminal, bytes) => this.#onData(bytes),
     });
     try {
+      giveTerminal(
+        slaves().find((path) => !before.includes(path)),
+        command.user.uid,
+      );
       const env = { ...command.env, TERM: command.env.TERM || defaultTerm };
       this.pid = spawnOnTerminal({ ...command, env }, this.#terminal, (code, signal) => {
         this.#left = describeEnd(code, signal);
@@ -121,4 +126,22 @@ export class TerminalProcess implements GuestProcess {
     this.#terminal.close();
     for (const tell of this.onEnd) tell();
   }
+}
+
+/** The terminals that this process holds the slave sides of. */
+function slaves(): string[] {
+  return readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`);
+      return path.startsWith("/dev/pts/") ? [path] : [];
+    } catch {
+      return []; // the descriptor of the listing itself
+    }
+  });
+}
+
+/** Makes a terminal the user's, as login does: who may not open it cannot have it as controlling terminal, nor Ctrl-C. */
+function giveTerminal(path: string | undefined, uid: number): void {
+  if (path === undefined || process.getuid?.() !== 0) return;
+  chownSync(path, uid, statSync(path).gid);
 }
