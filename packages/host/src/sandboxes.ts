@@ -1,4 +1,3 @@
-import { statfs } from "node:fs/promises";
 import { type SandboxId, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
@@ -14,10 +13,8 @@ import {
   startFrom,
 } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
+import { minFreeDiskMib, needDisk } from "./room.ts";
 import { Sandbox } from "./sandbox.ts";
-
-/** Below this much free disk a create or pause would likely fail half-way; it is refused before it starts. */
-const minFreeDiskMib = 512;
 
 /** Layers deeper than this cost every read of the guest; a pause then merges them. */
 const deepestLayers = 8;
@@ -287,12 +284,7 @@ export class Sandboxes implements AsyncDisposable {
           remedy: "Ask for less memory, or add a larger host.",
         },
       );
-    const disk = await statfs(this.kitchen.paths.root);
-    const freeMib = Math.floor((disk.bavail * disk.bsize) / 2 ** 20);
-    if (freeMib < minFreeDiskMib)
-      throw new WrennError("insufficient_storage", `the host has only ${freeMib} MiB of disk left`, {
-        remedy: `Free disk space on the host: at least ${minFreeDiskMib} MiB must stay free.`,
-      });
+    await needDisk(this.kitchen.paths.root, minFreeDiskMib);
   }
 
   #reap(): void {

@@ -7,6 +7,7 @@ import type { BootSpec, Drivers, Frozen, Kernel } from "./drivers/ports.ts";
 import type { GuestAgent } from "./guest-agent.ts";
 import { findImage, type Image, listImages, newestKernel } from "./images.ts";
 import { agentOf } from "./machine.ts";
+import { minFreeDiskMib, needDisk } from "./room.ts";
 
 /** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
 const layout = 1;
@@ -129,6 +130,7 @@ export class Templates implements AsyncDisposable {
   /** Boots the image, warms its agent up, freezes it. The folder gets its name last, so a killed freeze leaves no template. */
   async #make(key: string, image: Image, kernel: Kernel, size: Size): Promise<Template> {
     const started = performance.now();
+    await needDisk(this.#root, size.memoryMib + minFreeDiskMib); // all of the guest's memory may come to be written
     this.log.info({ template: image.name, ...size }, "freezing a template: boots once, takes some seconds");
     const dir = `${this.#root}/.making-${process.pid}-${key}`;
     await rm(dir, { recursive: true, force: true });
