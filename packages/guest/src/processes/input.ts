@@ -5,8 +5,11 @@ import { setNonBlocking } from "../native.ts";
 /** Input that waits for a process that does not read; more than this is refused. */
 const maxWaitingBytes = 8 * 1024 * 1024;
 
-const closedError = () =>
-  new WrennError("internal_error", "stdin of the process is closed", { remedy: "Start the process again to write." });
+const closedError = (cause?: unknown) =>
+  new WrennError("internal_error", "stdin of the process is closed", {
+    remedy: "Start the process again to write.",
+    cause,
+  });
 
 /** The writing end of a process's standard input. */
 export class Input {
@@ -55,10 +58,8 @@ export class Input {
       // Both promises fail when the reader is gone, and one that nobody holds would be an unhandled rejection.
       await Promise.all([this.#sink.write(bytes), this.#sink.flush()]);
     } catch (cause) {
-      throw new WrennError("internal_error", "stdin of the process is closed", {
-        remedy: "Start the process again to write.",
-        cause,
-      });
+      // A process may close its input at any time: that is its own affair, and no fault for the log.
+      throw closedError((cause as NodeJS.ErrnoException).code === "EPIPE" ? undefined : cause);
     }
   }
 
