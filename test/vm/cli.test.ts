@@ -117,7 +117,7 @@ describe("exec", () => {
   });
 });
 
-test("shell is a terminal: size that follows, exit code", async () => {
+test("shell is a terminal: size that follows, Ctrl-C, exit code", async () => {
   const screen = new Screen();
   const child = Bun.spawn([wrennProgram, "shell", id], {
     env: { ...system.env, TERM: "xterm-256color" },
@@ -125,10 +125,15 @@ test("shell is a terminal: size that follows, exit code", async () => {
   });
   await screen.shows(/\$ /);
   child.terminal!.write("stty size\n");
-  await screen.shows(/[\r\n]31 93\r+\n/);
+  await screen.shows(/[\r\n]31 93\r\n/);
   child.terminal!.resize(111, 44);
   child.terminal!.write("sleep 0.3; stty size\n"); // the size and what is typed travel on their own
-  await screen.shows(/[\r\n]44 111\r+\n/);
+  await screen.shows(/[\r\n]44 111\r\n/);
+  child.terminal!.write("sh -c 'echo before; exec sleep 1000'\n"); // says so itself: it is in the foreground then
+  await screen.shows(/[\r\n]before\r\n/);
+  child.terminal!.write("\x03");
+  child.terminal!.write("echo code=$?\n");
+  await screen.shows(/[\r\n]code=130\r\n/);
   child.terminal!.write("exit 6\n");
   expect(await child.exited).toBe(6);
 });

@@ -122,7 +122,7 @@ describe("files", () => {
   });
 });
 
-test("a terminal has a size that follows, and colours", async () => {
+test("a terminal has a size that follows, colours, and Ctrl-C", async () => {
   const screen = new Screen();
   const terminal = await box.pty.create({ cols: 91, rows: 33, onData: screen.take });
   await terminal.sendInput("stty size; tty; ls -d --color=auto /etc\n");
@@ -131,6 +131,11 @@ test("a terminal has a size that follows, and colours", async () => {
   await terminal.resize({ cols: 120, rows: 40 });
   await terminal.sendInput("stty size\n");
   await screen.shows(/40 120\r\n/);
+  await terminal.sendInput("sh -c 'echo before; exec sleep 1000'\n"); // says so itself: it is in the foreground then
+  await screen.shows(/[\r\n]before\r\n/);
+  await terminal.sendInput("\x03");
+  await terminal.sendInput("echo code=$?\n");
+  await screen.shows(/[\r\n]code=130\r\n/);
   await terminal.sendInput("exit 5\n");
   expect(await terminal.wait()).toMatchObject({ exitCode: 5 });
 });
