@@ -13,6 +13,20 @@ export function whole(text: string): number {
   return Number(text);
 }
 
+/** A port of a sandbox, 1 to 65535. */
+export function portNumber(text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  if (port < 1 || port > 65_535) throw new InvalidArgumentError("Give a number from 1 to 65535.");
+  return port;
+}
+
+/** A whole number of at least 1. */
+export function positive(text: string): number {
+  const number = whole(text);
+  if (number === 0) throw new InvalidArgumentError("Give a whole number of at least 1.");
+  return number;
+}
+
 const msOf = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
 /** A duration such as `90`, `90s`, `5m`, `2h`, in milliseconds; a bare number is seconds. */

@@ -11,7 +11,11 @@ import {
   resumeCommand,
   templatesCommand,
 } from "./commands/lifecycle.ts";
+import { portCommand } from "./commands/port.ts";
+import { killCommand, processesCommand } from "./commands/processes.ts";
 import { shellCommand } from "./commands/shell.ts";
+import { checkpointCommand, forkCommand, rollbackCommand, snapshotsCommand } from "./commands/snapshots.ts";
+import { treeCommand } from "./commands/tree.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { badUsage, Failure, report } from "./output.ts";
 import { upCommand } from "./up/command.ts";
@@ -38,17 +42,26 @@ function program(): Command {
       removeCommand(),
       templatesCommand(),
     ],
-    "Inside a sandbox:": [execCommand(), shellCommand(), copyCommand()],
+    "Points in time:": [checkpointCommand(), forkCommand(), rollbackCommand(), snapshotsCommand(), treeCommand()],
+    "Inside a sandbox:": [
+      execCommand(),
+      shellCommand(),
+      copyCommand(),
+      processesCommand(),
+      killCommand(),
+      portCommand(),
+    ],
   };
   for (const [group, commands] of Object.entries(groups))
     for (const command of commands) root.addCommand(command.helpGroup(group));
-  for (const command of [root, ...root.commands]) quiet(command);
+  quiet(root);
   return root;
 }
 
 /** Errors of the command line are thrown, so that they print like every other and end with code 2. */
 function quiet(command: Command): void {
   command.exitOverride().configureOutput({ outputError: () => {} });
+  for (const inner of command.commands) quiet(inner);
 }
 
 /** What commander found wrong with a command line; its suggestion becomes the remedy. */

@@ -204,9 +204,13 @@ describe("errors", () => {
 
   test("every command has help with an example", async () => {
     const { stdout } = await run("--help");
-    const names = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? \[/gm)].map((match) => match[1]!);
-    expect(names.filter((name) => name !== "help")).toHaveLength(13);
-    const helps = await Promise.all(names.filter((name) => name !== "help").map((name) => run(name, "--help")));
+    const names = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? [ [<]/gm)].map((match) => match[1]!);
+    const inner = ["snapshots ls", "snapshots rm"];
+    const lines = [...names.filter((name) => name !== "help"), ...inner];
+    expect(lines).toHaveLength(23);
+    for (const group of ["This machine:", "Sandboxes:", "Points in time:", "Inside a sandbox:"])
+      expect(stdout).toContain(`\n${group}\n`);
+    const helps = await Promise.all(lines.map((line) => run(...line.split(" "), "--help")));
     for (const help of helps) expect(help.stdout).toMatch(/Examples?:\n {2}.*wrenn /);
   });
 });

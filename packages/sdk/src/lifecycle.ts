@@ -45,7 +45,10 @@ export const lifecycle = ({ signal, requestTimeoutMs = defaultLifecycleMs }: Cal
 /** States a sandbox leaves by itself; every other one is an answer. */
 const passing: readonly State[] = ["pending", "starting", "pausing", "resuming", "stopping", "missing"];
 
-/** Waits until a sandbox has reached one of the states wanted; a server that answers early is asked again. */
+/**
+ * Waits until a sandbox has reached one of the states wanted; a server that answers early is asked again.
+ * @internal
+ */
 export async function settle(client: Wrenn, from: rest.Capsule, wanted: readonly State[], call: CallOptions) {
   const deadline = Date.now() + (call.requestTimeoutMs || Number.POSITIVE_INFINITY);
   let capsule = from;
@@ -77,7 +80,10 @@ export async function change(
 
 const date = (text: string | undefined): Date | undefined => (text === undefined ? undefined : new Date(text));
 
-/** A sandbox of the REST API in the SDK's words and units. */
+/**
+ * A sandbox of the REST API in the SDK's words and units.
+ * @internal
+ */
 export function sandboxInfo(capsule: rest.Capsule): SandboxInfo {
   return {
     id: capsule.id,

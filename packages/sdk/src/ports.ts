@@ -25,7 +25,10 @@ export const openPortBody = ({ public: isPublic, expiresMs }: OpenPortOptions) =
   ...(expiresMs === undefined ? {} : { expires_sec: Math.ceil(expiresMs / 1000) }),
 });
 
-/** A port of the REST API in the SDK's words. */
+/**
+ * A port of the REST API in the SDK's words.
+ * @internal
+ */
 export const portAccess = (from: rest.PortInfo): PortAccess => ({
   url: from.url,
   public: from.public,

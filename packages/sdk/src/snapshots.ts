@@ -60,7 +60,10 @@ export class Snapshots {
 
 const pathOf = (name: string): string => `/v1/snapshots/${encodeURIComponent(name)}`;
 
-/** A snapshot of the REST API in the SDK's words and units. */
+/**
+ * A snapshot of the REST API in the SDK's words and units.
+ * @internal
+ */
 export function snapshotInfo(snapshot: rest.Snapshot): SnapshotInfo {
   return {
     name: snapshot.name,

@@ -49,7 +49,8 @@ export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> 
     metadata: flags.metadata,
   });
 
-type Json = { json?: boolean };
+/** The flag of every command that can print JSON. */
+export type Json = { json?: boolean };
 
 /** `wrenn create`. */
 export const createCommand = (): Command =>
@@ -125,7 +126,7 @@ const act = (name: string, done: string, run: (id: string, client: Wrenn) => Pro
     });
 
 /** Waits for every one, reports each failure by itself, and fails as a whole when one did. */
-async function all(running: Promise<unknown>[], json: boolean): Promise<void> {
+export async function all(running: Promise<unknown>[], json: boolean): Promise<void> {
   const failed = (await Promise.allSettled(running)).filter((one) => one.status === "rejected");
   if (failed.length === 1) throw failed[0]!.reason;
   for (const one of failed) report(one.reason, json);
@@ -147,7 +148,6 @@ export const resumeCommand = (): Command =>
 /** `wrenn rm`. */
 export const removeCommand = (): Command =>
   new Command("rm")
-    .alias("kill")
     .description("remove sandboxes and everything in them")
     .argument("[id...]", "sandbox ids, or their first characters")
     .option("--all", "every sandbox of the team")
