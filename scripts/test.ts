@@ -11,7 +11,10 @@ const only = process.argv.slice(2);
 const parts: readonly Part[] = [
   { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
-  { title: "fast tests", command: ["bun", "test", "packages", "images", "bench", "test/boundaries.test.ts"] },
+  {
+    title: "fast tests",
+    command: ["bun", "test", "packages", "images", "bench", "test/boundaries.test.ts", "test/docs.test.ts"],
+  },
   { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
 ];
 

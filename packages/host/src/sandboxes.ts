@@ -196,8 +196,10 @@ export class Sandboxes implements AsyncDisposable {
       if (result.status === "rejected") this.log.error({ id: running[i]!.id, error: result.reason }, "not paused");
   }
 
+  /** Lets go of everything; VMs that run go on, to be adopted. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#reaper);
+    for (const { phase } of this.#byId.values()) if (phase.at === "running") await phase.machine.vm.detach();
   }
 
   async #again(present: Sandbox, run: number): Promise<SandboxRecord> {

@@ -119,6 +119,8 @@ class FakeVm implements Vm {
     this.machine.isStopped = false;
   }
 
+  async detach(): Promise<void> {}
+
   async forward(guestPort: number): Promise<void> {
     await this.world.before("vm.forward");
     const { nic } = this.machine.spec;

@@ -84,6 +84,8 @@ export type Vm = AsyncDisposable & {
    * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives its size in bytes.
    */
   capture(dir: string): Promise<{ write(): Promise<number> }>;
+  /** Lets go of the VM, which runs on: whoever adopts it next can control it. */
+  detach(): Promise<void>;
   /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */
   readonly handle: VmHandle;
 };

@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { copyFile, rename, stat } from "node:fs/promises";
+import { copyFile, realpath, rename, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import type { BaseDisk, Disk, Disks } from "./ports.ts";
@@ -33,7 +33,8 @@ export class Qcow2 implements Disks {
     const path = `${base.path}.empty`;
     if (await Bun.file(path).exists()) return path;
     const fresh = `${path}.${crypto.randomUUID()}`;
-    await this.#make(base.path, base.format, fresh);
+    // Not by way of a link that may go: the name is written into the layer.
+    await this.#make(await realpath(base.path), base.format, fresh);
     await rename(fresh, path);
     return path;
   }

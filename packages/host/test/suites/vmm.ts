@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { link, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { agentPort } from "@wrenn/contract";
 import type { Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
 import { agentOf } from "../../src/machine.ts";
@@ -77,6 +77,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
       await a.ready();
       await lab.bench.remember(a.address(), "mine");
       const nic = await lab.bench.drivers.nets.attach("a");
+      await a.vm.detach();
       const vm = await lab.bench.drivers.vmm.adopt({ ...a.spec, nic }, frozen, a.vm.handle);
       expect(vm?.pid).toBe(a.vm.pid);
       expect(await lab.bench.recall(nic.reach(agentPort)!)).toBe("mine");
@@ -136,7 +137,9 @@ class Lab implements AsyncDisposable {
     const { vmm, disks, nets } = this.bench.drivers;
     const dir = `${this.dir}/frozen`;
     await mkdir(dir);
-    const disk = await disks.create({ path: this.bench.rootfs, format: "raw" }, `${dir}/disk.${disks.extension}`);
+    await link(this.bench.rootfs, `${dir}/rootfs.ext4`);
+    const base = { path: `${dir}/rootfs.ext4`, format: "raw" } as const;
+    const disk = await disks.create(base, `${dir}/disk.${disks.extension}`);
     const nic = await nets.attach("template");
     const memory = await open(`${dir}/memory`, "w");
     await memory.truncate(size.memoryMib * 2 ** 20);

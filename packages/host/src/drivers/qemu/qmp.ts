@@ -15,7 +15,9 @@ export class Qmp implements AsyncDisposable {
   #next = 1;
   #unsent = "";
 
-  private constructor() {}
+  private constructor() {
+    this.#greeted.promise.catch(() => {}); // a connection that ends after its greeting rejects nothing that is awaited
+  }
 
   /** Connects to `path`, which may not exist yet: tries until `alive` says that the process has ended. */
   static async connect(path: string, alive: () => boolean): Promise<Qmp> {
@@ -90,6 +92,7 @@ export class Qmp implements AsyncDisposable {
 
   #end(): void {
     const gone = new WrennError("agent_error", "QEMU closed its control socket");
+    this.#greeted.reject(gone);
     for (const waiting of this.#waiting.values()) waiting.reject(gone);
     this.#waiting.clear();
   }

@@ -49,6 +49,10 @@ export class QemuVm implements Vm {
     await this.qmp.call("cont");
   }
 
+  async detach(): Promise<void> {
+    await this.qmp[Symbol.asyncDispose](); // QEMU serves one control connection at a time
+  }
+
   async forward(guestPort: number): Promise<void> {
     if (this.spec.nic.reach(guestPort) !== undefined) return;
     const said = await this.qmp.human(`hostfwd_add ${netId} tcp:127.0.0.1:0-${guestNet.ip}:${guestPort}`);
@@ -93,7 +97,7 @@ export class QemuVm implements Vm {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.qmp[Symbol.asyncDispose]();
+    await this.detach();
     await killProcess(this.handle);
   }
 }
