@@ -36,6 +36,8 @@ export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
   }
   await kitchen.templates.heal();
   await removeLeftovers(sandboxes);
+  const rows = [...journal.sandboxes.all(), ...journal.snapshots.all(), ...journal.layers.all()];
+  await kitchen.templates.collect(new Set(rows.map((row) => row.templateKey)));
   await warnOfStrangers(sandboxes, log);
 }
 

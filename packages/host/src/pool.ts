@@ -9,10 +9,10 @@ import type { Template } from "./templates.ts";
 export type Pooled = { readonly machine: Machine; readonly layer: string };
 
 /**
- * Commands run in a machine before it waits. Under emulation each makes the next faster, as translated code stays warm in
- * the VMM's process: one command leaves the first claim at 100 ms, eight at 40 ms.
+ * Rounds of exercise before a machine waits. Under emulation each makes the next faster, as translated code stays warm in
+ * the VMM's process.
  */
-const warmUps = 8;
+const warmUps = 3;
 
 /** What must stay free on the host beyond a pooled machine's own memory, so that the pool never starves a sandbox. */
 const reserveMib = 1024;
@@ -94,7 +94,7 @@ export class Pool implements AsyncDisposable {
     layers.pin(layer);
     try {
       const machine = await raise(this.kitchen, { template: shelf.template }, () => layers.create(layer));
-      await this.#warm(machine).catch(async (thrown) => {
+      await this.#warm(machine, shelf.template.image.defaultUser).catch(async (thrown) => {
         await machine.held.disposeAsync();
         throw thrown;
       });
@@ -108,11 +108,11 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  async #warm(machine: Machine): Promise<void> {
+  async #warm(machine: Machine, user: string): Promise<void> {
     const agent = agentOf(machine);
     await machine.vm.cont();
     await agent.ready(this.readyTimeoutMs, machine.vm.exited);
-    for (let i = 0; i < warmUps; i++) await agent.run("/bin/true");
+    for (let i = 0; i < warmUps; i++) await agent.exercise(user);
     await machine.vm.stop();
   }
 

@@ -98,6 +98,17 @@ export class Templates implements AsyncDisposable {
         await rm(`${this.#root}/${name}`, { recursive: true, force: true });
   }
 
+  /** Removes templates of images that were replaced since, unless a sandbox or snapshot stands on them: `needed` are those. */
+  async collect(needed: ReadonlySet<string>): Promise<void> {
+    const current = new Set((await listImages(this.config.dir)).map((image) => image.digest));
+    for (const key of await readdir(this.#root).catch(() => [])) {
+      const template = needed.has(key) ? undefined : await this.#load(key);
+      if (!template || current.has(template.image.digest)) continue;
+      this.log.info({ template: template.image.name, key }, "removing a template of an image that was replaced");
+      await rm(`${this.#root}/${key}`, { recursive: true, force: true });
+    }
+  }
+
   /** Ends freezes that are under way: for a shutdown. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;

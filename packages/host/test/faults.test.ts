@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { readdir } from "node:fs/promises";
 import type { SandboxId } from "@wrenn/contract";
 import { FakeHost, nothing } from "./support/host.ts";
 
@@ -141,6 +142,19 @@ describe("the agent killed and started again", () => {
     await host.restart();
     expect(host.sandboxes.find(id).record.state).toBe("error");
     expect((await host.leftovers()).layers).toBe(1);
+  });
+
+  test("templates of a replaced image go, unless a sandbox stands on them", async () => {
+    await using host = await FakeHost.start();
+    const { id, templateKey } = await host.create();
+    const other = (await host.create({ memoryMib: 256 })).id;
+    await host.sandboxes.destroy(other);
+    const image = `${host.dir}/images/minimal/image.json`;
+    await Bun.write(image, (await Bun.file(image).text()).replace("sha256:minimal", "sha256:newer"));
+    await host.restart();
+    expect(await readdir(`${host.dir}/templates`)).toEqual([templateKey]);
+    await host.sandboxes.pause(id);
+    await host.sandboxes.resume(id, 2);
   });
 
   test("versions go on rising, so that a watcher can tell old news from new", async () => {

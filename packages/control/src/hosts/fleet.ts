@@ -54,9 +54,12 @@ export class Fleet {
   /** Throws `not_found` when the host has no such template. */
   async needTemplate(host: Host, name: string): Promise<void> {
     const has = (list: readonly hostagent.Template[]) => list.some((template) => template.name === name);
-    if (has(await this.templates(host)) || has(await this.templates(host, true))) return;
+    if (has(await this.templates(host))) return;
+    const list = await this.templates(host, true);
+    if (has(list)) return;
+    const names = list.map((template) => template.name).join(", ");
     throw new WrennError("not_found", `There is no template "${name}".`, {
-      remedy: "`GET /v1/snapshots` lists the templates; `make images` builds the usual ones.",
+      remedy: names ? `Use one of: ${names}.` : "Build the usual ones with `make images`.",
       details: { template: name },
     });
   }
