@@ -64,8 +64,8 @@ describe("a create that cannot be", () => {
       expect(await ids()).toEqual(before);
     });
 
-  test("an unknown template says where to look; a body that is no JSON is the caller's mistake", async () => {
-    expect((await refused("POST", "/v1/capsules", { template: "nonesuch" })).remedy).toContain("templates");
+  test("an unknown template names those there are; a body that is no JSON is the caller's mistake", async () => {
+    expect((await refused("POST", "/v1/capsules", { template: "nonesuch" })).remedy).toContain("minimal");
     const answer = await system.rest("POST", "/v1/capsules", undefined, { body: "{broken" });
     expect(answer.status).toBe(400);
   });
