@@ -1,7 +1,7 @@
 import type { Outcome } from "./ledger.ts";
 import { figure } from "./measure.ts";
 
-const layout = { width: 960, label: 250, row: 26, bar: 14, top: 74, right: 250 } as const;
+const layout = { width: 1000, label: 250, row: 26, bar: 14, top: 74, right: 310 } as const;
 const plotWidth = layout.width - layout.label - layout.right;
 
 /** Bars end here: one that uses more of its target than this is cut off and says so. */
