@@ -15,5 +15,21 @@ export const headers = {
   requestId: "X-Request-Id",
 } as const;
 
+/** The guest agent's paths that only its host may call: they change a sandbox's identity, reach or running. */
+const hostOnly = /^\/+(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|snapshot|ports)(\/|$)/i;
+
+/**
+ * Whether a forwarder must refuse `path` of the guest agent: it is the host's alone, or hides where it leads behind
+ * encoded dots or a broken escape. Read as the most lenient reader would.
+ */
+export function isRefusedAgentPath(path: string): boolean {
+  try {
+    const plain = decodeURIComponent(path);
+    return hostOnly.test(plain) || /(^|[/\\])\.\.([/\\]|$)/.test(plain);
+  } catch {
+    return true;
+  }
+}
+
 /** The guest's address of a sandbox behind its host agent: `/proxy/{sandbox}/{port}/...`. */
 export const proxyPath = (sandbox: string, port: number): string => `/proxy/${sandbox}/${port}`;

@@ -8,6 +8,12 @@ const pollMs = 5;
 /** A guest that was restored answers within a second; a lost first packet costs it one more (TCP retransmission). */
 const identityTimeoutMs = 15_000;
 
+/** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
+const entropyBytes = 32;
+
+/** What a guest is to be; the clock and the entropy are of the moment it is told. */
+export type Identity = Omit<InitRequest, "timestamp" | "entropy">;
+
 /** The guest agent at `address` (`host:port`), as the host uses it: readiness, identity, warm-up. */
 export class GuestAgent {
   readonly #base: string;
@@ -39,7 +45,9 @@ export class GuestAgent {
    * Gives a restored guest its identity. Throws unless the guest says that its random generator was reseeded: a guest
    * without that shares its secrets with every other restore and must not be handed out.
    */
-  async identify(request: InitRequest, presentToken?: string): Promise<InitResponse> {
+  async identify(identity: Identity, presentToken?: string): Promise<InitResponse> {
+    const entropy = Buffer.from(crypto.getRandomValues(new Uint8Array(entropyBytes))).toString("base64");
+    const request: InitRequest = { ...identity, timestamp: new Date().toISOString(), entropy };
     const answer = await fetch(`${this.#base}/init`, {
       method: "POST",
       headers: { "content-type": "application/json", ...(presentToken ? { [headers.accessToken]: presentToken } : {}) },
@@ -86,10 +94,8 @@ export class GuestAgent {
    * agent's code compiled, and the files it reads in the guest's cache, for every sandbox to come.
    */
   async exercise(user: string): Promise<void> {
-    const timestamp = new Date().toISOString();
-    const entropy = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("base64");
     const nobody = { sandboxId: "0".repeat(25), templateId: "template", machineId: "0".repeat(32), hostname: "wrenn" };
-    await this.identify({ ...nobody, timestamp, entropy, envVars: { WRENN_SANDBOX: "true" } });
+    await this.identify({ ...nobody, envVars: { WRENN_SANDBOX: "true" } });
     await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
     await this.run("/bin/true", [], { user });
     const file = `${this.#base}/files?path=/tmp/.wrenn-warm-up&username=${user}`;

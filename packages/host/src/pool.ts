@@ -20,7 +20,7 @@ const reserveMib = 1024;
 /** After a claim the new sandbox has the processors to itself for its first command; then the pool is filled again. */
 const refillDelayMs = 300;
 
-/** A template that nobody used for this long loses its machines. */
+/** A template that nobody used for this long loses its machines when the pool is next filled. */
 const idleMs = 10 * 60_000;
 
 type Shelf = { readonly template: Template; readonly machines: Pooled[]; usedAtMs: number };
@@ -47,11 +47,6 @@ export class Pool implements AsyncDisposable {
     this.#shelves.set(template.key, shelf);
     setTimeout(() => this.#fill(), refillDelayMs).unref();
     return shelf.machines.shift();
-  }
-
-  /** Machines that wait, by template key. */
-  counts(): Record<string, number> {
-    return Object.fromEntries([...this.#shelves].map(([key, shelf]) => [key, shelf.machines.length]));
   }
 
   /** Settles when no filling is under way. */

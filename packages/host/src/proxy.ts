@@ -1,4 +1,4 @@
-import { agentPort, headers, parseSandboxId, WrennError } from "@wrenn/contract";
+import { agentPort, headers, isRefusedAgentPath, parseSandboxId, WrennError } from "@wrenn/contract";
 import { agentOf } from "./machine.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -6,9 +6,6 @@ import { type Bridge, connectUpstream } from "./websocket.ts";
 
 /** `/proxy/{sandbox}/{port}/...` */
 const route = /^\/proxy\/([^/]+)\/(\d{1,5})(\/.*)?$/;
-
-/** Paths of the guest agent that only the host itself may call: they change a sandbox's identity or stop its files. */
-const hostOnly = /^\/(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|(snapshot|ports)(\/.*)?)\/?$/;
 
 /** Headers of one connection only (RFC 9110, 7.6.1), and those that are this agent's own. */
 const notForwarded = [
@@ -80,7 +77,7 @@ async function target(request: Request, sandboxes: Sandboxes): Promise<Target> {
   const port = Number(rawPort);
   if (!id || port < 1 || port > 65_535)
     throw new WrennError("invalid_request", "the path is not /proxy/{sandbox}/{port}/...");
-  if (port === agentPort && hostOnly.test(plain(path))) throw new WrennError("not_found", `no such path: ${path}`);
+  if (port === agentPort && isRefusedAgentPath(path)) throw new WrennError("not_found", `no such path: ${path}`);
   const sandbox = sandboxes.find(id);
   return { sandbox, port, address: `${await reach(sandbox, port)}${path}${url.search}` };
 }
@@ -103,15 +100,6 @@ async function reach({ machine, record }: Sandbox, port: number): Promise<string
   if (!(await agentOf(machine).openPort(port, record.token))) throw unreachable(undefined, port);
   await vm.forward(port);
   return nic.reach(port)!;
-}
-
-/** The path as the most lenient reader would take it: escapes resolved, slashes in a row counted once. */
-function plain(path: string): string {
-  try {
-    return decodeURIComponent(path).replace(/\/+/g, "/");
-  } catch {
-    throw new WrennError("invalid_request", "the path has a broken escape");
-  }
 }
 
 function unreachable(thrown: unknown, port: number): WrennError {

@@ -1,7 +1,7 @@
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
-import { type InitRequest, randomId, WrennError } from "@wrenn/contract";
+import { randomId, WrennError } from "@wrenn/contract";
 import type { Drivers } from "./drivers/ports.ts";
-import type { GuestAgent } from "./guest-agent.ts";
+import type { GuestAgent, Identity } from "./guest-agent.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise, recordOf } from "./machine.ts";
@@ -20,9 +20,6 @@ export type Kitchen = {
   readonly paths: Paths;
   readonly pool: Pool;
 };
-
-/** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
-const entropyBytes = 32;
 
 /** Starts a new sandbox from its template, or from the snapshot its spec names. On any throw nothing is left. */
 export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machine> {
@@ -44,7 +41,7 @@ async function claim(
   from: { template: Template; pooled: Pooled },
 ): Promise<Machine> {
   const { machine, layer } = from.pooled;
-  sandbox.note({ nextLayer: layer, machine: recordOf(machine) });
+  sandbox.note({ nextLayer: layer });
   layers.unpin(layer); // the row holds it now
   return handOver(sandbox, machine, from.template);
 }
@@ -66,14 +63,14 @@ async function start(
   { template, nextLayer, saved, token }: Start,
 ): Promise<Machine> {
   const machine = await raise(kitchen, { template, saved }, () => kitchen.layers.create(nextLayer));
-  sandbox.note({ machine: recordOf(machine) });
   return handOver(sandbox, machine, template, token);
 }
 
-/** Lets a stopped machine run and gives it its identity. On any throw the machine is gone. */
+/** Writes a stopped machine down, lets it run and gives it its identity. On any throw the machine is gone. */
 async function handOver(sandbox: Sandbox, machine: Machine, template: Template, token?: string): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
   undo.use(machine.held);
+  sandbox.note({ machine: recordOf(machine) });
   await machine.vm.cont();
   await identify(sandbox, template, agentOf(machine), token);
   undo.move();
@@ -108,8 +105,9 @@ export async function snapshot(
   if (next) await vm.cont();
   const memoryBytes = await taken.write();
   await publish(id, paths);
+  const row = journaled(sandbox, kitchen, { id, kind, layer, memoryBytes });
   undo.move();
-  return journaled(sandbox, kitchen, { id, kind, layer, memoryBytes });
+  return row;
 }
 
 /** A checkpoint of a paused sandbox: another name for the files it was paused to. */
@@ -122,9 +120,10 @@ export async function checkpointPaused(sandbox: Sandbox, kitchen: Kitchen): Prom
   for (const name of await readdir(paths.snapshot(paused.id)))
     await link(`${paths.snapshot(paused.id)}/${name}`, `${unfinished}/${name}`);
   await publish(id, paths);
-  undo.move();
   const { layer, memoryBytes } = paused;
-  return journaled(sandbox, kitchen, { id, kind: "checkpoint", layer, memoryBytes });
+  const row = journaled(sandbox, kitchen, { id, kind: "checkpoint", layer, memoryBytes });
+  undo.move();
+  return row;
 }
 
 /** The snapshot with this id. Throws `not_found`. */
@@ -134,16 +133,15 @@ export function findSnapshot({ journal }: Pick<Kitchen, "journal">, id: string):
   throw new WrennError("not_found", `this host has no snapshot ${id}`, { details: { kind: "snapshot", id } });
 }
 
-/** Removes a snapshot and the disk layers that only it stood on; what was started from it keeps what it needs. */
-export async function removeSnapshot(id: string, { journal, paths, layers }: Kitchen): Promise<void> {
+/** Removes a snapshot. The disk layers that only it stood on go with the caller's next `collect`. */
+export async function removeSnapshot(id: string, { journal, paths }: Kitchen): Promise<void> {
   await rm(paths.snapshot(id), { recursive: true, force: true });
   journal.snapshots.remove(id);
-  await layers.collect();
 }
 
 async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableStack): Promise<string> {
   const unfinished = paths.unfinishedSnapshot(id);
-  undo.defer(() => rm(unfinished, { recursive: true, force: true }));
+  for (const folder of [unfinished, paths.snapshot(id)]) undo.defer(() => rm(folder, { recursive: true, force: true }));
   await mkdir(unfinished, { recursive: true, mode: 0o700 });
   return unfinished;
 }
@@ -168,19 +166,17 @@ function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): Sna
 async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent, present?: string): Promise<void> {
   const { id, token, spec } = sandbox.record;
   const { image } = template;
-  const request: InitRequest = {
+  const identity: Identity = {
     accessToken: token,
     envVars: { ...image.env, ...spec.envs, WRENN_SANDBOX: "true", WRENN_SANDBOX_ID: id, WRENN_TEMPLATE_ID: image.name },
     defaultUser: image.defaultUser,
     defaultWorkdir: image.defaultWorkdir,
-    timestamp: new Date().toISOString(),
     sandboxId: id,
     templateId: image.name,
     hostname: `wrenn-${id.slice(0, 8)}`,
     machineId: crypto.randomUUID().replaceAll("-", ""),
-    entropy: Buffer.from(crypto.getRandomValues(new Uint8Array(entropyBytes))).toString("base64"),
   };
-  const taken = await agent.identify(request, present);
+  const taken = await agent.identify(identity, present);
   sandbox.record.versions = {
     ...sandbox.record.versions,
     kernel_version: template.kernel,

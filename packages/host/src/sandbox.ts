@@ -35,7 +35,12 @@ export class Sandbox {
     return result;
   }
 
-  /** Whether `event` can happen now. Throws `invalid_state` with the state found. */
+  /** Whether `event` can happen now. */
+  can(event: Event): boolean {
+    return step(this.record.state, event) !== undefined;
+  }
+
+  /** The state after `event`. Throws `invalid_state` with the state found. */
   expect(event: Event): State {
     const { id, state } = this.record;
     const to = step(state, event);
@@ -49,19 +54,16 @@ export class Sandbox {
   /** Makes `event` happen: writes the new state with `facts` to the journal, then tells. Throws `invalid_state`. */
   move(event: Event, facts: Partial<SandboxRecord> = {}, machine?: Machine): void {
     const to = this.expect(event);
-    Object.assign(this.record, { reason: "" }, facts, { state: to, version: this.record.version + 1 });
-    this.journal.sandboxes.put(this.record);
-    if (to === "running") {
-      if (!machine) throw new Error("a running sandbox holds a VM");
-      this.phase = { at: "running", machine };
-    } else this.phase = { at: to };
+    if (to === "running" && !machine) throw new Error("a running sandbox holds a VM");
+    this.note({ reason: "", ...facts, state: to, version: this.record.version + 1 });
+    this.phase = to === "running" ? { at: to, machine: machine! } : { at: to };
     this.changed(this.record);
   }
 
   /** Writes facts to the journal without a change of state: intents and handles, before the effect they tell of. */
   note(facts: Partial<SandboxRecord>): void {
+    this.journal.sandboxes.put({ ...this.record, ...facts }); // first: what cannot be written down has not happened
     Object.assign(this.record, facts);
-    this.journal.sandboxes.put(this.record);
   }
 
   /** As `note`, for facts that watchers want to know. */

@@ -46,7 +46,7 @@ export class Sandboxes implements AsyncDisposable {
       try {
         await this.#admit(spec);
         const machine = await create(sandbox, this.kitchen);
-        this.#ran(sandbox, machine, { origin: spec.snapshot });
+        await this.#ran(sandbox, machine, { origin: spec.snapshot });
       } catch (thrown) {
         sandbox.move("fail", { reason: WrennError.from(thrown).message, machine: undefined });
         await this.#forget(sandbox);
@@ -63,11 +63,16 @@ export class Sandboxes implements AsyncDisposable {
     return sandbox.exclusive(async () => {
       const { machine } = sandbox;
       sandbox.move("pause", { reason });
-      const taken = await snapshot(sandbox, machine, this.kitchen, "pause").catch((thrown) => {
+      let taken: SnapshotRecord | undefined;
+      try {
+        taken = await snapshot(sandbox, machine, this.kitchen, "pause");
+        sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined });
+      } catch (thrown) {
+        await machine.vm.cont();
         sandbox.move("ready", {}, machine);
+        if (taken) await removeSnapshot(taken.id, this.kitchen);
         throw thrown;
-      });
-      sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined });
+      }
       await machine.held.disposeAsync();
       await this.#flattenIfDeep(sandbox);
       return sandbox.record;
@@ -125,6 +130,7 @@ export class Sandboxes implements AsyncDisposable {
     for (const row of snapshots.all()) if (row.parent === id) snapshots.put({ ...row, parent });
     for (const sandbox of this.#byId.values()) if (sandbox.record.origin === id) sandbox.tell({ origin: parent });
     await removeSnapshot(id, this.kitchen);
+    await this.kitchen.layers.collect();
   }
 
   /** Removes a sandbox in any state, and all its files. Absent is fine. Its checkpoints stay. */
@@ -133,7 +139,7 @@ export class Sandboxes implements AsyncDisposable {
     await sandbox?.exclusive(async () => {
       if (!this.#byId.has(id)) return; // another call was faster
       const machine = sandbox.phase.at === "running" ? sandbox.phase.machine : undefined;
-      sandbox.move("stop", { reason });
+      if (sandbox.can("stop")) sandbox.move("stop", { reason }); // else a destroy that failed half-way is finished
       await this.finishDestroy(sandbox, machine, reason);
     });
   }
@@ -178,8 +184,8 @@ export class Sandboxes implements AsyncDisposable {
     const sandbox = new Sandbox(record, this.journal, (changed) => {
       for (const watcher of this.#watchers) watcher(changed);
     });
-    this.#byId.set(record.id, sandbox);
     sandbox.note({});
+    this.#byId.set(record.id, sandbox);
     return sandbox;
   }
 
@@ -216,7 +222,7 @@ export class Sandboxes implements AsyncDisposable {
     try {
       await this.#admit(spec);
       const machine = await startFrom(sandbox, this.kitchen, from);
-      this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
+      await this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
     } catch (thrown) {
       const reason = WrennError.from(thrown).message;
       const back = { run: formerRun, snapshot: formerSnapshot, machine: formerMachine, nextLayer: undefined, reason };
@@ -228,10 +234,13 @@ export class Sandboxes implements AsyncDisposable {
     await former?.held.disposeAsync();
     const paused = formerSnapshot && this.journal.snapshots.get(formerSnapshot);
     if (paused && paused.kind === "pause") await removeSnapshot(paused.id, this.kitchen);
-    else await this.kitchen.layers.collect();
+    await this.kitchen.layers.collect();
   }
 
-  #ran(sandbox: Sandbox, machine: Machine, facts: Partial<SandboxRecord>): void {
+  /** The machine becomes the sandbox's. On any throw the machine is gone. */
+  async #ran(sandbox: Sandbox, machine: Machine, facts: Partial<SandboxRecord>): Promise<void> {
+    await using undo = new AsyncDisposableStack();
+    undo.use(machine.held);
     const versions = {
       ...sandbox.record.versions,
       agent_version: version,
@@ -240,6 +249,7 @@ export class Sandboxes implements AsyncDisposable {
     const { nextLayer: layer } = sandbox.record;
     const now = { layer, nextLayer: undefined, machine: recordOf(machine), startedAtMs: Date.now() };
     sandbox.move("ready", { ...facts, ...now, versions }, machine);
+    undo.move();
     sandbox.touch();
     this.#watchVm(sandbox, machine);
   }

@@ -1,12 +1,9 @@
-import { agentPort, headers, type SandboxId, WrennError } from "@wrenn/contract";
+import { agentPort, headers, isRefusedAgentPath, type SandboxId, WrennError } from "@wrenn/contract";
 import { hostError } from "../hosts/host.ts";
 import type { Caller } from "../services/caller.ts";
 import type { Guests } from "../services/guests.ts";
 import { type App, describe, readId } from "./endpoint.ts";
 import { relay, sentHeaders } from "./relay.ts";
-
-/** The agent's paths that only its host may call: they change identity, or stop the guest. */
-const hostOnly = /^\/+(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|snapshot)(\/|$)/i;
 
 /** `/v1/capsules/{id}/agent/*`: any method, byte for byte, to the guest agent. */
 export function agentRoutes(app: App, guests: Guests): void {
@@ -44,18 +41,9 @@ export function split(url: string): { id: SandboxId; path: string } {
   // Parsing resolves `.` and `..`, encoded ones too, so what is checked here is what is sent.
   const { pathname, search } = new URL(url);
   const [, text, rest] = /^\/v1\/capsules\/([^/]+)\/agent(\/.*)$/.exec(pathname) ?? [];
-  const path = rest && decoded(rest);
-  if (!text || !rest || path === undefined || hostOnly.test(path) || /(^|[/\\])\.\.([/\\]|$)/.test(path))
+  if (!text || !rest || isRefusedAgentPath(rest))
     throw new WrennError("not_found", "The guest agent has no such path.", {
       remedy: "Use /files, /process.Process/… or /filesystem.Filesystem/….",
     });
   return { id: readId(text), path: rest + search };
-}
-
-function decoded(path: string): string | undefined {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return undefined;
-  }
 }
