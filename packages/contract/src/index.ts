@@ -7,6 +7,6 @@ export * as processes from "./gen/process/process_pb.ts";
 export * from "./headers.ts";
 export * from "./ids.ts";
 export * from "./init.ts";
-export * as rest from "./rest.ts";
+export * as rest from "./rest/index.ts";
 export * from "./state.ts";
 export * from "./version.ts";

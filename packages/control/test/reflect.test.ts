@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
 import { hostagent, isFinal, type State, states } from "@wrenn/contract";
 import { isOrphan, reflect } from "../src/hosts/reflect.ts";
-import type { SandboxRow } from "../src/store/schema.ts";
+import type { SandboxRow } from "../src/store/schema/index.ts";
 
 const { SandboxState } = hostagent;
 const row = (state: State, more: Partial<SandboxRow> = {}): SandboxRow =>

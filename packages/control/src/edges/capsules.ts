@@ -4,7 +4,7 @@ import type { Sandboxes } from "../services/sandboxes.ts";
 import type { Snapshots } from "../services/snapshots.ts";
 import type { Once } from "../store/once.ts";
 import { hiddenStates } from "../store/phase.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
 import { capsule } from "./present.ts";
 

@@ -1,6 +1,6 @@
 import { capsuleId, type hostagent, type rest } from "@wrenn/contract";
 import { hiddenStates } from "../store/phase.ts";
-import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 
 const mib = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 import { rest } from "@wrenn/contract";
 import { z } from "zod";
 import type { Snapshots } from "../services/snapshots.ts";
-import type { SnapshotRow } from "../store/schema.ts";
+import type { SnapshotRow } from "../store/schema/index.ts";
 import { type App, endpoint, readId } from "./endpoint.ts";
 import { snapshot, template } from "./present.ts";
 

@@ -1,5 +1,5 @@
 import type { hostagent } from "@wrenn/contract";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore, type Taken } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
 import type { WatchGround } from "./watcher.ts";

@@ -1,7 +1,7 @@
 import { arrows, type Event, events, hostagent, isFinal, type State, states, step } from "@wrenn/contract";
 import { isOver } from "../store/phase.ts";
 import type { Change } from "../store/sandboxes.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 
 const { SandboxState } = hostagent;
 

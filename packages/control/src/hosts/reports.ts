@@ -1,6 +1,6 @@
 import type { hostagent } from "@wrenn/contract";
 import type { SandboxStore } from "../store/sandboxes.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import { reflect } from "./reflect.ts";
 
 /** A row that loses this many races in a row is being changed all the time; its next report will bring it up to date. */

@@ -1,6 +1,6 @@
 import type { State } from "@wrenn/contract";
 import { lostStates, movingStates } from "../store/phase.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import { Adopter } from "./adopter.ts";
 import { type Host, hostError } from "./host.ts";
 import { record } from "./reports.ts";

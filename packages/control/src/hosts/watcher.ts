@@ -3,7 +3,7 @@ import type { Timings } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { HostStore } from "../store/hosts.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
 import { isOrphan } from "./reflect.ts";

@@ -2,7 +2,7 @@ import { type SandboxId, WrennError } from "@wrenn/contract";
 import type { Log } from "../log.ts";
 import type { EventStore, Note } from "../store/events.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Tasks } from "./tasks.ts";

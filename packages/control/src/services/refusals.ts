@@ -1,5 +1,5 @@
 import { capsuleId, type SandboxId, type State, WrennError } from "@wrenn/contract";
-import type { SandboxRow } from "../store/schema.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 
 /** The error for an id that is nobody's, or not the caller's: the two look the same. */
 export const absent = (id: SandboxId) =>

@@ -15,7 +15,7 @@ import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
 import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
 import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
-import type { NewSandbox, SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { NewSandbox, SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";

@@ -3,7 +3,7 @@ import { taken } from "../hosts/adopter.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { isRunning, isSettled } from "../store/phase.ts";
-import type { SandboxRow, SnapshotRow } from "../store/schema.ts";
+import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";

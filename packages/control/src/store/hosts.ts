@@ -1,7 +1,7 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { eq, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { hosts } from "./schema.ts";
+import { hosts } from "./schema/index.ts";
 
 /** Queries about hosts. */
 export class HostStore {

@@ -1,7 +1,7 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { eq, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { apiKeys, teams } from "./schema.ts";
+import { apiKeys, teams } from "./schema/index.ts";
 
 /** The team of a new installation. */
 const localTeam = { id: `${prefixes.team}${"0".repeat(25)}`, name: "Local" };

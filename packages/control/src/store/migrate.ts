@@ -6,7 +6,7 @@ import ports from "../../migrations/0003_ports.sql" with { type: "text" };
 import events from "../../migrations/0004_events.sql" with { type: "text" };
 import idempotency from "../../migrations/0005_idempotency.sql" with { type: "text" };
 
-/** Every migration, in order; the version of a schema is the number of those it has. Text imports are part of a compiled program. */
+/** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
 const migrations: readonly { name: string; text: string }[] = [
   { name: "0001_init", text: init },
   { name: "0002_snapshots", text: snapshots },
@@ -39,19 +39,25 @@ export async function migrate(client: SQL): Promise<void> {
 async function apply(connection: ReservedSQL): Promise<void> {
   await connection`create table if not exists wrenn_migrations (
     version integer primary key, name text not null, applied_at timestamptz not null default now())`;
-  const [row] = await connection`select coalesce(max(version), 0)::int as version from wrenn_migrations`;
-  const present: number = row.version;
-  if (present > migrations.length)
+  const rows: { version: number; name: string }[] =
+    await connection`select version, name from wrenn_migrations order by version`;
+  const present = new Set(rows.map(({ name }) => name));
+  const strange = rows.find(({ name }) => !migrations.some((known) => known.name === name));
+  if (strange)
     throw new WrennError(
       "conflict",
-      `The database has schema version ${present}, this program knows ${migrations.length}.`,
-      { remedy: "Start a newer wrenn-cp, or restore the database from before the upgrade." },
+      `The database has the migration ${strange.name}, which this program does not know.`,
+      {
+        remedy: "Start a newer wrenn-cp, or restore the database from before the upgrade.",
+      },
     );
-  for (const [index, { name, text }] of migrations.entries()) {
-    if (index < present) continue;
+  let version = rows.at(-1)?.version ?? 0;
+  for (const { name, text } of migrations) {
+    if (present.has(name)) continue;
+    version++;
     await connection.begin(async (transaction) => {
       await transaction.unsafe(text).simple();
-      await transaction`insert into wrenn_migrations (version, name) values (${index + 1}, ${name})`;
+      await transaction`insert into wrenn_migrations (version, name) values (${version}, ${name})`;
     });
   }
 }

@@ -2,7 +2,7 @@ import type { SandboxId } from "@wrenn/contract";
 import { and, eq, inArray, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { hiddenStates } from "./phase.ts";
-import { idempotencyKeys, type NewSandbox, type SandboxRow, sandboxes } from "./schema.ts";
+import { idempotencyKeys, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
 /** How long a key stands for the sandbox that was made under it. */
 const keptHours = 24;

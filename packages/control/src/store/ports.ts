@@ -1,7 +1,7 @@
 import type { SandboxId } from "@wrenn/contract";
 import { and, eq } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { publicPorts } from "./schema.ts";
+import { publicPorts } from "./schema/index.ts";
 
 /** Which ports of which sandboxes anybody may reach. */
 export class PortStore {

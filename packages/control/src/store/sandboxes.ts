@@ -1,7 +1,7 @@
 import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
 import { and, count, desc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema.ts";
+import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
 /** What a row looked like when it was read: the fence of the write that follows. */
 export type Seen = Pick<SandboxRow, "id" | "state" | "run">;

@@ -1,6 +1,6 @@
 import { eq } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { settings } from "./schema.ts";
+import { settings } from "./schema/index.ts";
 
 /** As long as the output of the hash it keys (RFC 2104, section 3). */
 const secretBytes = 32;

@@ -1,6 +1,6 @@
 import { and, desc, eq, inArray, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { type NewSnapshot, type SnapshotRow, snapshots } from "./schema.ts";
+import { type NewSnapshot, type SnapshotRow, snapshots } from "./schema/index.ts";
 
 /** A snapshot as its host took it: everything but what its owner calls it and says about it. */
 export type Taken = Omit<NewSnapshot, "name" | "metadata" | "createdAt">;

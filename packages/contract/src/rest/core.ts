@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { safeName } from "./ids.ts";
-import { states } from "./state.ts";
+import { safeName } from "../ids.ts";
+import { states } from "../state.ts";
 
 /** Shapes of the public REST API in the Wrenn dialect; OpenAPI is generated from them. Times are RFC 3339, UTC. */
 

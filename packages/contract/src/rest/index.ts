@@ -1,0 +1,2 @@
+/** Shapes of the public REST API, a file for each area; OpenAPI is generated from them. */
+export * from "./core.ts";
