@@ -75,6 +75,13 @@ for (const [method, path, body] of routes)
       });
   });
 
+test("a key opens the same team with the prefix that E2B's SDK demands", async () => {
+  expect(
+    (await plane.fetch("GET", `/v1/capsules/${mine}`, undefined, { [headers.apiKey]: key.replace("wrn_", "e2b_") }))
+      .status,
+  ).toBe(200);
+});
+
 test("another team's list is its own", async () => {
   const answer = await plane.fetch("GET", "/v1/capsules", undefined, { [headers.apiKey]: other });
   expect(await answer.json()).toEqual([]);

@@ -71,9 +71,9 @@ const routeOf = (c: Context<Env>): string => {
 
 function authenticate(services: Services): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const { id: key, team, name: keyName } = await services.keys.open(c.req.raw.headers.get(headers.apiKey));
-    c.set("team", team);
-    c.set("caller", { team, key, keyName, requestId: c.get("requestId") });
+    const caller = await services.access.open(c.req.raw.headers, c.get("requestId"));
+    c.set("team", caller.team);
+    c.set("caller", caller);
     await next();
   };
 }

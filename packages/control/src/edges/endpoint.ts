@@ -16,7 +16,7 @@ const maxJsonBytes = 4 * 1024 * 1024;
 
 /** One route as its document and its decoder need it. `codes` are its errors beyond those every route can give. */
 export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
-  method: "get" | "post" | "delete";
+  method: "get" | "post" | "put" | "patch" | "delete";
   /** In OpenAPI's notation: `/v1/capsules/{id}`. */
   path: string;
   summary: string;

@@ -68,10 +68,9 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, signal }: T
 
 const lines = (event: string, data: object): string => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 
-function connected({ team, key, keyName }: Caller): string {
+function connected({ team, actor }: Caller): string {
   const event = "connected";
   const resource = { id: team, type: "team" };
-  const actor = { type: "api_key", id: key, name: keyName };
   return lines(event, { event, resource, actor, metadata: {}, timestamp: new Date().toISOString() });
 }
 
@@ -82,7 +81,7 @@ function frame({ kind, id, actor, error, from, to, reason, at, row, names }: Hap
     event: kind,
     ...(isAction && { outcome: error === undefined ? "success" : "error" }),
     resource: isCapsule ? { id: capsuleId(id as SandboxId), type: "capsule" } : { id, type: "snapshot" },
-    actor: actor ? { type: "api_key", ...actor } : { type: "system", id: "", name: "" },
+    actor: actor ?? { type: "system", id: "", name: "" },
     metadata: { ...(from && { from }), ...(to && { to }), ...(reason && { reason }) },
     ...(error !== undefined && { error }),
     ...(row && { sandbox: capsule(row, names) }),

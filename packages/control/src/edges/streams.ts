@@ -71,8 +71,7 @@ export class Streams {
   }
 
   async #caller(key: string, requestId: string): Promise<Caller> {
-    const { id, team, name } = await this.services.keys.open(key);
-    return { team, key: id, keyName: name, requestId };
+    return await this.services.access.byKey(key, requestId);
   }
 
   async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {

@@ -69,7 +69,8 @@ export class Events implements AsyncDisposable {
 
   /** Nobody waits for this: an action is done whether or not it is told. */
   #tell(caller: Caller, note: Omit<Note, "team" | "actor">): void {
-    const actor = { id: caller.key, name: caller.keyName.slice(0, maxTextLength) };
+    const { type, id, name } = caller.actor;
+    const actor = { type, id, name: name.slice(0, maxTextLength) };
     this.ground.tasks.start(() => this.ground.store.notify({ ...note, team: caller.team, actor }));
   }
 

@@ -6,6 +6,7 @@ import type { OnceStore } from "../store/once.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
+import { Access } from "./access.ts";
 import { Commands } from "./commands.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
@@ -56,6 +57,7 @@ export function buildServices(ground: Ground) {
     guests,
     fleet,
     keys,
+    access: new Access(keys),
     ports: new Ports(ground.portStore, guests, keys, ground.portSecret),
     commands: new Commands(guests),
     files: new Files(guests),

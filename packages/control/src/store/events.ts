@@ -16,8 +16,8 @@ export type Note = {
   team: string;
   /** Of the sandbox, or the name of the snapshot. */
   id: string;
-  /** The key that asked; absent for what the system does by itself. */
-  actor?: { id: string; name: string };
+  /** Who asked; absent for what the system does by itself. */
+  actor?: { type: string; id: string; name: string };
   /** Why an action failed. */
   error?: string;
   /** Of a change of state. */

@@ -8,8 +8,12 @@ const localTeam = { id: `${prefixes.team}${"0".repeat(25)}`, name: "Local" };
 /** Characters of a key that may be shown again, so that people can tell keys apart. */
 const shownLength = 10;
 
-/** SHA-256 of a key, hex: what is stored instead of the key. */
-export const hashKey = (key: string): string => new Bun.CryptoHasher("sha256").update(key).digest("hex");
+/** A key as clients of the E2B dialect have to write it: their SDK refuses every other prefix. */
+const e2bForm = /^e2b_(?=[0-9a-f]{32}$)/;
+
+/** SHA-256 of a key, hex: what is stored instead of the key. `e2b_` and `wrn_` before the same 32 hex digits are one key. */
+export const hashKey = (key: string): string =>
+  new Bun.CryptoHasher("sha256").update(key.replace(e2bForm, "wrn_")).digest("hex");
 
 /** Queries about teams and API keys. */
 export class KeyStore {
