@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { Screen } from "../support/screen.ts";
 import { nothingLeft, System, wrennProgram } from "../support/system.ts";
 
@@ -150,6 +151,94 @@ test("cp carries files both ways, and through pipes", async () => {
   expect(missing.stderr).toMatch(/^error: /);
   expect(missing.code).toBe(1);
   expect(await Bun.file(`${local}/nothing`).exists()).toBe(false);
+});
+
+test("cp -r carries a folder both ways, as cp does", async () => {
+  await mkdir(`${local}/tree/inner dir`, { recursive: true });
+  await writeFile(`${local}/tree/inner dir/ümläut.txt`, "deep");
+  await writeFile(`${local}/tree/run.sh`, "#!/bin/sh\n", { mode: 0o755 });
+  expect((await wrenn(["cp", "tree", `${id}:/tmp/`])).stderr).toMatch(/^error: .*folder\nremedy: .*cp -r/);
+  expect(await wrenn(["cp", "-r", "tree", `${id}:copied`])).toEqual({ code: 0, stdout: "", stderr: "" });
+  expect(await wrenn(["cp", "-r", "tree", `${id}:copied`])).toMatchObject({ code: 0 }); // it is there now: goes inside
+  const found = await wrenn([
+    "exec",
+    id,
+    "--",
+    "sh",
+    "-c",
+    "cd ~/copied && find . -type f | sort && stat -c %U:%a run.sh",
+  ]);
+  const inside = ["inner dir/ümläut.txt", "run.sh", "tree/inner dir/ümläut.txt", "tree/run.sh"].map(
+    (name) => `./${name}`,
+  );
+  expect(found.stdout.trim().split("\n")).toEqual([...inside, "user:755"]);
+  expect(await json<object>("cp", "-r", `${id}:copied/tree`, "returned")).toMatchObject({ type: "directory" });
+  expect(await readFile(`${local}/returned/inner dir/ümläut.txt`, "utf8")).toBe("deep");
+});
+
+test("sync sends what differs, removes when asked to, and follows changes", async () => {
+  await mkdir(`${local}/app/node_modules`, { recursive: true });
+  await writeFile(`${local}/app/.gitignore`, "node_modules\n");
+  await writeFile(`${local}/app/node_modules/big`, "not sent");
+  await writeFile(`${local}/app/a.txt`, "a");
+  await writeFile(`${local}/app/b.txt`, "b");
+  type Pass = { sent: string[]; removed: string[] };
+  expect((await json<Pass>("sync", "app", `${id}:app`)).sent.toSorted()).toEqual([".gitignore", "a.txt", "b.txt"]);
+  expect(await json<Pass>("sync", "app", `${id}:app`)).toEqual({ sent: [], removed: [] });
+  await rm(`${local}/app/b.txt`);
+  await writeFile(`${local}/app/a.txt`, "longer");
+  expect(await json<Pass>("sync", "--delete", "app", `${id}:app`)).toEqual({ sent: ["a.txt"], removed: ["b.txt"] });
+
+  const child = Bun.spawn([wrennProgram, "sync", "--watch", "--json", "app", `${id}:app`], {
+    ...{ cwd: local, env: system.env, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+  });
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  expect(await lines.read()).toMatchObject({ value: '{"sent":[],"removed":[]}\n' });
+  await mkdir(`${local}/app/new`);
+  await Bun.sleep(300); // a folder made later is watched too
+  await writeFile(`${local}/app/new/file.txt`, "followed");
+  let seen = "";
+  while (!seen.includes("new/file.txt")) seen += (await lines.read()).value;
+  expect((await wrenn(["exec", id, "--", "cat", "app/new/file.txt"])).stdout).toBe("followed");
+  child.kill("SIGINT");
+  expect(await child.exited).toBe(0);
+});
+
+test("forward carries any protocol to a port, one on the guest's loopback too, and ends with the program", async () => {
+  const server =
+    "import socketserver as s\nclass H(s.StreamRequestHandler):\n  def handle(self):\n    for line in self.rfile: self.wfile.write(line.upper())\ns.ThreadingTCPServer(('127.0.0.1', 7777), H).serve_forever()";
+  expect((await wrenn(["exec", "-d", id, "--", "python3", "-c", server])).code).toBe(0);
+  const child = Bun.spawn([wrennProgram, "forward", "--json", id, "0:7777"], {
+    ...{ env: system.env, stdin: "ignore", stdout: "pipe", stderr: "pipe" },
+  });
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  const { local: port } = JSON.parse((await reader.read()).value!) as { local: number };
+  const text = "a line\n".repeat(20_000);
+  const answers = await Promise.all([echoed(port, text), echoed(port, "another\n")]);
+  expect(answers).toEqual([text.toUpperCase(), "ANOTHER\n"]);
+  child.kill("SIGTERM");
+  expect(await child.exited).toBe(0);
+});
+
+/** What the forwarded server answers to `text`, until it closes because we did. Tries again while it is starting. */
+async function echoed(port: number, text: string): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () => socket.end(text));
+  let answer = "";
+  socket.setEncoding("utf8").on("data", (part) => {
+    answer += part;
+  });
+  socket.on("end", () => resolve(answer)).on("error", reject);
+  return promise.catch(async () => {
+    await Bun.sleep(200);
+    return await echoed(port, text);
+  });
+}
+
+test("the shell is told what may come next, ids of sandboxes included", async () => {
+  expect((await wrenn(["complete", "bash"])).stdout).toContain("wrenn complete --");
+  expect((await wrenn(["complete", "--", "exec", ""])).stdout).toContain(id);
+  expect((await wrenn(["complete", "--", "sy"])).stdout).toContain("sync");
 });
 
 test("doctor names the drivers, and every probe that fails tells what to do", async () => {

@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { version } from "wrenn";
 import { copyCommand } from "./commands/copy.ts";
 import { execCommand, runCommand } from "./commands/exec.ts";
+import { forwardCommand } from "./commands/forward.ts";
 import {
   createCommand,
   infoCommand,
@@ -15,12 +16,14 @@ import { portCommand } from "./commands/port.ts";
 import { killCommand, processesCommand } from "./commands/processes.ts";
 import { shellCommand } from "./commands/shell.ts";
 import { checkpointCommand, forkCommand, rollbackCommand, snapshotsCommand } from "./commands/snapshots.ts";
+import { syncCommand } from "./commands/sync.ts";
 import { treeCommand } from "./commands/tree.ts";
+import { addCompletion, isQuestion, knownIds } from "./completion.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { badUsage, Failure, report } from "./output.ts";
 import { upCommand } from "./up/command.ts";
 
-function program(): Command {
+function program(ids: readonly string[]): Command {
   const root = new Command("wrenn")
     .description("Sandboxes for AI agents: virtual machines that start in milliseconds.")
     .version(version)
@@ -47,13 +50,16 @@ function program(): Command {
       execCommand(),
       shellCommand(),
       copyCommand(),
+      syncCommand(),
       processesCommand(),
       killCommand(),
       portCommand(),
+      forwardCommand(),
     ],
   };
   for (const [group, commands] of Object.entries(groups))
     for (const command of commands) root.addCommand(command.helpGroup(group));
+  addCompletion(root, ids);
   quiet(root);
   return root;
 }
@@ -76,7 +82,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
   const json = own.includes("--json");
   try {
-    const root = program();
+    const root = program(isQuestion(argv) ? await knownIds() : []);
     if (argv.length === 0) root.help({ error: true });
     await root.parseAsync([...argv], { from: "user" });
     return Number(process.exitCode ?? 0);
