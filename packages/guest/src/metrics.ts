@@ -1,7 +1,7 @@
 import { readFileSync, statfsSync } from "node:fs";
 import { cpus } from "node:os";
 
-/** What `GET /metrics` answers; names of E2B protocol section 7. Sizes in bytes, and in MiB where the name says so. */
+/** What `GET /metrics` answers; names of E2B protocol section 7, and the bytes received and sent since boot. Sizes in bytes, and in MiB where the name says so. */
 export type Metrics = Record<
   | "ts"
   | "cpu_count"
@@ -13,7 +13,9 @@ export type Metrics = Record<
   | "mem_used_mib"
   | "mem_cache_mib"
   | "disk_used"
-  | "disk_total",
+  | "disk_total"
+  | "net_rx"
+  | "net_tx",
   number
 >;
 
@@ -38,6 +40,7 @@ export function metrics(): Metrics {
     mem_cache_mib: toMib(memory.Cached),
     disk_used: bsize * (blocks - bfree),
     disk_total: bsize * blocks,
+    ...traffic(),
   };
 }
 
@@ -59,4 +62,17 @@ function cpuUsedPercent(): number {
   const share = now.all > before.all ? (now.busy - before.busy) / (now.all - before.all) : 0;
   before = now;
   return Math.round(Math.max(0, share) * 10_000) / 100;
+}
+
+/** proc(5), `/proc/net/dev`: two lines of heading, then `name: received … (8 columns) sent …`, in bytes first. */
+function traffic(): Record<"net_rx" | "net_tx", number> {
+  const sum = { net_rx: 0, net_tx: 0 };
+  for (const line of readFileSync("/proc/net/dev", "utf8").split("\n").slice(2)) {
+    const [name, figures] = line.split(":");
+    if (!figures || name!.trim() === "lo") continue;
+    const columns = figures.trim().split(/\s+/).map(Number);
+    sum.net_rx += columns[0]!;
+    sum.net_tx += columns[8]!;
+  }
+  return sum;
 }

@@ -39,7 +39,7 @@ test("health needs nothing and tells the version", async () => {
 test("metrics have every field the platforms ask for", async () => {
   const metrics = (await (await fetch(`${url}/metrics`)).json()) as Record<string, number>;
   expect(Object.keys(metrics).toSorted()).toEqual(
-    "cpu_count cpu_used_pct disk_total disk_used mem_cache mem_cache_mib mem_total mem_total_mib mem_used mem_used_mib ts".split(
+    "cpu_count cpu_used_pct disk_total disk_used mem_cache mem_cache_mib mem_total mem_total_mib mem_used mem_used_mib net_rx net_tx ts".split(
       " ",
     ),
   );

@@ -13,6 +13,7 @@ export type HostOptions = {
   accelerator?: string | undefined;
   egress?: string | undefined;
   poolSize?: string | undefined;
+  metricsToken?: string | undefined;
   readyTimeoutMs?: number | undefined;
 };
 
@@ -30,6 +31,8 @@ export type HostConfig = {
   readonly egress: "open" | "none" | undefined;
   /** Machines kept ready for each template in use. */
   readonly poolSize: number;
+  /** Opens `/metrics` to a scraper; without one only the host token does. */
+  readonly metricsToken: string | undefined;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
 };
@@ -62,7 +65,9 @@ export function compile(options: HostOptions): HostConfig {
   const dir = options.dir ?? defaultDir();
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
-  return Object.freeze({ dir, hostname, port: Number(port), token, accelerator, egress, poolSize, readyTimeoutMs });
+  const { metricsToken } = options;
+  const network = { hostname, port: Number(port), token, metricsToken };
+  return Object.freeze({ dir, ...network, accelerator, egress, poolSize, readyTimeoutMs });
 }
 
 /** Sizes of this machine. */

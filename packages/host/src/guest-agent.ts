@@ -1,6 +1,7 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { filesystem, headers, type InitRequest, type InitResponse, processes, WrennError } from "@wrenn/contract";
+import type { GuestPoint } from "./metrics/series.ts";
 
 /** Between two looks at an agent that does not answer yet. Its port accepts at once, so most waiting is in the answer. */
 const pollMs = 5;
@@ -60,6 +61,23 @@ export class GuestAgent {
     if (!taken?.reseeded)
       throw new WrennError("agent_error", `the guest did not acknowledge its identity (status ${answer.status})`);
     return taken;
+  }
+
+  /** What the guest says of its own load. Throws when it does not answer in time. */
+  async load(token: string, timeoutMs: number): Promise<GuestPoint> {
+    const answer = await unpooled(`${this.#base}/metrics`, {
+      headers: { [headers.accessToken]: token },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
+    const said = (await answer.json()) as Record<string, unknown>;
+    const size = (name: string) => Math.max(0, Number(said[name]) || 0); // guests say what they like
+    return {
+      cpuPct: Math.min(100, size("cpu_used_pct")),
+      ...{ memUsedBytes: size("mem_used"), memCacheBytes: size("mem_cache"), memTotalBytes: size("mem_total") },
+      ...{ diskUsedBytes: size("disk_used"), diskTotalBytes: size("disk_total") },
+      ...{ netRxBytes: size("net_rx"), netTxBytes: size("net_tx") },
+    };
   }
 
   /** Lets the agent drop what it need not carry into every restore. */

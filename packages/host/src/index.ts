@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
-import { compile, type HostConfig, type HostOptions } from "./config.ts";
+import { compile, type HostConfig, type HostOptions, machineSize } from "./config.ts";
 import { layFloor } from "./drivers/floor.ts";
 import { type Drivers, fitting } from "./drivers/ports.ts";
 import { Qcow2 } from "./drivers/qcow2.ts";
@@ -11,6 +11,8 @@ import { UserMode } from "./drivers/user-mode.ts";
 import { heal } from "./heal.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
+import { Metrics } from "./metrics/exposition.ts";
+import { Sampler } from "./metrics/sampler.ts";
 import { Paths } from "./paths.ts";
 import { Pool } from "./pool.ts";
 import { cpuModel, probe, tscKhz } from "./probe.ts";
@@ -64,13 +66,16 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const pool = new Pool({ drivers, paths, layers }, config.poolSize, config.readyTimeoutMs, log);
   const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool }, log);
   await heal(sandboxes, log);
-  const server = serve(config, sandboxes, log);
+  const sampler = await Sampler.start(sandboxes, log);
+  const metrics = new Metrics({ sandboxes, pool, machineSize });
+  const server = serve(config, { sandboxes, sampler, metrics }, log);
   const preparing = templates.prepare(defaults);
   return {
     address: `http://${config.hostname}:${server.port}`,
     stop: async ({ pause }) => {
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");
+      await sampler[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
       await templates[Symbol.asyncDispose]();
       await preparing;

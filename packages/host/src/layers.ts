@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import { randomId } from "@wrenn/contract";
 import type { BaseDisk, Disk, Disks } from "./drivers/ports.ts";
 import type { Journal } from "./journal.ts";
@@ -31,6 +31,17 @@ export class Layers {
   async create(id: string): Promise<Disk> {
     const { parent, templateKey } = this.journal.layers.get(id)!;
     return this.disks.create(await this.#base(parent, templateKey), this.paths.layer(id));
+  }
+
+  /** Bytes that a layer and those below it occupy, down to the template's. */
+  async usedBytes(id: string): Promise<number> {
+    let sum = 0;
+    for (let at: string | undefined = id; at !== undefined; at = this.journal.layers.get(at)?.parent)
+      sum += await stat(this.paths.layer(at)).then(
+        ({ blocks }) => blocks * 512,
+        () => 0,
+      );
+    return sum;
   }
 
   /** Opens a layer. Throws `not_found`. */

@@ -19,6 +19,7 @@ Environment:
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
+  WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Example:
@@ -58,6 +59,7 @@ const options = {
   accelerator: env.WRENN_ACCEL || undefined,
   egress: env.WRENN_EGRESS || undefined,
   poolSize: env.WRENN_POOL || undefined,
+  metricsToken: env.WRENN_METRICS_TOKEN || undefined,
 };
 
 async function runProbe(): Promise<void> {

@@ -49,6 +49,11 @@ export class Pool implements AsyncDisposable {
     return shelf.machines.shift();
   }
 
+  /** How many machines wait. */
+  get waiting(): number {
+    return [...this.#shelves.values()].reduce((sum, shelf) => sum + shelf.machines.length, 0);
+  }
+
   /** Settles when no filling is under way. */
   async settled(): Promise<void> {
     while (this.#filling) await this.#filling;

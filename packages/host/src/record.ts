@@ -50,6 +50,8 @@ export type SandboxRecord = {
   snapshot: string | undefined;
   /** The checkpoint that its memory and disk come from: its place in the tree; `undefined` for the template. */
   origin: string | undefined;
+  /** What its disk layers occupied when that was last looked at. */
+  diskUsedBytes?: number; // absent in rows of an earlier agent
 };
 
 /** A point in time of a sandbox: memory, devices and disk. One row of the journal, one folder in `snapshots/`. */

@@ -66,7 +66,8 @@ export class Sandboxes implements AsyncDisposable {
       let taken: SnapshotRecord | undefined;
       try {
         taken = await snapshot(sandbox, machine, this.kitchen, "pause");
-        sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined });
+        const diskUsedBytes = await this.kitchen.layers.usedBytes(taken.layer);
+        sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined, diskUsedBytes });
       } catch (thrown) {
         await machine.vm.cont();
         sandbox.move("ready", {}, machine);
@@ -171,6 +172,11 @@ export class Sandboxes implements AsyncDisposable {
   /** Every sandbox's row. */
   list(): SandboxRecord[] {
     return [...this.#byId.values()].map((sandbox) => sandbox.record);
+  }
+
+  /** Every sandbox. */
+  all(): Iterable<Sandbox> {
+    return this.#byId.values();
   }
 
   /** Calls `listener` after every change until the signal is aborted. */
@@ -325,5 +331,6 @@ function newRecord(id: SandboxId, run: number, spec: SandboxSpec): SandboxRecord
     ...{ id, run, spec, token, templateKey: "", defaultUser: "", state: "starting", reason: "", version: 1 },
     ...{ createdAtMs: now, startedAtMs: 0, lastActiveAtMs: now, versions: {} },
     ...{ layer: undefined, nextLayer: undefined, machine: undefined, snapshot: undefined, origin: undefined },
+    diskUsedBytes: 0,
   };
 }

@@ -4,6 +4,8 @@ import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { headers, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
+import type { Metrics } from "./metrics/exposition.ts";
+import type { Sampler } from "./metrics/sampler.ts";
 import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { hostService } from "./service.ts";
@@ -12,10 +14,13 @@ import { type Bridge, bridging } from "./websocket.ts";
 /** Streams may be silent for long (a command that computes); Bun's idle timer would cut them. */
 const idleTimeoutSec = 0;
 
+/** What is served. */
+export type Served = { readonly sandboxes: Sandboxes; readonly sampler: Sampler; readonly metrics: Metrics };
+
 /** The host agent's listener: RPC, the proxy to the guests, and a health check. Everything but the last needs the token. */
-export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bun.Server<Bridge> {
+export function serve(config: HostConfig, { sandboxes, sampler, metrics }: Served, log: Logger): Bun.Server<Bridge> {
   const handlers = new Map(
-    hostService(createConnectRouter(), sandboxes).handlers.map((handler) => [
+    hostService(createConnectRouter(), sandboxes, sampler).handlers.map((handler) => [
       handler.requestPath,
       createFetchHandler(handler),
     ]),
@@ -23,6 +28,7 @@ export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bu
   const route = async (request: Request, server: Bun.Server<Bridge>): Promise<Response | undefined> => {
     const { pathname } = new URL(request.url);
     if (pathname === "/health") return Response.json({ status: "ok", version });
+    if (pathname === "/metrics" && isScraper(request, config.metricsToken)) return metrics.answer();
     if (!isTrusted(request, config.token))
       throw new WrennError("unauthorized", "the host token is missing or wrong", {
         remedy: `Send the host agent's WRENN_HOST_TOKEN in the header ${headers.hostToken}.`,
@@ -31,6 +37,7 @@ export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bu
       return request.headers.has("sec-websocket-key")
         ? upgrade(request, server, sandboxes)
         : forward(request, sandboxes);
+    if (pathname === "/metrics") return metrics.answer();
     const handler = handlers.get(pathname);
     if (handler) return handler(request);
     throw new WrennError("not_found", `no such path: ${pathname}`);
@@ -54,8 +61,13 @@ export function serve(config: HostConfig, sandboxes: Sandboxes, log: Logger): Bu
   });
 }
 
-function isTrusted(request: Request, token: string): boolean {
-  const given = Buffer.from(request.headers.get(headers.hostToken) ?? "");
-  const wanted = Buffer.from(token);
-  return given.length === wanted.length && timingSafeEqual(given, wanted);
+const isTrusted = (request: Request, token: string): boolean => same(request.headers.get(headers.hostToken), token);
+
+/** Scrapers send bearer tokens; one of theirs opens nothing else. */
+const isScraper = (request: Request, token: string | undefined): boolean =>
+  token !== undefined && same(request.headers.get("authorization"), `Bearer ${token}`);
+
+function same(given: string | null, wanted: string): boolean {
+  const [left, right] = [Buffer.from(given ?? ""), Buffer.from(wanted)];
+  return left.length === right.length && timingSafeEqual(left, right);
 }

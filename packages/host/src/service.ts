@@ -5,6 +5,8 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
+import type { Sampler } from "./metrics/sampler.ts";
+import { metricsOf } from "./metrics/wire.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -18,7 +20,7 @@ export const defaults = { vcpus: 1, memoryMib: 512 };
 const keepAliveMs = 15_000;
 
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
-export function hostService(router: ConnectRouter, sandboxes: Sandboxes): ConnectRouter {
+export function hostService(router: ConnectRouter, sandboxes: Sandboxes, sampler: Sampler): ConnectRouter {
   const answered = answering(sandboxes.log);
   return router.service(HostAgentService, {
     getHost: () => answered(() => describeHost(sandboxes)),
@@ -61,9 +63,11 @@ export function hostService(router: ConnectRouter, sandboxes: Sandboxes): Connec
     getSandbox: ({ id }) =>
       answered(async () => {
         const sandbox = sandboxes.find(idOf(id));
-        const disk = sandbox.phase.at === "running" ? await sandbox.phase.machine.disk.usedBytes() : 0;
+        const { layer } = sandbox.record;
+        const disk = layer === undefined ? 0 : await sandboxes.kitchen.layers.usedBytes(layer);
         return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
       }),
+    getSandboxMetrics: (request) => answered(() => metricsOf(sandboxes.find(idOf(request.id)), request, sampler)),
     listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
     watchSandboxes: (_, { signal }) => changes(sandboxes, signal),
   });
@@ -94,6 +98,7 @@ function toWire(record: Readonly<SandboxRecord>): Wire {
     version: BigInt(record.version),
     defaultUser: record.defaultUser,
     origin: record.origin ?? "",
+    diskUsedBytes: BigInt(record.diskUsedBytes ?? 0), // absent in rows of an earlier agent
   });
 }
 

@@ -35,7 +35,7 @@ const guest = (id: string, path: string, init: RequestInit = {}) =>
 beforeAll(async () => {
   dir = await mkdtemp(`${tmpdir()}/wrenn-server-`);
   await fakeImage(dir, "minimal");
-  agent = await start({ dir, token, listen: "127.0.0.1:0" }, quiet, {
+  agent = await start({ dir, token, metricsToken: "of the scraper", listen: "127.0.0.1:0" }, quiet, {
     vmm: world.vmm,
     disks: world.disks,
     nets: world.nets,
@@ -153,4 +153,22 @@ test("a port of the guest is opened on first use, WebSockets included", async ()
   await client.pauseSandbox({ id });
   await closed; // the sandbox went: so does the connection
   await client.destroySandbox({ id });
+});
+
+test("the load of a sandbox is told, and an unknown one refused", async () => {
+  const { id } = await created();
+  expect(await client.getSandboxMetrics({ id })).toMatchObject({ cpuCount: 1 });
+  const refused = await client.getSandboxMetrics({ id: newSandboxId() }).catch(fromConnectError);
+  expect(refused).toMatchObject({ code: "not_found" });
+});
+
+test("a scraper with its own token reads the host's metrics and nothing else", async () => {
+  await created();
+  const scrape = (path: string, authorization: string) =>
+    fetch(`${agent.address}${path}`, { headers: { authorization } });
+  expect((await scrape("/metrics", "Bearer wrong")).status).toBe(401);
+  const text = await (await scrape("/metrics", "Bearer of the scraper")).text();
+  expect(Number(/^wrenn_host_sandboxes\{state="running"\} (\d+)$/m.exec(text)?.[1])).toBeGreaterThan(0);
+  expect(text).toContain("wrenn_host_memory_free_bytes ");
+  expect((await scrape(proxyPath(newSandboxId(), 80), "Bearer of the scraper")).status).toBe(401);
 });

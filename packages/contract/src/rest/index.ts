@@ -1,2 +1,3 @@
 /** Shapes of the public REST API, a file for each area; OpenAPI is generated from them. */
 export * from "./core.ts";
+export * from "./telemetry.ts";

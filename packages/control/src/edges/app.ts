@@ -18,6 +18,7 @@ import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
+import { telemetryRoutes } from "./telemetry/metrics.ts";
 
 /** Every HTTP route, on the services. */
 export function buildApp(
@@ -40,6 +41,7 @@ export function buildApp(
   eventRoutes(app, services.events, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);
   metricRoutes(app, metrics, config.metricsToken);
+  telemetryRoutes(app, services.telemetry);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));

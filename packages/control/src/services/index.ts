@@ -16,6 +16,7 @@ import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Snapshots } from "./snapshots.ts";
 import { Tasks } from "./tasks.ts";
+import { Telemetry } from "./telemetry/telemetry.ts";
 import { Terminals } from "./terminals.ts";
 
 /** What the services stand on. */
@@ -62,6 +63,7 @@ export function buildServices(ground: Ground) {
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),
+    telemetry: new Telemetry(sandboxes, fleet),
   };
 }
 

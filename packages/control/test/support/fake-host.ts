@@ -23,6 +23,7 @@ type Step =
   | "ping"
   | "timeout"
   | "watch"
+  | "metrics"
   | "proxy";
 
 /** A host agent in memory that serves the real protocol over HTTP; its guests are one agent at `guest`. */
@@ -47,6 +48,8 @@ export class FakeHost {
   /** Makes every stream of a guest break off after its head. */
   cut = false;
   readonly #aborts: (() => void)[] = [];
+  /** The load of every sandbox. */
+  points: hostagent.MetricPoint[] = [];
   /** Milliseconds each life-cycle step takes. */
   delayMs = 0;
 
@@ -197,6 +200,10 @@ export class FakeHost {
       setSandboxTimeout: wrap("timeout", async ({ id, timeoutSec }: { id: string; timeoutSec: number }) => ({
         sandbox: this.#put({ ...this.#need(id), timeoutSec }),
       })),
+      getSandboxMetrics: wrap("metrics", async ({ id, startMs }: hostagent.GetSandboxMetricsRequest) => {
+        this.#need(id);
+        return { cpuCount: 2, points: this.points.filter((point) => point.timestampMs >= startMs) };
+      }),
       listSandboxes: wrap("get", async () => ({ sandboxes: [...this.sandboxes.values()] })),
       watchSandboxes: (_: unknown, context: HandlerContext) => this.#watch(context.signal),
     };

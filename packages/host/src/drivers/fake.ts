@@ -25,6 +25,9 @@ export class FakeWorld {
   before: (effect: string) => void | Promise<void> = () => {};
   /** Whether guests acknowledge their identity. */
   acknowledges = true;
+  /** What every guest says of its load, and how often one was asked. */
+  load: Record<string, number> = { mem_used: 1_000, disk_total: 2_000 };
+  asked = 0;
   #nextPid = 1 << 23; // beyond the kernel's highest process id
 
   readonly vmm: Vmm = new FakeVmm(this);
@@ -67,6 +70,10 @@ export class FakeWorld {
     }
     if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
     if (pathname === "/memory") return new Response(machine.memory.text);
+    if (pathname === "/metrics") {
+      this.asked++;
+      return Response.json(this.load);
+    }
     if (pathname === "/headers") return Response.json(Object.fromEntries(request.headers));
     if (pathname === "/filesystem.Filesystem/ListDir")
       return new Response(null, { headers: { "content-type": "application/proto" } });

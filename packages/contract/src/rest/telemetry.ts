@@ -1,0 +1,41 @@
+import { z } from "zod";
+
+/** Spans that `GET /v1/capsules/{id}/metrics` takes, in seconds. */
+export const metricRanges = {
+  "5m": 300,
+  "10m": 600,
+  "1h": 3_600,
+  "2h": 7_200,
+  "6h": 21_600,
+  "12h": 43_200,
+  "24h": 86_400,
+} as const;
+
+/** Query of `GET /v1/capsules/{id}/metrics`. */
+export const MetricsQuery = z.object({
+  range: z.enum(Object.keys(metricRanges) as [keyof typeof metricRanges]).default("10m"),
+});
+
+/** Load of a sandbox at one instant. What only the guest knows is absent until it was asked. */
+export const MetricPoint = z
+  .object({
+    timestamp_unix: z.int().meta({ description: "Seconds since 1970." }),
+    cpu_pct: z.number().meta({ description: "Share of its virtual processors, 0 to 100." }),
+    mem_bytes: z.int().meta({ description: "Memory that its machine holds on the host." }),
+    disk_bytes: z.int().meta({ description: "What it occupies on the host's disk beyond its template." }),
+    mem_used_bytes: z.int().optional().meta({ description: "Memory in use inside the sandbox." }),
+    mem_cache_bytes: z.int().optional(),
+    mem_total_bytes: z.int().optional(),
+    disk_used_bytes: z.int().optional().meta({ description: "Disk in use inside the sandbox." }),
+    disk_total_bytes: z.int().optional(),
+    net_rx_bytes: z.int().optional().meta({ description: "Received since its template booted." }),
+    net_tx_bytes: z.int().optional(),
+  })
+  .meta({ id: "MetricPoint" });
+export type MetricPoint = z.infer<typeof MetricPoint>;
+
+/** Answer of `GET /v1/capsules/{id}/metrics`, oldest point first. */
+export const CapsuleMetrics = z
+  .object({ sandbox_id: z.string(), range: z.string(), points: z.array(MetricPoint) })
+  .meta({ id: "CapsuleMetrics" });
+export type CapsuleMetrics = z.infer<typeof CapsuleMetrics>;
