@@ -6,9 +6,14 @@ export const headers = {
   accessToken: "X-Access-Token",
   /** The secret that control plane and host agent of one installation share; `Authorization` is the guest agent's, for the user. */
   hostToken: "X-Wrenn-Host-Token",
+  /** On requests to a host agent's `/proxy/…/49983`: the guest shall judge what its client shows, so no token is added. */
+  asClient: "X-Wrenn-As-Client",
   /** Opens the private ports of a sandbox; E2B clients send the same value as `e2b-traffic-access-token`. */
   trafficToken: "X-Wrenn-Traffic-Token",
   e2bTrafficToken: "e2b-traffic-access-token",
+  /** Which port of which sandbox a request to a host without such a name is for; the agent's when no port is given. */
+  e2bSandboxId: "E2b-Sandbox-Id",
+  e2bSandboxPort: "E2b-Sandbox-Port",
   /** On `POST /v1/capsules`: asked again with the same key and body within a day, the answer is the same sandbox. */
   idempotencyKey: "Idempotency-Key",
   /** Given by the caller or made at the first edge; stands in every log line and answer. */

@@ -48,6 +48,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     keyStore,
     portStore: new PortStore(db),
     portSecret: await sharedSecret(db, "port_secret"),
+    agentSecret: await sharedSecret(db, "agent_secret"),
     eventStore: new EventStore(client),
     fleet: new Fleet([host]),
     log,
@@ -55,6 +56,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.keys);
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
+  undo.use(services.deadlines);
   const watcher = undo.use(
     new Watcher(host, {
       store: sandboxStore,
@@ -70,7 +72,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     app: buildApp(services, { log, config, metrics }),
     events: services.events,
     streams: new Streams(services, config.timings.authMs, log),
-    ingress: new Ingress(services.ports, log, metrics),
+    ingress: new Ingress(services, log, metrics),
   };
   const server = undo.use(serve(config, edges));
   await watcher.synced(firstSyncMs);

@@ -17,6 +17,7 @@ const notForwarded = [
   "upgrade",
   "host",
   headers.hostToken,
+  headers.asClient,
 ];
 
 /** Where a request goes, and what it needs on the way. */
@@ -27,7 +28,7 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
   const { sandbox, port, address } = await target(request, sandboxes);
   const out = new Headers(request.headers);
   for (const name of notForwarded) out.delete(name);
-  if (port === agentPort) out.set(headers.accessToken, sandbox.record.token);
+  if (port === agentPort && !request.headers.has(headers.asClient)) out.set(headers.accessToken, sandbox.record.token);
   // A server in the guest makes its absolute links from the name it was called by.
   const calledBy = request.headers.get("x-forwarded-host");
   if (port !== agentPort && calledBy) out.set("host", calledBy);

@@ -37,11 +37,14 @@ export class Sandboxes implements AsyncDisposable {
     this.#reaper = setInterval(() => this.#reap(), reaperPeriodMs);
   }
 
-  /** Creates and starts. Answers what the first call answered when id and run are the same; else `conflict`. */
-  async create(id: SandboxId, run: number, spec: SandboxSpec): Promise<SandboxRecord> {
+  /**
+   * Creates and starts. Answers what the first call answered when id and run are the same; else `conflict`. An empty
+   * `token` lets the host make one up.
+   */
+  async create(id: SandboxId, run: number, spec: SandboxSpec, token = ""): Promise<SandboxRecord> {
     const present = this.#byId.get(id);
     if (present) return this.#again(present, run);
-    const sandbox = this.register(newRecord(id, run, spec));
+    const sandbox = this.register(newRecord(id, run, spec, token || randomToken()));
     return sandbox.exclusive(async () => {
       try {
         await this.#admit(spec);
@@ -324,9 +327,10 @@ export class Sandboxes implements AsyncDisposable {
 
 type Restart = { event: "resume" | "rollback"; run: number; from: SnapshotRecord; facts: Partial<SandboxRecord> };
 
-function newRecord(id: SandboxId, run: number, spec: SandboxSpec): SandboxRecord {
+const randomToken = (): string => Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
+
+function newRecord(id: SandboxId, run: number, spec: SandboxSpec, token: string): SandboxRecord {
   const now = Date.now();
-  const token = Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
   return {
     ...{ id, run, spec, token, templateKey: "", defaultUser: "", state: "starting", reason: "", version: 1 },
     ...{ createdAtMs: now, startedAtMs: 0, lastActiveAtMs: now, versions: {} },

@@ -27,7 +27,7 @@ export function hostService(router: ConnectRouter, sandboxes: Sandboxes, sampler
     createSandbox: (request) =>
       answered(async () => {
         const spec = await specOf(request, sandboxes);
-        return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec));
+        return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec, request.accessToken));
       }),
     pauseSandbox: ({ id }) => answered(async () => shown(await sandboxes.pause(idOf(id)))),
     resumeSandbox: ({ id, run, timeoutSec }) =>

@@ -1,3 +1,4 @@
 /** Shapes of the public REST API, a file for each area; OpenAPI is generated from them. */
 export * from "./core.ts";
+export * as e2b from "./e2b.ts";
 export * from "./telemetry.ts";

@@ -10,6 +10,7 @@ import { agentRoutes } from "./agent.ts";
 import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
 import { docsRoutes } from "./docs.ts";
+import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
@@ -40,6 +41,7 @@ export function buildApp(
   portRoutes(app, services.ports, config.proxyDomain);
   eventRoutes(app, services.events, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);
+  e2bRoutes(app, services, { log, config });
   metricRoutes(app, metrics, config.metricsToken);
   telemetryRoutes(app, services.telemetry);
   describeStreams(app);

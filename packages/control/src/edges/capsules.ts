@@ -191,7 +191,8 @@ function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType
 }
 
 /** The caller's key for this creation, and the digest that tells whether it is the same one. */
-function onceOf(given: Headers, body: rest.CreateCapsule): Once | undefined {
+/** The key under which a creation is asked for, if there is one. Throws `invalid_request` for a malformed one. */
+export function onceOf(given: Headers, body: object): Once | undefined {
   const name = headers.idempotencyKey;
   const key = given.get(name);
   if (key === null) return undefined;

@@ -92,7 +92,8 @@ export function check<S extends z.ZodType>(schema: S, value: unknown, where: str
   });
 }
 
-async function readJson(request: Request): Promise<unknown> {
+/** The JSON of a body, `{}` for an empty one. Throws `invalid_request` or `too_large`. */
+export async function readJson(request: Request): Promise<unknown> {
   if (Number(request.headers.get("content-length")) > maxJsonBytes) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let size = 0;

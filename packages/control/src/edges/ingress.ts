@@ -1,8 +1,18 @@
-import { agentPort, headers, parseSandboxId, type SandboxId, WrennError } from "@wrenn/contract";
+import {
+  agentPort,
+  type Code,
+  headers,
+  isRefusedAgentPath,
+  parseSandboxId,
+  prefixes,
+  type SandboxId,
+  WrennError,
+} from "@wrenn/contract";
 import type { Server } from "bun";
 import { hostError } from "../hosts/host.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import type { SignedFiles } from "../services/e2b/signed-files.ts";
 import type { Admission, Credentials, Ports } from "../services/ports.ts";
 import { movingStates } from "../store/phase.ts";
 import { Bridge } from "./bridge.ts";
@@ -15,16 +25,20 @@ export const linkParameters = { signature: "wrenn_signature", expires: "wrenn_ex
 const cookieName = "wrenn_port";
 
 /** `{port}-{sandbox}.{any domain}` (Wrenn REST API 14); the id with or without its prefix. */
-const hostPattern = /^(\d+)-(cl-[0-9a-z]+|[0-9a-z]{25})\./i;
+const hostPattern = /^(\d+)-(cl-[0-9a-z]+|[0-9a-z]+)\./i;
 /** Methods that `fetch` cannot send; no guest needs them through a proxy. */
 const unsendable: readonly string[] = ["CONNECT", "TRACE", "TRACK"];
 /** An answer of the host itself is a short JSON envelope. */
 const maxRefusalBytes = 4_096;
 
-/** What a request is for. `name` is the sandbox as the client spelled it. */
+/** What a request says it is for. `name` is the sandbox as the client spelled it. */
+type Seen = { name: string; port: number | undefined };
+/** What a request is for. */
 type Target = { name: string; id: SandboxId; port: number };
 /** A request on its way to a guest. */
 type Passage = { target: Target; request: Request; requestId: string; admission: Admission; path: string };
+/** The same with the headers that the guest is to see. */
+type Onward = Omit<Passage, "requestId"> & { sent: Headers };
 
 /** The port that decimal digits name, 1 to 65535. */
 export function readPort(digits: string): number | undefined {
@@ -36,26 +50,31 @@ export function readPort(digits: string): number | undefined {
 export class Ingress {
   readonly #open = new Set<Bridge>();
 
+  readonly ports: Ports;
+  readonly signed: SignedFiles;
+
   constructor(
-    readonly ports: Ports,
+    services: { ports: Ports; signed: SignedFiles },
     readonly log: Log,
     readonly metrics: Metrics,
-  ) {}
+  ) {
+    ({ ports: this.ports, signed: this.signed } = services);
+  }
 
-  /** Whether a request is for a port, by the host it names. */
+  /** Whether a request is for a port, by the host it names, its headers, or the signature of its URL. */
   matches(request: Request): boolean {
-    return hostPattern.test(request.headers.get("host") ?? "");
+    const { headers: given } = request;
+    return hostPattern.test(given.get("host") ?? "") || given.has(headers.e2bSandboxId) || isSignedFile(request);
   }
 
   /** Serves a request; `undefined` when its connection has become a WebSocket. */
   async serve(request: Request, server: Server<Connection>): Promise<Response | undefined> {
     const started = performance.now();
     const requestId = requestIdOf(request);
-    const [, digits = "", name = ""] = hostPattern.exec(request.headers.get("host") ?? "") ?? [];
-    const seen = { name: name.toLowerCase(), port: readPort(digits) };
+    const seen = await this.#seen(request);
     let status = 101;
     try {
-      const answer = await this.#serve(request, server, requestId, readTarget(seen)).catch((thrown) =>
+      const answer = await this.#serve(request, server, requestId, seen).catch((thrown) =>
         this.#refuse(seen, thrown, requestId),
       );
       answer?.headers.set(headers.requestId, requestId);
@@ -73,14 +92,24 @@ export class Ingress {
     for (const bridge of this.#open) bridge.close();
   }
 
+  /** A host name of a port says more than headers, which a page can send to any host (E2B protocol, section 1). */
+  async #seen({ headers: given, url, method }: Request): Promise<Seen> {
+    const named = hostPattern.exec(given.get("host") ?? "");
+    if (named) return { name: named[2]!.toLowerCase(), port: readPort(named[1]!) };
+    const name = given.get(headers.e2bSandboxId);
+    if (name !== null) return { name, port: readPort(given.get(headers.e2bSandboxPort) ?? String(agentPort)) };
+    const operation = method === "POST" ? "write" : "read";
+    return { name: (await this.signed.find(new URL(url).searchParams, operation)) ?? "", port: agentPort };
+  }
+
   async #serve(
     request: Request,
     server: Server<Connection>,
     requestId: string,
-    target: Target | undefined,
+    seen: Seen,
   ): Promise<Response | undefined> {
-    if (!target) throw new WrennError("invalid_request", "The host name has no valid port and sandbox id.");
-    if (target.port === agentPort) throw new WrennError("not_found", "There is nothing here.");
+    const target = readTarget(seen);
+    if (isForAgent(target)) return await this.#toAgent(request, requestId, target);
     if (unsendable.includes(request.method))
       throw new WrennError("invalid_request", "This method cannot be passed on.");
     const { pathname, search } = new URL(request.url);
@@ -95,10 +124,32 @@ export class Ingress {
     return answer;
   }
 
-  async #forward({ target, request, requestId, admission, path }: Passage): Promise<Response> {
+  /** The agent judges what the client shows; what only its host may ask of it is not there. */
+  async #toAgent(request: Request, requestId: string, target: Target): Promise<Response> {
+    const { pathname, search } = new URL(request.url);
+    if (isRefusedAgentPath(pathname)) throw new Hidden();
+    const admission = await this.ports.admitToAgent(target.id);
+    const sent = sentHeaders(request.headers, requestId, []);
+    sent.set(headers.asClient, "1");
+    return await this.#answer({ target, request, admission, path: pathname + search, sent });
+  }
+
+  async #forward(passage: Passage): Promise<Response> {
+    const sent = guestHeaders(passage.request, passage.requestId);
+    const mask = passage.admission.terms?.network?.maskRequestHost;
+    // The host gives the guest this name as its own.
+    if (mask) sent.set("x-forwarded-host", mask.replace(/\$\{PORT\}/g, String(passage.target.port)));
+    const answer = await this.#answer({ ...passage, sent });
+    const location = answer.headers.get("location")?.replace(/^http:\/\/127\.0\.0\.1:\d+(?=\/|$)/, "");
+    // The Host that a guest sees is its machine's end of the way; no visitor means that.
+    if (location !== undefined) answer.headers.set("location", location || "/");
+    return answer;
+  }
+
+  async #answer({ target, request, admission, path, sent }: Onward): Promise<Response> {
     const upstream = await admission.host.guest({ sandbox: target.id, port: target.port }, path, {
       method: request.method,
-      headers: guestHeaders(request, requestId),
+      headers: sent,
       body: request.body,
       signal: request.signal,
       decompress: false,
@@ -106,11 +157,7 @@ export class Ingress {
     });
     const refused = await refusalOf(upstream, target);
     if (refused) throw refused;
-    const answer = await relay(upstream, request.method);
-    const location = answer.headers.get("location")?.replace(/^http:\/\/127\.0\.0\.1:\d+(?=\/|$)/, "");
-    // The Host that a guest sees is its machine's end of the way; no visitor means that.
-    if (location !== undefined) answer.headers.set("location", location || "/");
-    return answer;
+    return await relay(upstream, request.method);
   }
 
   async #bridge(passage: Passage, server: Server<Connection>): Promise<undefined> {
@@ -132,19 +179,13 @@ export class Ingress {
   }
 
   /** The answers that E2B clients know: they look for these words. */
-  #refuse(seen: { name: string; port: number | undefined }, thrown: unknown, requestId: string): Response {
+  #refuse(seen: Seen, thrown: unknown, requestId: string): Response {
     const error = hostError(thrown);
     if (error.code === "internal_error") this.log.error({ requestId, err: error }, "port request failed");
     const state = error.details?.state;
     const say = (status: number, message: string, more: object = {}) =>
       Response.json({ sandboxId: seen.name, message, ...more, code: status }, { status });
-    if (
-      isAgents(seen) ||
-      error.code === "invalid_request" ||
-      error.code === "unauthorized" ||
-      error.code === "forbidden"
-    )
-      return say(error.status, error.message);
+    if (thrown instanceof Hidden || spokenOf.includes(error.code)) return say(error.status, error.message);
     if (error.code === "invalid_state" && (movingStates as readonly unknown[]).includes(state))
       return say(409, `The sandbox is ${state}`);
     if (error.code === "not_found" || error.code === "invalid_state") return say(502, "The sandbox was not found");
@@ -154,11 +195,34 @@ export class Ingress {
   }
 }
 
-const isAgents = ({ port }: { port: number | undefined }) => port === agentPort;
+/** Refusals that a visitor is told of in their own words. */
+const spokenOf: readonly Code[] = ["invalid_request", "unauthorized", "forbidden"];
 
-function readTarget({ name, port }: { name: string; port: number | undefined }): Target | undefined {
+/** A path that does not exist for visitors, whatever the sandbox. */
+class Hidden extends WrennError {
+  constructor() {
+    super("not_found", "There is nothing here.");
+  }
+}
+
+/** A file URL that carries its own permission; its sandbox is known by nothing else. */
+const isSignedFile = ({ url, headers: given }: Request): boolean => {
+  if (given.has(headers.apiKey)) return false;
+  const { pathname, searchParams } = new URL(url);
+  return pathname === "/files" && searchParams.has("signature");
+};
+
+/** The agent, by an id of the E2B dialect; the Wrenn dialect has a path of its own for it. */
+const isForAgent = ({ name, port }: Target): boolean => port === agentPort && !name.startsWith(prefixes.capsule);
+
+/** Throws `invalid_request` for a port that is none, `not_found` for an id that no sandbox can have. */
+function readTarget({ name, port }: Seen): Target {
+  if (port === undefined) throw new WrennError("invalid_request", "The port is not one of 1 to 65535.");
   const id = parseSandboxId(name);
-  return id && port !== undefined ? { name, id, port } : undefined;
+  if (!id && name.startsWith(prefixes.capsule)) throw new WrennError("invalid_request", "The sandbox id is none.");
+  if (!id) throw new WrennError("not_found", "There is no such sandbox.");
+  if (port === agentPort && name.startsWith(prefixes.capsule)) throw new Hidden();
+  return { name, id, port };
 }
 
 function credentials({ headers: given, method }: Request, search: string): Credentials {

@@ -1,9 +1,10 @@
-import { fromConnectError, type SandboxId, WrennError } from "@wrenn/contract";
+import { fromConnectError, type SandboxId, type State, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Guest, guestOf } from "../hosts/guest.ts";
 import type { Host } from "../hosts/host.ts";
-import { isRunning } from "../store/phase.ts";
+import { isDozing, isRunning } from "../store/phase.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
+import type { Terms } from "../store/schema/index.ts";
 import type { Caller } from "./caller.ts";
 import { absent, wrongState } from "./refusals.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -13,8 +14,14 @@ export const routeMs = 1_000;
 /** Routes remembered at once. */
 const cacheSize = 20_000;
 
-/** Where a running sandbox is, and whose it is. */
-export type Route = { readonly team: string; readonly host: Host; readonly until: number };
+/** Where a sandbox is, and whose it is. `asleep` is the state of one that does not run and that traffic may wake. */
+export type Route = {
+  readonly team: string;
+  readonly host: Host;
+  readonly terms: Terms | null;
+  readonly asleep?: State;
+  readonly until: number;
+};
 
 /** Finds the guest agents of running sandboxes. */
 export class Guests {
@@ -35,12 +42,27 @@ export class Guests {
 
   /** Where a running sandbox is: of `team`, or of any. Throws `not_found` or `invalid_state`. */
   async route(id: SandboxId, team?: string): Promise<Route> {
+    const route = await this.visit(id, team);
+    if (route.asleep) throw wrongState({ id, state: route.asleep });
+    return route;
+  }
+
+  /** As {@link route}, but also of a sandbox that traffic may wake. */
+  async visit(id: SandboxId, team?: string): Promise<Route> {
     const known = this.#routes.get(id);
     if (known && (team ?? known.team) === known.team && known.until > Date.now()) return known;
     const row = await this.store.find(id);
     if (!row || (team ?? row.teamId) !== row.teamId) throw absent(id);
-    if (!isRunning(row)) throw wrongState(row);
-    const route = { team: row.teamId, host: this.fleet.host(row.hostId), until: Date.now() + routeMs };
+    const { terms } = row;
+    const route = { team: row.teamId, host: this.fleet.host(row.hostId), terms };
+    if (!isRunning(row)) {
+      if (!isDozing(row) || !terms?.autoResume || terms.isDiskOnly) throw wrongState(row);
+      return { ...route, asleep: row.state, until: 0 };
+    }
+    return this.#keep(id, { ...route, until: Date.now() + routeMs });
+  }
+
+  #keep(id: SandboxId, route: Route): Route {
     this.#routes.delete(id);
     if (this.#routes.size >= cacheSize) this.#routes.delete(this.#routes.keys().next().value!);
     this.#routes.set(id, route);

@@ -8,6 +8,11 @@ import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import { Access } from "./access.ts";
 import { Commands } from "./commands.ts";
+import { Deadlines } from "./e2b/deadlines.ts";
+import { Leases } from "./e2b/leases.ts";
+import { SignedFiles } from "./e2b/signed-files.ts";
+import { agentTokens } from "./e2b/tokens.ts";
+import { Waker } from "./e2b/waker.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
@@ -29,6 +34,8 @@ export type Ground = {
   portStore: PortStore;
   /** What tokens and links of ports are made from. */
   portSecret: Buffer;
+  /** What tokens of guest agents are made from. */
+  agentSecret: Buffer;
   fleet: Fleet;
   log: Log;
 };
@@ -47,19 +54,25 @@ export function buildServices(ground: Ground) {
     tasks,
     events,
     log,
+    agentToken: agentTokens(ground.agentSecret),
   });
+  const waker = new Waker(sandboxes);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
+  const snapshots = new Snapshots(snapshotStore, sandboxes);
   const keys = new Keys(keyStore, log);
   return {
     tasks,
     events,
     sandboxes,
-    snapshots: new Snapshots(snapshotStore, sandboxes),
+    snapshots,
+    leases: new Leases(sandboxes, snapshots, waker),
+    signed: new SignedFiles(sandboxStore, sandboxes.agentToken),
+    deadlines: new Deadlines(sandboxes, log),
     guests,
     fleet,
     keys,
     access: new Access(keys),
-    ports: new Ports(ground.portStore, guests, keys, ground.portSecret),
+    ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),

@@ -2,8 +2,11 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { agentPort, capsuleId, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Host } from "../hosts/host.ts";
 import type { PortStore } from "../store/ports.ts";
+import type { Terms } from "../store/schema/index.ts";
 import type { Caller } from "./caller.ts";
-import { type Guests, routeMs } from "./guests.ts";
+import { systemCaller } from "./e2b/deadlines.ts";
+import type { Waker } from "./e2b/waker.ts";
+import { type Guests, type Route, routeMs } from "./guests.ts";
 import type { Keys } from "./keys.ts";
 
 /** A link is for handing on, so it ends by itself: an hour when nothing else is asked for. */
@@ -20,7 +23,7 @@ export type Credentials = {
   link: { signature: string; expires: string } | undefined;
 };
 /** Let in; `grant` is what a browser is given to come back with, where a link was shown. */
-export type Admission = { host: Host; grant?: { cookie: string; maxAgeSec: number } };
+export type Admission = { host: Host; terms: Terms | null; grant?: { cookie: string; maxAgeSec: number } };
 /** What a port's owner is told: how to reach it. */
 export type PortAccess = { public: boolean; token?: string; link?: { signature: string; expires: number } };
 
@@ -28,12 +31,15 @@ export type PortAccess = { public: boolean; token?: string; link?: { signature: 
 export class Ports {
   readonly #public = new Map<string, { ports: Set<number>; until: number }>();
 
-  constructor(
-    readonly store: PortStore,
-    readonly guests: Guests,
-    readonly keys: Keys,
-    readonly secret: Buffer,
-  ) {}
+  readonly store: PortStore;
+  readonly guests: Guests;
+  readonly keys: Keys;
+  readonly waker: Waker;
+  readonly secret: Buffer;
+
+  constructor(ground: Pick<Ports, "store" | "guests" | "keys" | "waker" | "secret">) {
+    ({ store: this.store, guests: this.guests, keys: this.keys, waker: this.waker, secret: this.secret } = ground);
+  }
 
   /** Opens a port to the world or not, when asked to, and answers how it is reached. */
   async open(
@@ -63,23 +69,45 @@ export class Ports {
   }
 
   /**
-   * Lets a request in. Throws `not_found`, `invalid_state` when the sandbox does not run, `unauthorized` without any
-   * credential and `forbidden` with none that fits.
+   * Lets a request in, and wakes its sandbox if need be. Throws `not_found`, `invalid_state` when the sandbox does not
+   * run, `unauthorized` without any credential and `forbidden` with none that fits.
    */
   async admit(id: SandboxId, port: number, shown: Credentials): Promise<Admission> {
-    const { host, team } = await this.guests.route(id);
-    if (await this.#isPublic(id, port)) return { host };
-    if (shown.token !== null && same(shown.token, this.token(id))) return { host };
+    const route = await this.guests.visit(id);
+    const grant = await this.#grant(id, port, shown, route);
+    return { host: await this.#awake(id, route), terms: route.terms, ...grant };
+  }
+
+  /** Lets a request on to the sandbox's agent, which judges itself what the client shows. Throws as {@link admit}. */
+  async admitToAgent(id: SandboxId): Promise<Admission> {
+    const route = await this.guests.visit(id);
+    return { host: await this.#awake(id, route), terms: route.terms };
+  }
+
+  async #awake(id: SandboxId, { host, asleep, team }: Route): Promise<Host> {
+    if (asleep) await this.waker.wake(systemCaller({ teamId: team }), id);
+    return host;
+  }
+
+  async #grant(
+    id: SandboxId,
+    port: number,
+    shown: Credentials,
+    { team, terms }: Route,
+  ): Promise<Pick<Admission, "grant">> {
+    if (terms && (terms.network?.allowPublicTraffic ?? true)) return {};
+    if (await this.#isPublic(id, port)) return {};
+    if (shown.token !== null && same(shown.token, this.token(id))) return {};
     if (shown.link) {
       const maxAgeSec = this.#left("link", id, port, [shown.link.expires, shown.link.signature]);
-      if (maxAgeSec > 0) return { host, grant: { cookie: this.#cookie(id, port, shown.link.expires), maxAgeSec } };
+      if (maxAgeSec > 0) return { grant: { cookie: this.#cookie(id, port, shown.link.expires), maxAgeSec } };
     }
-    for (const cookie of shown.cookies) if (this.#left("cookie", id, port, cookie.split(".")) > 0) return { host };
+    for (const cookie of shown.cookies) if (this.#left("cookie", id, port, cookie.split(".")) > 0) return {};
     if (shown.apiKey !== null) {
       const key = await this.keys.open(shown.apiKey).catch(refusedKey);
-      if (key?.team === team) return { host };
+      if (key?.team === team) return {};
     }
-    throw refusal(id, shown);
+    throw terms ? closed(id) : refusal(id, shown);
   }
 
   #cookie(id: SandboxId, port: number, expires: string): string {
@@ -128,6 +156,13 @@ function refusal(id: SandboxId, { token, apiKey, cookies, link }: Credentials): 
   if (shown) return new WrennError("forbidden", "What was shown does not open this port.", { remedy, details });
   return new WrennError("unauthorized", "The port is private.", { remedy, details });
 }
+
+/** E2B clients know one answer for both (E2B protocol, section 8). */
+const closed = (id: SandboxId) =>
+  new WrennError("forbidden", "The sandbox's ports are private: its traffic access token is missing or wrong.", {
+    remedy: "Send the sandbox's trafficAccessToken in the header e2b-traffic-access-token.",
+    details: { id: capsuleId(id) },
+  });
 
 const agentsOwn = () =>
   new WrennError("invalid_request", `Port ${agentPort} is the sandbox's agent.`, {

@@ -14,10 +14,11 @@ import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
 import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
-import type { Change, ListFilter, SandboxStore } from "../store/sandboxes.ts";
-import type { NewSandbox, SandboxRow, SnapshotRow } from "../store/schema/index.ts";
+import type { Change, ListFilter, SandboxStore, Seen } from "../store/sandboxes.ts";
+import type { NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
+import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
 import { absent, otherCreation, wrongState } from "./refusals.ts";
@@ -29,7 +30,9 @@ const askAgainMs = 100;
 /** What a new sandbox starts from: a template of a host, or a snapshot, which is one too. `name` is what it is shown as. */
 export type Source = { host: Host; name: string; template: string; snapshot?: string };
 /** What a new sandbox shall be beyond its source. */
-export type Wishes = Omit<rest.CreateCapsule, "template">;
+export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; terms?: Terms };
+/** How a pause comes about: because its time was up, which must still be so when it begins. */
+export type PauseWish = { expired?: boolean };
 
 type Restart = (host: Host, request: { id: SandboxId; run: bigint }, options: CallOptions) => Promise<Reported>;
 type Reported = { sandbox?: hostagent.Sandbox | undefined };
@@ -43,8 +46,12 @@ export class Sandboxes {
   readonly tasks: Tasks;
   readonly events: Events;
   readonly log: Log;
+  /** What the guest agent of a sandbox asks its callers for. */
+  readonly agentToken: (id: SandboxId) => string;
 
-  constructor(ground: Pick<Sandboxes, "store" | "once" | "snapshots" | "fleet" | "tasks" | "events" | "log">) {
+  constructor(
+    ground: Pick<Sandboxes, "store" | "once" | "snapshots" | "fleet" | "tasks" | "events" | "log" | "agentToken">,
+  ) {
     ({
       store: this.store,
       once: this.once,
@@ -53,6 +60,7 @@ export class Sandboxes {
       tasks: this.tasks,
       events: this.events,
       log: this.log,
+      agentToken: this.agentToken,
     } = ground);
   }
 
@@ -113,7 +121,7 @@ export class Sandboxes {
     if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, spec, once));
     const row = await this.#advance(pending, "place");
     const { host } = source;
-    const request = requestOf(row, source, spec);
+    const request = { ...requestOf(row, source, spec), accessToken: this.agentToken(row.id) };
     return await this.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
       try {
         const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
@@ -127,12 +135,12 @@ export class Sandboxes {
   }
 
   /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
-  pause(caller: Caller, id: SandboxId): Promise<SandboxRow> {
-    return this.tasks.run(() => this.#pause(caller, id));
+  pause(caller: Caller, id: SandboxId, wish: PauseWish = {}): Promise<SandboxRow> {
+    return this.tasks.run(() => this.#pause(caller, id, wish));
   }
 
-  async #pause(caller: Caller, id: SandboxId): Promise<SandboxRow> {
-    const row = await this.#advance(await this.get(caller, id), "pause");
+  async #pause(caller: Caller, id: SandboxId, { expired = false }: PauseWish): Promise<SandboxRow> {
+    const row = await this.#advance({ ...(await this.get(caller, id)), expired }, "pause");
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.pause", id }, async () => {
       try {
@@ -144,28 +152,30 @@ export class Sandboxes {
     });
   }
 
-  /** Runs a paused sandbox again, as its next incarnation. Throws `invalid_state` unless it is paused. */
-  resume(caller: Caller, id: SandboxId): Promise<SandboxRow> {
-    return this.tasks.run(() => this.#resume(caller, id));
-  }
-
-  async #resume(caller: Caller, id: SandboxId): Promise<SandboxRow> {
-    const seen = await this.get(caller, id);
-    const resume: Restart = (host, request, options) => host.rpc.resumeSandbox(request, options);
-    return await this.#restart(caller, seen, "resume", resume);
+  /**
+   * Runs a paused sandbox again, as its next incarnation, until `endAt` if it has an end. Throws `invalid_state` unless
+   * it is paused.
+   */
+  resume(caller: Caller, id: SandboxId, endAt?: Date): Promise<SandboxRow> {
+    return this.tasks.run(async () => {
+      const seen = await this.get(caller, id);
+      const resume: Restart = (host, request, options) => host.rpc.resumeSandbox(request, options);
+      return await this.#restart(caller, { ...seen, ...renewal(seen, endAt) }, "resume", resume);
+    });
   }
 
   /** Puts a running or paused sandbox back to a snapshot of its own line; it runs afterwards, as its next incarnation. */
   rollback(caller: Caller, id: SandboxId, snapshot: string): Promise<SandboxRow> {
     return this.tasks.run(async () => {
-      const seen = await this.get(caller, id);
+      const found = await this.get(caller, id);
+      const seen = { ...found, ...renewal(found) };
       const rollback: Restart = (host, request, options) => host.rpc.rollbackSandbox({ ...request, snapshot }, options);
       return await this.#restart(caller, seen, step(seen.state, "rollback") ? "rollback" : "resume", rollback);
     });
   }
 
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
-    const row = await this.#advance(seen, event, { run: seen.run + 1 });
+    const row = await this.#advance(seen, event, { run: seen.run + 1, endAt: seen.endAt });
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.resume", id: row.id }, async () => {
       try {
@@ -180,12 +190,21 @@ export class Sandboxes {
 
   /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
   destroy(caller: Caller, id: SandboxId): Promise<void> {
+    return this.tasks.run(async () => this.#destroy(caller, await this.#stopping(await this.get(caller, id))));
+  }
+
+  /** Removes the sandbox if its time is up when it is looked at. Throws `invalid_state` when it is not, or does not run. */
+  expire(caller: Caller, id: SandboxId): Promise<void> {
     return this.tasks.run(async () => {
-      const row = await this.#stopping(await this.get(caller, id));
-      if (isFinal(row.state)) return;
-      const options = this.fleet.options(caller, limits.destroy);
-      await this.events.told(caller, { kind: "capsule.destroy", id }, () => this.remove(row, options));
+      const seen = await this.get(caller, id);
+      await this.#destroy(caller, await this.#advance({ ...seen, expired: true }, "stop"));
     });
+  }
+
+  async #destroy(caller: Caller, row: SandboxRow): Promise<void> {
+    if (isFinal(row.state)) return;
+    const options = this.fleet.options(caller, limits.destroy);
+    await this.events.told(caller, { kind: "capsule.destroy", id: row.id }, () => this.remove(row, options));
   }
 
   /** Carries out a deletion that has been written down. */
@@ -229,7 +248,7 @@ export class Sandboxes {
   }
 
   /** Takes an arrow, or says in which state the sandbox is instead. */
-  async #advance(row: SandboxRow, event: Event, change: Change = {}): Promise<SandboxRow> {
+  async #advance(row: SandboxRow & Seen, event: Event, change: Change = {}): Promise<SandboxRow> {
     const next = await this.store.advance(row, event, change);
     if (next) return next;
     throw wrongState((await this.store.find(row.id)) ?? row);
@@ -291,6 +310,8 @@ function rowOf(caller: Caller, source: Source, spec: Wishes): NewSandbox {
     diskMib: spec.disk_size_mb ?? 0,
     timeoutSec: spec.timeout_sec,
     timeoutAction: spec.timeout_action,
+    endAt: spec.endAt ?? null,
+    terms: spec.terms ?? null,
     metadata: spec.metadata ?? {},
   };
 }

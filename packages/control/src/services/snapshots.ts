@@ -7,6 +7,7 @@ import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
+import { renewal } from "./e2b/deadlines.ts";
 import { limits } from "./limits.ts";
 import { wrongState } from "./refusals.ts";
 import type { Sandboxes, Wishes } from "./sandboxes.ts";
@@ -14,8 +15,13 @@ import type { Tasks } from "./tasks.ts";
 
 /** How a snapshot is to be called, and what its owner says about it. */
 export type Label = { name?: string | undefined; metadata?: Record<string, string> | undefined };
+/** Metadata of snapshots that a fork takes for its children. */
+export const implicit = { implicit: "true" } as const;
 /** What the children of a fork shall be; what is absent they have from their source. */
-export type ForkWishes = { count: number; timeout_sec?: number | undefined } & Pick<Wishes, "envs" | "metadata">;
+export type ForkWishes = { count: number; timeout_sec?: number | undefined; endAt?: Date } & Pick<
+  Wishes,
+  "envs" | "metadata"
+>;
 
 /** What can be created from: the team's snapshots, and the templates of every host. */
 export class Snapshots {
@@ -52,13 +58,15 @@ export class Snapshots {
   fork(caller: Caller, id: SandboxId, wishes: ForkWishes): Promise<SandboxRow[]> {
     return this.tasks.run(async () => {
       const source = await this.#settled(caller, id, {});
-      const snapshot = await this.#checkpoint(caller, source, { metadata: { implicit: "true" } });
+      const snapshot = await this.#checkpoint(caller, source, { metadata: implicit });
       const from = this.sandboxes.sourceOf(snapshot, source.template);
       const spec: Wishes = {
         timeout_sec: wishes.timeout_sec ?? source.timeoutSec,
         timeout_action: source.timeoutAction,
         metadata: wishes.metadata ?? source.metadata,
         envs: wishes.envs,
+        ...renewal(source, wishes.endAt),
+        ...(source.terms && { terms: source.terms }),
       };
       const children = await Promise.allSettled(
         Array.from({ length: wishes.count }, () => this.sandboxes.start(caller, from, spec)),

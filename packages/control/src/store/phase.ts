@@ -8,6 +8,9 @@ export const isRunning = ({ state }: Phase): boolean => state === "running";
 export const isBeingMade = ({ state }: Phase): boolean => state === "pending" || state === "starting";
 /** Whether nothing is under way and the sandbox can be used or resumed. */
 export const isSettled = ({ state }: Phase): boolean => state === "running" || state === "paused";
+/** Whether it is paused, or on the way there or back. */
+export const isDozing = ({ state }: Phase): boolean =>
+  state === "paused" || state === "pausing" || state === "resuming";
 /** Whether the sandbox ended, or is about to. */
 export const isOver = ({ state }: Phase): boolean => isFinal(state) || state === "stopping" || state === "error";
 /** States between two settled ones: somebody is, or was, at work. */

@@ -1,10 +1,10 @@
 import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
-import { and, count, desc, eq, inArray, lt, ne, or, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, gt, gte, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
-/** What a row looked like when it was read: the fence of the write that follows. */
-export type Seen = Pick<SandboxRow, "id" | "state" | "run">;
+/** What a row looked like when it was read: the fence of the write that follows. `expired`: its time must be up. */
+export type Seen = Pick<SandboxRow, "id" | "state" | "run"> & { expired?: boolean };
 /** Columns that a change may set. */
 export type Change = Partial<Omit<NewSandbox, "id" | "teamId" | "createdAt">>;
 /** Which rows a list shows. */
@@ -12,12 +12,15 @@ export type ListFilter = {
   states: readonly State[];
   template?: string | undefined;
   metadata?: Readonly<Record<string, string>> | undefined;
+  createdFrom?: Date | undefined;
   limit: number;
   after?: { createdAt: Date; id: SandboxId } | undefined;
+  oldestFirst?: boolean;
 };
 
 /** States that become `missing` when their host is out of reach. A deletion stays wanted, so `stopping` is left alone. */
 const losable = states.filter((state) => step(state, "lost") === "missing" && state !== "stopping");
+const isDue = sql`${sandboxes.endAt} <= now()`;
 const byId = eq(sandboxes.id, sql.placeholder("id"));
 
 /** Queries about sandboxes. Every change is fenced: it takes effect only if the row still is what the caller saw. */
@@ -46,27 +49,63 @@ export class SandboxStore {
     return (await this.#db.insert(sandboxes).values(row).returning())[0]!;
   }
 
-  /** A team's rows, newest first. */
+  /** A team's rows, newest first unless the filter says otherwise. */
   async list(team: string, filter: ListFilter): Promise<SandboxRow[]> {
     const { after } = filter;
+    const [order, beyond] = filter.oldestFirst ? [asc, gt] : [desc, lt];
     return await this.#db
       .select()
       .from(sandboxes)
       .where(
         and(
-          eq(sandboxes.teamId, team),
-          inArray(sandboxes.state, [...filter.states]),
-          filter.template === undefined ? undefined : eq(sandboxes.template, filter.template),
-          filter.metadata && sql`${sandboxes.metadata} @> ${JSON.stringify(filter.metadata)}::text::jsonb`,
+          shown(team, filter),
           after &&
             or(
-              lt(sandboxes.createdAt, after.createdAt),
-              and(eq(sandboxes.createdAt, after.createdAt), lt(sandboxes.id, after.id)),
+              beyond(sandboxes.createdAt, after.createdAt),
+              and(eq(sandboxes.createdAt, after.createdAt), beyond(sandboxes.id, after.id)),
             ),
         ),
       )
-      .orderBy(desc(sandboxes.createdAt), desc(sandboxes.id))
+      .orderBy(order(sandboxes.createdAt), order(sandboxes.id))
       .limit(filter.limit);
+  }
+
+  /** How many rows a list of all pages would show. */
+  async total(team: string, filter: Omit<ListFilter, "limit" | "after">): Promise<number> {
+    return await this.#db.$count(sandboxes, shown(team, filter));
+  }
+
+  /** Running rows whose time is up, the longest overdue first. */
+  async due(limit: number): Promise<SandboxRow[]> {
+    return await this.#db
+      .select()
+      .from(sandboxes)
+      .where(and(eq(sandboxes.state, "running"), isDue))
+      .orderBy(asc(sandboxes.endAt))
+      .limit(limit);
+  }
+
+  /**
+   * Gives a running sandbox another end; with `later` only if that is later, and none to one that has none. `undefined`
+   * when it does not run.
+   */
+  async setEnd(id: SandboxId, endAt: Date, later: boolean): Promise<SandboxRow | undefined> {
+    const value = sql`${endAt.toISOString()}::timestamptz`;
+    const [row] = await this.#db
+      .update(sandboxes)
+      .set({
+        endAt: later ? sql`case when ${sandboxes.endAt} < ${value} then ${value} else ${sandboxes.endAt} end` : value,
+        updatedAt: sql`now()`,
+      })
+      .where(and(eq(sandboxes.id, id), eq(sandboxes.state, "running")))
+      .returning();
+    return row;
+  }
+
+  /** Every running row's id. */
+  async running(): Promise<SandboxId[]> {
+    const rows = await this.#db.select({ id: sandboxes.id }).from(sandboxes).where(eq(sandboxes.state, "running"));
+    return rows.map(({ id }) => id);
   }
 
   /** How many rows are in each state; those that are stopped are not counted. */
@@ -111,6 +150,7 @@ export class SandboxStore {
   async write(seen: Seen & { version?: number }, change: Change): Promise<SandboxRow | undefined> {
     const fence = [eq(sandboxes.id, seen.id), eq(sandboxes.state, seen.state), eq(sandboxes.run, seen.run)];
     if (seen.version !== undefined) fence.push(eq(sandboxes.version, seen.version));
+    if (seen.expired) fence.push(isDue);
     const set = { ...change, updatedAt: sql`now()` };
     const [row] = await this.#db
       .update(sandboxes)
@@ -134,3 +174,12 @@ export class SandboxStore {
     return rows.map((row) => row.id);
   }
 }
+
+const shown = (team: string, { states, template, metadata, createdFrom }: Omit<ListFilter, "limit" | "after">) =>
+  and(
+    eq(sandboxes.teamId, team),
+    inArray(sandboxes.state, [...states]),
+    template === undefined ? undefined : eq(sandboxes.template, template),
+    metadata && sql`${sandboxes.metadata} @> ${JSON.stringify(metadata)}::text::jsonb`,
+    createdFrom && gte(sandboxes.createdAt, createdFrom),
+  );

@@ -51,6 +51,16 @@ export class SnapshotStore {
     return (await this.#db.insert(snapshots).values(row).onConflictDoNothing().returning())[0];
   }
 
+  /** Gives each of two snapshots of a team the other's name. */
+  async swapNames(one: SnapshotRow, other: SnapshotRow): Promise<void> {
+    const rename = (id: string, name: string) => ({ id, name });
+    await this.#db.transaction(async (transaction) => {
+      // The name between is nobody's: automatic names have another shape.
+      for (const { id, name } of [rename(one.id, `.${one.id}`), rename(other.id, one.name), rename(one.id, other.name)])
+        await transaction.update(snapshots).set({ name }).where(eq(snapshots.id, id));
+    });
+  }
+
   /** Removes a row; what followed it in its line follows its parent then. */
   async remove(row: SnapshotRow): Promise<void> {
     await this.#db.transaction(async (transaction) => {

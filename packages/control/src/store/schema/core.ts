@@ -1,5 +1,6 @@
 import type { SandboxId, State } from "@wrenn/contract";
 import { bigint, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
+import { terms } from "./e2b.ts";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
 const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
@@ -50,6 +51,10 @@ export const sandboxes = pgTable("sandboxes", {
   diskUsedBytes: bigint("disk_used_bytes", { mode: "number" }).notNull().default(0),
   timeoutSec: integer("timeout_sec").notNull(),
   timeoutAction: text("timeout_action").$type<"pause" | "kill">().notNull(),
+  /** When its time is up, whatever it does; null when only inactivity counts. */
+  endAt: time("end_at"),
+  /** What a client of the E2B dialect asked for; null for sandboxes of the Wrenn dialect. */
+  terms: terms("terms"),
   metadata: textMap("metadata").notNull().default({}),
   versions: textMap("versions").notNull().default({}),
   guestIp: text("guest_ip").notNull().default(""),

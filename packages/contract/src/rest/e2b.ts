@@ -1,0 +1,124 @@
+import { z } from "zod";
+
+/** Bodies of the E2B dialect (E2B protocol, sections 3 to 5). Fields that no behaviour depends on are let pass unread. */
+
+/** Longest time to live, seconds: as the Wrenn dialect's. */
+const maxTimeoutSec = 30 * 24 * 3600;
+/** Most sandboxes that one fork makes. */
+const maxForks = 100;
+
+const textMap = z.record(z.string().max(256), z.string().max(32_768));
+/** Seconds from now; some clients send what they computed with a fraction. */
+const timeout = z
+  .number()
+  .min(0)
+  .max(maxTimeoutSec, `at most ${maxTimeoutSec} seconds`)
+  .transform((seconds) => Math.ceil(seconds));
+
+/** Where a sandbox may connect to. */
+const egress = {
+  allowOut: z.array(z.string().max(255)).max(1_000).nullish(),
+  denyOut: z.array(z.string().max(255)).max(1_000).nullish(),
+  rules: z.record(z.string(), z.array(z.unknown())).nullish(),
+  egressProxy: z.unknown().nullish(),
+};
+
+/** `network` of a new sandbox. */
+export const Network = z.object({
+  ...egress,
+  allowPublicTraffic: z.boolean().nullish(),
+  maskRequestHost: z.string().max(255).nullish(),
+  httpsPorts: z.array(z.int().min(1).max(65_535)).nullish(),
+});
+export type Network = z.infer<typeof Network>;
+
+/** Body of `PUT /sandboxes/{id}/network`: what it does not name is cleared. */
+export const NetworkUpdate = z.object({ ...egress, allow_internet_access: z.boolean().nullish() });
+export type NetworkUpdate = z.infer<typeof NetworkUpdate>;
+
+/** A volume in a sandbox. */
+export const VolumeMount = z.object({ name: z.string().min(1).max(255), path: z.string().min(1).max(4096) });
+
+/** Body of `POST /sandboxes` and `POST /v2/sandboxes`. */
+export const NewSandbox = z.object({
+  templateID: z.string().min(1).max(255),
+  timeout: timeout.optional(),
+  metadata: textMap.nullish(),
+  envVars: textMap.nullish(),
+  autoPause: z.boolean().nullish(),
+  autoPauseMemory: z.boolean().nullish(),
+  autoResume: z.object({ enabled: z.boolean() }).nullish(),
+  allow_internet_access: z.boolean().nullish(),
+  network: Network.nullish(),
+  volumeMounts: z.array(VolumeMount).max(64).nullish(),
+  iam: z.unknown().nullish(),
+});
+export type NewSandbox = z.infer<typeof NewSandbox>;
+
+/** Body of `POST /sandboxes/{id}/connect` and `/resume`. */
+export const Connect = z.object({ timeout: timeout.optional(), memory: z.boolean().nullish() });
+/** Body of `POST /sandboxes/{id}/timeout`. */
+export const Timeout = z.object({ timeout });
+/** Body of `POST /sandboxes/{id}/refreshes`. */
+export const Refresh = z.object({ duration: timeout.optional() });
+/** Body of `POST /sandboxes/{id}/pause`. */
+export const Pause = z.object({ memory: z.boolean().nullish() });
+/** Body of `POST /sandboxes/{id}/fork`. */
+export const Fork = z.object({ timeout: timeout.optional(), count: z.int().min(1).max(maxForks).default(1) });
+/** Body of `POST /sandboxes/{id}/snapshots`. */
+export const NewSnapshot = z.object({ name: z.string().min(1).max(255).nullish(), memory: z.boolean().nullish() });
+
+/** A sandbox as create, connect and fork answer it. */
+export type Sandbox = {
+  templateID: string;
+  sandboxID: string;
+  clientID: string;
+  envdVersion: string;
+  alias?: string;
+  envdAccessToken: string;
+  trafficAccessToken: string | null;
+  domain: string;
+};
+
+/** A sandbox as lists show it. */
+export type ListedSandbox = {
+  templateID: string;
+  alias?: string;
+  sandboxID: string;
+  clientID: string;
+  startedAt: string;
+  endAt: string;
+  cpuCount: number;
+  memoryMB: number;
+  diskSizeMB: number;
+  envdVersion: string;
+  state: "running" | "paused";
+  metadata: Record<string, string>;
+  volumeMounts: { name: string; path: string }[];
+};
+
+/** A sandbox as `GET /sandboxes/{id}` shows it. */
+export type SandboxDetail = ListedSandbox & {
+  envdAccessToken: string;
+  domain: string;
+  allowInternetAccess: boolean | null;
+  network: Network;
+  lifecycle: { autoResume: boolean; onTimeout: "pause" | "kill" };
+  pauseMode?: "full" | "filesystem";
+};
+
+/** One point of a sandbox's load; sizes in bytes. */
+export type Metric = {
+  timestamp: string;
+  timestampUnix: number;
+  cpuCount: number;
+  cpuUsedPct: number;
+  memUsed: number;
+  memTotal: number;
+  memCache: number;
+  diskUsed: number;
+  diskTotal: number;
+};
+
+/** An error; `code` is the HTTP status, which clients decide by. */
+export type ErrorBody = { code: number; message: string };

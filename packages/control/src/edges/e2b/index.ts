@@ -1,0 +1,48 @@
+import { headers } from "@wrenn/contract";
+import type { MiddlewareHandler } from "hono";
+import type { Config } from "../../config.ts";
+import type { Log } from "../../log.ts";
+import type { Services } from "../../services/index.ts";
+import type { App, Env } from "../endpoint.ts";
+import { metricRoutes } from "./metrics.ts";
+import type { Shows } from "./present.ts";
+import { newRoutes } from "./route.ts";
+import { sandboxRoutes } from "./sandboxes.ts";
+import { snapshotRoutes } from "./snapshots.ts";
+import { templateRoutes } from "./templates.ts";
+
+/** First parts of the paths of the E2B dialect, which stand beside the Wrenn dialect's `/v1`. */
+const roots = ["/sandboxes", "/v2/sandboxes", "/snapshots", "/templates", "/v2/templates", "/v3/templates"] as const;
+
+/** Adds the REST paths of the E2B dialect: other words for the same services. */
+export function e2bRoutes(app: App, services: Services, { log, config }: { log: Log; config: Config }): void {
+  const { leases, snapshots, guests, ports, sandboxes } = services;
+  const routes = newRoutes(log);
+  const auth = authenticate(services);
+  for (const root of roots) for (const path of [root, `${root}/*`]) routes.use(path, auth);
+  const shows: Shows = (c) => ({
+    domain: config.proxyDomain ?? domainOf(new URL(c.req.url)),
+    agentToken: (id) => sandboxes.agentToken(id),
+    trafficToken: (id) => ports.token(id),
+  });
+  sandboxRoutes(routes, leases, shows);
+  snapshotRoutes(routes, leases, snapshots);
+  templateRoutes(routes, snapshots);
+  metricRoutes(routes, leases, guests);
+  app.route("/", routes);
+}
+
+/** What the names of ports end in below the server that was asked: addresses have no names below them. */
+function domainOf({ hostname, host, port }: URL): string {
+  const isAddress = /^[\d.]+$|^\[/.test(hostname);
+  return isAddress ? `localhost${port && `:${port}`}` : host.replace(/^api\./, "");
+}
+
+function authenticate({ keys }: Services): MiddlewareHandler<Env> {
+  return async (c, next) => {
+    const { id: key, team, name: keyName } = await keys.open(c.req.raw.headers.get(headers.apiKey));
+    c.set("team", team);
+    c.set("caller", { team, key, keyName, requestId: c.get("requestId") });
+    await next();
+  };
+}

@@ -1,0 +1,127 @@
+import { type rest, type SandboxId, WrennError } from "@wrenn/contract";
+import type { Once } from "../../store/once.ts";
+import { isOver, isRunning } from "../../store/phase.ts";
+import type { ListFilter } from "../../store/sandboxes.ts";
+import type { SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
+import type { Caller } from "../caller.ts";
+import { absent, wrongState } from "../refusals.ts";
+import type { Sandboxes } from "../sandboxes.ts";
+import type { Snapshots } from "../snapshots.ts";
+import { inSeconds } from "./deadlines.ts";
+import { plainName } from "./names.ts";
+import type { Waker } from "./waker.ts";
+
+/** A creation that took longer than this has used up time that was meant for running. */
+const slowCreateMs = 1_000;
+
+/** Sandboxes that live until a given time, as clients of the E2B dialect know them. One that is over does not exist. */
+export class Leases {
+  constructor(
+    readonly sandboxes: Sandboxes,
+    readonly snapshots: Snapshots,
+    readonly waker: Waker,
+  ) {}
+
+  /** Makes a sandbox that lives for `timeoutSec` from when it runs. Throws what {@link Sandboxes.create} throws. */
+  async create(caller: Caller, wish: rest.e2b.NewSandbox, timeoutSec: number, once?: Once): Promise<SandboxRow> {
+    const asked = Date.now();
+    const spec = {
+      template: plainName(wish.templateID),
+      timeout_sec: 0,
+      timeout_action: wish.autoPause ? ("pause" as const) : ("kill" as const),
+      envs: wish.envVars ?? {},
+      metadata: wish.metadata ?? {},
+      endAt: inSeconds(timeoutSec),
+      terms: termsOf(wish, timeoutSec),
+    };
+    const row = await this.sandboxes.create(caller, spec, once);
+    if (Date.now() - asked < slowCreateMs) return row;
+    return (await this.sandboxes.store.setEnd(row.id, inSeconds(timeoutSec), true)) ?? row;
+  }
+
+  /** The sandbox. Throws `not_found` also when it is over. */
+  async get(caller: Caller, id: SandboxId): Promise<SandboxRow> {
+    const row = await this.sandboxes.get(caller, id);
+    if (isOver(row)) throw absent(id);
+    return row;
+  }
+
+  /** The team's sandboxes, and how many running ones the filter shows on all pages. */
+  async list(caller: Caller, filter: ListFilter): Promise<{ rows: SandboxRow[]; running: number }> {
+    const states = filter.states.filter((state) => state === "running");
+    const [rows, running] = await Promise.all([
+      this.sandboxes.list(caller, filter),
+      this.sandboxes.store.total(caller.team, { ...filter, states }),
+    ]);
+    return { rows, running };
+  }
+
+  /** Makes it run, if it is paused, and live for `timeoutSec` at least. */
+  async connect(caller: Caller, id: SandboxId, timeoutSec: number): Promise<{ row: SandboxRow; resumed: boolean }> {
+    const endAt = inSeconds(timeoutSec);
+    const seen = await this.get(caller, id);
+    const resumed = !isRunning(seen);
+    if (resumed) await this.waker.wake(caller, id, endAt).catch((thrown) => this.#gone(caller, id, thrown));
+    const row = await this.sandboxes.store.setEnd(id, endAt, true);
+    return { row: row ?? (await this.get(caller, id)), resumed };
+  }
+
+  /** Makes a paused sandbox run, for `timeoutSec`. Throws `invalid_state` when it runs. */
+  async resume(caller: Caller, id: SandboxId, timeoutSec: number): Promise<SandboxRow> {
+    const row = await this.get(caller, id);
+    if (isRunning(row)) throw wrongState(row);
+    return await this.waker.wake(caller, id, inSeconds(timeoutSec)).catch((thrown) => this.#gone(caller, id, thrown));
+  }
+
+  /** Sets the end of a running sandbox, or with `later` moves it back only. Throws `not_found` unless it runs. */
+  async setTimeout(caller: Caller, id: SandboxId, timeoutSec: number, later = false): Promise<void> {
+    await this.get(caller, id);
+    if (!(await this.sandboxes.store.setEnd(id, inSeconds(timeoutSec), later))) throw absent(id);
+  }
+
+  /** Pauses it, with its memory or with its disk alone. Throws `invalid_state` when it is paused. */
+  async pause(caller: Caller, id: SandboxId, keepMemory: boolean): Promise<SandboxRow> {
+    await this.get(caller, id);
+    if (!keepMemory) throw new WrennError("unimplemented", "A pause without memory is not possible here.");
+    return await this.sandboxes.pause(caller, id).catch((thrown) => this.#gone(caller, id, thrown));
+  }
+
+  /** Removes it. Throws `not_found` when there is nothing to remove. */
+  async kill(caller: Caller, id: SandboxId): Promise<void> {
+    await this.get(caller, id);
+    await this.sandboxes.destroy(caller, id);
+  }
+
+  /** Starts `count` sandboxes from what this one is now; each lives for `timeoutSec`. */
+  async fork(caller: Caller, id: SandboxId, count: number, timeoutSec: number): Promise<SandboxRow[]> {
+    await this.get(caller, id);
+    return await this.snapshots.fork(caller, id, { count, endAt: inSeconds(timeoutSec) });
+  }
+
+  /** Takes a snapshot. One of that name is replaced: the name then means the new one. */
+  async snapshot(caller: Caller, id: SandboxId, name: string | undefined): Promise<SnapshotRow> {
+    await this.get(caller, id);
+    const former = name === undefined ? undefined : await this.snapshots.store.named(caller.team, name);
+    if (!former) return await this.snapshots.checkpoint(caller, id, { name });
+    const taken = await this.snapshots.checkpoint(caller, id, {});
+    await this.snapshots.store.swapNames(former, taken);
+    await this.snapshots.remove(caller, taken.name);
+    return { ...taken, name: former.name };
+  }
+
+  /** A change that failed because the sandbox was killed meanwhile failed because it does not exist. */
+  async #gone(caller: Caller, id: SandboxId, thrown: unknown): Promise<never> {
+    if (thrown instanceof WrennError && thrown.code === "invalid_state") await this.get(caller, id);
+    throw thrown;
+  }
+}
+
+function termsOf(wish: rest.e2b.NewSandbox, timeoutSec: number): Terms {
+  return {
+    timeoutSec,
+    autoResume: wish.autoResume?.enabled ?? false,
+    keepMemory: wish.autoPauseMemory ?? true,
+    allowInternetAccess: wish.allow_internet_access ?? undefined,
+    network: wish.network ?? undefined,
+  };
+}
