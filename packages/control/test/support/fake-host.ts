@@ -38,6 +38,8 @@ export class FakeHost {
   /** Headers of the last request of each path. */
   readonly seen = new Map<string, Headers>();
   readonly envs = new Map<string, Record<string, string>>();
+  /** What each guest agent was told to ask for. */
+  readonly tokens = new Map<string, string>();
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
@@ -211,6 +213,7 @@ export class FakeHost {
 
   async #create(request: hostagent.CreateSandboxRequest) {
     this.envs.set(request.id, request.envs);
+    this.tokens.set(request.id, request.accessToken);
     if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
     const from = request.snapshot ? this.#needSnapshot(request.snapshot) : undefined;
     await Bun.sleep(this.delayMs);

@@ -1,4 +1,3 @@
-import { headers } from "@wrenn/contract";
 import type { MiddlewareHandler } from "hono";
 import type { Config } from "../../config.ts";
 import type { Log } from "../../log.ts";
@@ -16,7 +15,7 @@ const roots = ["/sandboxes", "/v2/sandboxes", "/snapshots", "/templates", "/v2/t
 
 /** Adds the REST paths of the E2B dialect: other words for the same services. */
 export function e2bRoutes(app: App, services: Services, { log, config }: { log: Log; config: Config }): void {
-  const { leases, snapshots, guests, ports, sandboxes } = services;
+  const { leases, snapshots, telemetry, ports, sandboxes } = services;
   const routes = newRoutes(log);
   const auth = authenticate(services);
   for (const root of roots) for (const path of [root, `${root}/*`]) routes.use(path, auth);
@@ -28,7 +27,7 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   sandboxRoutes(routes, leases, shows);
   snapshotRoutes(routes, leases, snapshots);
   templateRoutes(routes, snapshots);
-  metricRoutes(routes, leases, guests);
+  metricRoutes(routes, leases, telemetry);
   app.route("/", routes);
 }
 
@@ -38,11 +37,11 @@ function domainOf({ hostname, host, port }: URL): string {
   return isAddress ? `localhost${port && `:${port}`}` : host.replace(/^api\./, "");
 }
 
-function authenticate({ keys }: Services): MiddlewareHandler<Env> {
+function authenticate({ access }: Services): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const { id: key, team, name: keyName } = await keys.open(c.req.raw.headers.get(headers.apiKey));
-    c.set("team", team);
-    c.set("caller", { team, key, keyName, requestId: c.get("requestId") });
+    const caller = await access.open(c.req.raw.headers, c.get("requestId"));
+    c.set("team", caller.team);
+    c.set("caller", caller);
     await next();
   };
 }

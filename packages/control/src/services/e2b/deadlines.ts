@@ -67,7 +67,6 @@ export class Deadlines implements AsyncDisposable {
 /** The caller of what happens by itself. */
 export const systemCaller = ({ teamId }: Pick<SandboxRow, "teamId">): Caller => ({
   team: teamId,
-  key: "system",
-  keyName: "system",
+  actor: { type: "system", id: "system", name: "system" },
   requestId: crypto.randomUUID(),
 });

@@ -1,0 +1,325 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { headers, type rest, type SandboxId } from "@wrenn/contract";
+import { SQL } from "bun";
+import { readMetadata } from "../src/edges/e2b/metadata.ts";
+import { plainName } from "../src/services/e2b/names.ts";
+import { Plane } from "./support/plane.ts";
+
+let plane: Plane;
+beforeAll(async () => {
+  plane = await Plane.start();
+});
+afterEach(() => {
+  plane.host.heal();
+  plane.host.delayMs = 0;
+});
+afterAll(() => plane[Symbol.asyncDispose]());
+
+type Body = Partial<rest.e2b.NewSandbox> & Record<string, unknown>;
+const create = (body: Body = {}, path = "/v2/sandboxes") =>
+  plane.json<rest.e2b.Sandbox>(201, "POST", path, { templateID: "minimal", ...body });
+const info = (id: string) => plane.json<rest.e2b.SandboxDetail>(200, "GET", `/sandboxes/${id}`);
+const act = (id: string, action: string, body: object = {}) => plane.fetch("POST", `/sandboxes/${id}/${action}`, body);
+const status = async (answer: Promise<Response>) => (await answer).status;
+const refusal = async (answer: Promise<Response>) => (await (await answer).json()) as rest.e2b.ErrorBody;
+/** Seconds that a sandbox has left. */
+const left = async (id: string) => (Date.parse((await info(id)).endAt) - Date.now()) / 1000;
+const visit = (path: string, init: { method?: string; headers?: Record<string, string> } = {}) =>
+  fetch(plane.address + path, { redirect: "manual", ...init });
+const toPort = (id: string, port: number, more: Record<string, string> = {}) =>
+  visit("/", { headers: { [headers.e2bSandboxId]: id, [headers.e2bSandboxPort]: String(port), ...more } });
+
+describe("create", () => {
+  test("answers what both SDKs need; the id is a host name's label", async () => {
+    const made = await create({ metadata: { a: "b" } });
+    expect(made.sandboxID).toMatch(/^[a-z0-9]{25}$/);
+    expect(made).toMatchObject({ templateID: "minimal", envdVersion: "0.6.4", trafficAccessToken: null });
+    expect(made.clientID).not.toBe("");
+    expect(made.domain).toBe(`localhost:${new URL(plane.address).port}`);
+    expect(await info(made.sandboxID)).toMatchObject({
+      state: "running",
+      metadata: { a: "b" },
+      lifecycle: { autoResume: false, onTimeout: "kill" },
+    });
+  });
+
+  test("the first version lives for 15 seconds and the second for 300 unless the client says otherwise", async () => {
+    const times = [
+      await left((await create({}, "/sandboxes")).sandboxID),
+      await left((await create()).sandboxID),
+      await left((await create({ timeout: 60 })).sandboxID),
+    ];
+    expect(times.map(Math.ceil)).toEqual([15, 300, 60]);
+  });
+
+  test("the agent's token is the client's alone: the Wrenn dialect never shows it", async () => {
+    const { sandboxID: id, envdAccessToken } = await create();
+    expect(plane.host.tokens.get(id)).toBe(envdAccessToken);
+    expect(envdAccessToken).not.toBe((await create()).envdAccessToken);
+    const wrenn = await plane.fetch("GET", `/v1/capsules/cl-${id}`);
+    expect(await wrenn.text()).not.toContain(envdAccessToken);
+  });
+
+  for (const body of [{ templateID: 1 }, { timeout: -1 }, { timeout: "x" }, { metadata: { a: 1 } }, { autoResume: 1 }])
+    test(`${JSON.stringify(body)} is refused with the status in the body`, async () => {
+      const answer = await plane.fetch("POST", "/v2/sandboxes", { templateID: "minimal", ...body });
+      expect([answer.status, ((await answer.json()) as rest.e2b.ErrorBody).code]).toEqual([400, 400]);
+    });
+
+  test("an unknown template is 404, a missing key 401", async () => {
+    expect(await refusal(plane.fetch("POST", "/v2/sandboxes", { templateID: "nope" }))).toMatchObject({ code: 404 });
+    expect(await refusal(visit("/sandboxes/x"))).toMatchObject({ code: 401, message: expect.any(String) });
+  });
+
+  test("asked again under the same idempotency key it is the same sandbox", async () => {
+    const key = { [headers.idempotencyKey]: crypto.randomUUID() };
+    const ask = async () =>
+      ((await (await plane.fetch("POST", "/v2/sandboxes", { templateID: "minimal" }, key)).json()) as rest.e2b.Sandbox)
+        .sandboxID;
+    expect(await ask()).toBe(await ask());
+  });
+});
+
+describe("time to live", () => {
+  test("connect makes it longer and never shorter, to the bit", async () => {
+    const { sandboxID: id } = await create({ timeout: 100 });
+    const before = (await info(id)).endAt;
+    expect(await status(act(id, "connect", { timeout: 10 }))).toBe(200);
+    expect((await info(id)).endAt).toBe(before);
+    await act(id, "connect", { timeout: 500 });
+    expect(await left(id)).toBeGreaterThan(400);
+    await act(id, "refreshes", { duration: 1 });
+    expect(await left(id)).toBeGreaterThan(400);
+    expect(await status(act(id, "timeout", { timeout: 50 }))).toBe(204);
+    expect(await left(id)).toBeLessThan(51);
+  });
+
+  test("its end kills it, or pauses it where that was asked for", async () => {
+    const killed = await create({ timeout: 0 });
+    const paused = await create({ timeout: 0, autoPause: true });
+    await plane.until(killed.sandboxID, "stopped");
+    await plane.until(paused.sandboxID, "paused");
+    expect(await status(plane.fetch("GET", `/sandboxes/${killed.sandboxID}`))).toBe(404);
+    expect(await info(paused.sandboxID)).toMatchObject({ state: "paused", pauseMode: "full" });
+  });
+
+  test("a sandbox of the Wrenn dialect has no end, and connecting gives it none", async () => {
+    const { id } = await plane.create();
+    expect(await status(act(id.slice(3), "connect", { timeout: 1 }))).toBe(200);
+    expect((await info(id.slice(3))).endAt).toBe("2999-12-31T00:00:00.000Z");
+  });
+
+  test("a sandbox that another replica was told to keep is not ended by one that saw its old end", async () => {
+    const { sandboxID: id } = await create({ timeout: 300 });
+    await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+    plane.host.script("destroy", "1*error(not yet)");
+    await sql`update sandboxes set end_at = now() - interval '1 hour' where id = ${id}`;
+    await act(id, "timeout", { timeout: 300 });
+    const state = (await plane.json(200, "GET", `/v1/capsules/${id}`)).status;
+    if (state === "running") expect(await left(id)).toBeGreaterThan(200);
+    else await plane.until(id, "stopped");
+  });
+});
+
+describe("pause and resume", () => {
+  test("a pause of a paused one is 409, connect resumes with 201 and a new end", async () => {
+    const { sandboxID: id } = await create({ timeout: 20 });
+    expect(await status(act(id, "pause"))).toBe(204);
+    expect(await refusal(act(id, "pause"))).toMatchObject({ code: 409 });
+    const connected = await plane.fetch("POST", `/v2/sandboxes/${id}/connect`, { timeout: 400 });
+    expect([connected.status, ((await connected.json()) as rest.e2b.Sandbox).sandboxID]).toEqual([201, id]);
+    expect(await left(id)).toBeGreaterThan(380);
+    await act(id, "pause");
+    expect(await status(act(id, "resume", { timeout: 30 }))).toBe(201);
+    expect(await status(act(id, "resume", { timeout: 30 }))).toBe(409);
+  });
+
+  test("what is killed is gone: every call is 404, and so is an id that no sandbox can have", async () => {
+    const { sandboxID: id } = await create();
+    expect(await status(plane.fetch("DELETE", `/sandboxes/${id}`))).toBe(204);
+    for (const gone of [id, "nonexistingsandbox"]) {
+      expect(await refusal(plane.fetch("DELETE", `/sandboxes/${gone}`))).toMatchObject({ code: 404 });
+      expect(await refusal(plane.fetch("GET", `/sandboxes/${gone}`))).toMatchObject({ code: 404 });
+      for (const action of ["connect", "pause", "resume", "fork", "snapshots"])
+        expect(await refusal(act(gone, action, { timeout: 5 }))).toMatchObject({ code: 404 });
+      expect(await status(act(gone, "timeout", { timeout: 5 }))).toBe(404);
+    }
+  });
+
+  test("traffic wakes one that asked for it, once for however many wait", async () => {
+    plane.host.apps.set(3000, plane.guest.address);
+    const { sandboxID: id } = await create({ autoPause: true, autoResume: { enabled: true } });
+    await act(id, "pause");
+    plane.host.delayMs = 100;
+    const before = plane.host.calls.filter((call) => call === `resume ${id}`).length;
+    const answers = await Promise.all(Array.from({ length: 60 }, () => toPort(id, 49983)));
+    expect(new Set(answers.map((answer) => answer.status))).not.toContain(502);
+    expect(plane.host.calls.filter((call) => call === `resume ${id}`)).toHaveLength(before + 1);
+    expect(await left(id)).toBeGreaterThan(200);
+  });
+
+  test("one that did not ask for it stays paused and looks gone", async () => {
+    const { sandboxID: id } = await create({ autoPause: true });
+    await act(id, "pause");
+    expect(await (await toPort(id, 3000)).json()).toEqual({
+      sandboxId: id,
+      message: "The sandbox was not found",
+      code: 502,
+    });
+    expect((await info(id)).state).toBe("paused");
+  });
+});
+
+describe("lists", () => {
+  const all = (query: string) => plane.fetch("GET", `/v2/sandboxes?${query}`);
+  const ids = async (answer: Response) =>
+    ((await answer.json()) as rest.e2b.ListedSandbox[]).map((one) => one.sandboxID);
+
+  test("pages lead to every sandbox once, newest or oldest first, with the number that run", async () => {
+    const metadata = `metadata=${encodeURIComponent("group=pages")}`;
+    const made: string[] = [];
+    for (let i = 0; i < 3; i++) made.push((await create({ metadata: { group: "pages" } })).sandboxID);
+    await act(made[0]!, "pause");
+    const first = await all(`${metadata}&limit=2`);
+    expect(first.headers.get("x-total-running")).toBe("2");
+    const token = first.headers.get("x-next-token")!;
+    expect(await ids(first)).toEqual([made[2]!, made[1]!]);
+    const second = await all(`${metadata}&limit=2&nextToken=${token}`);
+    expect(second.headers.get("x-next-token")).toBeNull();
+    expect(await ids(second)).toEqual([made[0]!]);
+    expect(await ids(await all(`${metadata}&order=asc`))).toEqual(made);
+    expect(await ids(await all(`${metadata}&state=paused`))).toEqual([made[0]!]);
+    expect(await ids(await all(`${metadata}&template=nope`))).toEqual([]);
+    const { startedAt } = await info(made[2]!);
+    expect(await ids(await all(`${metadata}&startedAfter=${encodeURIComponent(startedAt)}`))).toEqual([made[2]!]);
+    expect(await ids(await plane.fetch("GET", `/sandboxes?${metadata}`))).toEqual([made[2]!, made[1]!]);
+  });
+
+  for (const query of ["nextToken=bm9uc2Vuc2U", "limit=0", "limit=101", "state=asleep", "metadata=%25zz", "order=up"])
+    test(`?${query} is refused`, async () => {
+      expect(await refusal(all(query))).toMatchObject({ code: 400 });
+    });
+
+  test("a metadata filter is read as clients write it", () => {
+    // What the SDK sends for {"a b": "c&d"}, after the one decoding that every query gets.
+    expect(readMetadata(decodeURIComponent("a%252520b%3Dc%252526d"))).toEqual({ "a b": "c&d" });
+    expect(readMetadata("x=1&y=2")).toEqual({ x: "1", y: "2" });
+  });
+});
+
+describe("snapshots", () => {
+  test("one is a template; its name can be given again, and its deletion is told", async () => {
+    const { sandboxID: id } = await create();
+    const take = (name?: string) =>
+      plane.json<{ snapshotID: string; names: string[] }>(201, "POST", `/sandboxes/${id}/snapshots`, { name });
+    const first = await take("mine");
+    expect(first).toEqual({ snapshotID: "mine:default", names: ["mine:default"] });
+    expect(await take("mine")).toEqual(first);
+    const child = await create({ templateID: first.snapshotID });
+    expect(child.templateID).toBe("mine");
+    const { snapshotID } = await take();
+    await act(id, "fork", { count: 2 });
+    const listed = await plane.json<(typeof first)[]>(200, "GET", `/snapshots?sandboxID=${id}`);
+    expect(listed.map((one) => one.snapshotID)).toEqual([snapshotID, "mine:default"]);
+    expect(await plane.json<unknown[]>(200, "GET", "/snapshots?name=mine")).toEqual([first]);
+    expect(await status(plane.fetch("DELETE", `/templates/${first.snapshotID}`))).toBe(204);
+    expect(await refusal(plane.fetch("DELETE", `/templates/${first.snapshotID}`))).toMatchObject({ code: 404 });
+  });
+
+  test("a fork's children run until their own end", async () => {
+    const { sandboxID: id } = await create({ timeout: 1_000, metadata: { of: "me" } });
+    const forks = await plane.json<{ sandbox: rest.e2b.Sandbox }[]>(201, "POST", `/sandboxes/${id}/fork`, {
+      ...{ count: 2, timeout: 30 },
+    });
+    expect(new Set([id, ...forks.map((fork) => fork.sandbox.sandboxID)]).size).toBe(3);
+    expect(await left(forks[1]!.sandbox.sandboxID)).toBeLessThan(31);
+    expect(await left(id)).toBeGreaterThan(900);
+  });
+
+  test("names come with teams and tags", () => {
+    expect(["a", "a:default", "team/a", "team/a:default", "a:v1"].map(plainName)).toEqual(["a", "a", "a", "a", "a:v1"]);
+  });
+});
+
+describe("the agent's port", () => {
+  let id: SandboxId;
+  let token: string;
+  beforeAll(async () => {
+    const made = await create();
+    id = made.sandboxID as SandboxId;
+    token = made.envdAccessToken;
+  });
+
+  test("is reached by host name and by header, with what the client shows and nothing added", async () => {
+    for (const named of [{ host: `49983-${id}.any.example` }, { [headers.e2bSandboxId]: id }]) {
+      const answer = await visit("/health", { headers: { ...named, [headers.accessToken]: token } });
+      expect(answer.ok).toBe(true);
+      const seen = plane.host.seen.get(`/proxy/${id}/49983/health`)!;
+      expect([seen.get(headers.accessToken), seen.get(headers.asClient)]).toEqual([token, "1"]);
+    }
+  });
+
+  for (const path of ["/init", "/freeze", "/fsfreeze", "/collapse", "/ports/22", "/%69nit", "//init", "/x/..%2finit"])
+    test(`${path} is its host's alone`, async () => {
+      const before = plane.host.proxied;
+      expect(await status(visit(path, { method: "POST", headers: { host: `49983-${id}.any.example` } }))).toBe(404);
+      expect(plane.host.proxied).toBe(before);
+    });
+
+  test("a host name says more than a header", async () => {
+    const other = (await create()).sandboxID;
+    await visit("/envs", { headers: { host: `49983-${id}.any.example`, [headers.e2bSandboxId]: other } });
+    expect(plane.host.seen.has(`/proxy/${id}/49983/envs`)).toBe(true);
+    expect(plane.host.seen.has(`/proxy/${other}/49983/envs`)).toBe(false);
+  });
+
+  test("a signed file URL that names no sandbox finds its own by the signature", async () => {
+    const sign = (operation: string, key: string) =>
+      `v1_${new Bun.CryptoHasher("sha256").update(`a.txt:${operation}::${key}`).digest("base64").replace(/=+$/, "")}`;
+    const url = (signature: string) => `/files?path=a.txt&signature=${encodeURIComponent(signature)}`;
+    await visit(url(sign("read", token)));
+    expect(plane.host.seen.has(`/proxy/${id}/49983/files`)).toBe(true);
+    for (const signature of [sign("write", token), sign("read", "other"), "v1_"]) {
+      const before = plane.host.proxied;
+      expect(await status(visit(url(signature)))).toBe(502);
+      expect(plane.host.proxied).toBe(before);
+    }
+  });
+});
+
+describe("ports", () => {
+  test("are public unless the client says otherwise; then only the traffic token opens them", async () => {
+    plane.host.apps.set(3000, plane.guest.address);
+    const open = await create();
+    expect(await status(toPort(open.sandboxID, 3000))).not.toBe(403);
+    const closed = await create({ network: { allowPublicTraffic: false } });
+    expect(await refusal(toPort(closed.sandboxID, 3000))).toMatchObject({ code: 403 });
+    const token = { [headers.e2bTrafficToken]: closed.trafficAccessToken! };
+    expect(await status(toPort(closed.sandboxID, 3000, token))).not.toBe(403);
+    expect(await status(toPort(closed.sandboxID, 49983))).not.toBe(403);
+  });
+
+  test("a closed port and an unknown sandbox have the words that clients look for", async () => {
+    const { sandboxID: id } = await create();
+    expect(await (await toPort(id, 4)).json()).toEqual({
+      sandboxId: id,
+      message: "The sandbox is running but port is not open",
+      port: 4,
+      code: 502,
+    });
+    for (const unknown of ["abc", "0".repeat(25)])
+      expect(await (await visit("/", { headers: { host: `3000-${unknown}.localhost` } })).json()).toEqual({
+        sandboxId: unknown,
+        message: "The sandbox was not found",
+        code: 502,
+      });
+    expect(await status(toPort(id, 0))).toBe(400);
+    expect(await status(toPort(id, 70_000))).toBe(400);
+  });
+
+  test("the guest sees the host name that its owner chose", async () => {
+    const { sandboxID: id } = await create({ network: { maskRequestHost: "app.example:$" + "{PORT}" } });
+    await toPort(id, 3000);
+    expect(plane.host.seen.get(`/proxy/${id}/3000/`)!.get("x-forwarded-host")).toBe("app.example:3000");
+  });
+});
