@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast bench images kernel setup deps dev dev-cp dev-agent clean generate format
+.PHONY: help up demo build test check fast bench images kernel lab lab-shell setup deps dev dev-cp dev-agent clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,12 @@ images: build ## guest kernel, and the templates minimal and base
 
 kernel: build ## build the small guest kernel once (about 5 minutes): boots three times faster
 	@images/kernel/build.sh
+
+lab: build images ## production's drivers tested on an emulated KVM host; ARGS='run -- COMMAND' runs one in it
+	@bun lab/main.ts $(ARGS)
+
+lab-shell: build images ## a terminal in that host
+	@bun lab/main.ts shell
 
 setup: ## install system packages that are missing (as root), or print the command that does
 	@scripts/setup.sh

@@ -20,8 +20,11 @@ export type Findings = {
   readonly qemuImg: string | undefined;
 };
 
-/** A kernel without a disk panics and reboots within a second under KVM; a machine that cannot run it never gets there. */
-const kvmProbeTimeoutMs = 15_000;
+/**
+ * A kernel without a disk panics and reboots within a second under KVM, and within 15 s under KVM that is emulated
+ * itself; a machine that cannot run it never gets there.
+ */
+const kvmProbeTimeoutMs = 30_000;
 
 /** Looks at this machine. Starts a tiny VM where `/dev/kvm` exists, since the device alone proves nothing. */
 export async function probe(config: Pick<HostConfig, "dir" | "accelerator">): Promise<Findings> {

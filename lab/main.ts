@@ -1,0 +1,99 @@
+#!/usr/bin/env bun
+import { mkdir } from "node:fs/promises";
+import { parseArgs } from "node:util";
+import { LabHost, missing, notes, withHost } from "./machine.ts";
+
+const help = `The lab: a Debian host with KVM, device mapper and nftables, emulated by QEMU. Production's drivers run in it for real.
+
+Usage:
+  bun lab/main.ts test [FILE…]                      the tests of lab/tests, or those whose name contains FILE
+  bun lab/main.ts run [--get DIR] -- COMMAND…       a command in the working tree; exits with its code
+  bun lab/main.ts shell                             a terminal in it; ends with the shell
+
+Options:
+  --timeout SECONDS   for the command (default 900)
+  --get DIR           afterwards brings what the command left in /lab/out into DIR
+
+Environment:
+  FIRECRACKER_BIN, JAILER_BIN   this machine's programs (default /usr/local/bin/firecracker, /usr/local/bin/jailer)
+  WRENN_DIR                     where the guest image and kernel come from
+
+Example:
+  make lab ARGS='run -- ls -l /dev/kvm'
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { help: { type: "boolean", short: "h" }, timeout: { type: "string" }, get: { type: "string" } },
+});
+
+const [command = "test", ...rest] = positionals;
+const timeoutSec = Number(values.timeout ?? 900);
+
+async function runTests(names: readonly string[]): Promise<number> {
+  const files = (await Array.fromAsync(new Bun.Glob("*.test.ts").scan(`${import.meta.dir}/tests`)))
+    .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
+    .map((file) => `./lab/tests/${file}`)
+    .sort();
+  if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
+  const argv = ["bun", "test", "--timeout", "180000", ...files];
+  return withHost((host) => host.run(argv, { timeoutSec, env: { FORCE_COLOR: "0" } }));
+}
+
+async function runCommand(argv: readonly string[]): Promise<number> {
+  return withHost(async (host) => {
+    const code = await host.run(argv, { timeoutSec });
+    if (values.get) {
+      await mkdir(values.get, { recursive: true });
+      await host.fetchFiles("/lab/out", values.get);
+    }
+    return code;
+  });
+}
+
+/** This terminal becomes one of the host's. */
+async function shell(): Promise<number> {
+  await using host = await LabHost.start();
+  console.error(`lab: up after ${(host.bootMs / 1000).toFixed(1)} s; nothing you change in it stays`);
+  const socket = new WebSocket(`${host.address.replace("http", "ws")}/shell`);
+  socket.binaryType = "arraybuffer";
+  const size = () =>
+    socket.send(JSON.stringify({ cols: process.stdout.columns ?? 80, rows: process.stdout.rows ?? 24 }));
+  const closed = Promise.withResolvers<void>();
+  socket.onopen = () => {
+    process.stdin.setRawMode?.(true);
+    process.stdin.on("data", (bytes) => void socket.send(bytes));
+    process.stdout.on("resize", size);
+    size();
+  };
+  socket.onmessage = ({ data }) => void process.stdout.write(new Uint8Array(data as ArrayBuffer));
+  socket.onclose = () => closed.resolve();
+  await closed.promise;
+  process.stdin.setRawMode?.(false);
+  return 0;
+}
+
+async function main(): Promise<number> {
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const why = missing();
+  if (why) {
+    console.log(`lab: skipped: ${why}`);
+    return 0;
+  }
+  for (const note of notes()) console.log(`lab: ${note}`);
+  if (command === "test") return runTests(rest);
+  if (command === "run" && rest.length > 0) return runCommand(rest);
+  if (command === "shell") return shell();
+  console.error(`error: "${positionals.join(" ")}" is no command of the lab\nremedy: bun lab/main.ts --help`);
+  return 2;
+}
+
+process.exit(
+  await main().catch((thrown: Error) => {
+    console.error(`lab: ${thrown.message}`);
+    return 1;
+  }),
+);
