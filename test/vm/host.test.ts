@@ -37,7 +37,7 @@ afterAll(async () => {
   expect(processesOf(dir)).toEqual([]);
   using journal = new Journal(`${dir}/agent.db`);
   expect([...journal.sandboxes.all(), ...journal.snapshots.all(), ...journal.layers.all()]).toEqual([]);
-  for (const folder of ["sandboxes", "snapshots", "layers"])
+  for (const folder of ["sandboxes", "snapshots", "layers", "bases"])
     expect(await Array.fromAsync(new Bun.Glob("**").scan({ cwd: `${dir}/${folder}`, dot: true }))).toEqual([]);
   await keepTemplates(dir);
   await rm(dir, { recursive: true });
@@ -148,8 +148,9 @@ describe("snapshots", () => {
     const id = await created();
     await remember(id, "whole");
     await rpc().pauseSandbox({ id });
-    const file = `${dir}/snapshots/${journaled(id)!.snapshot}/memory`;
-    const flip = () => flipByte(file);
+    const folder = `${dir}/snapshots/${journaled(id)!.snapshot}`;
+    const [file] = await Array.fromAsync(new Bun.Glob("memory.*").scan({ cwd: folder, absolute: true }));
+    const flip = () => flipByte(file!);
     await flip();
     const thrown = await rpc().resumeSandbox({ id, run: 2n }).catch(fromConnectError);
     expect((thrown as Error).message).toContain(`${file} is damaged: its checksum differs`);
@@ -174,6 +175,9 @@ describe("snapshots", () => {
       const vm = vmOf(id);
       await rpc().pauseSandbox({ id });
       expect(isAlive(vm)).toBe(false);
+      // What the pause before saved is not written again: at most 8 MiB are zeroed in a round, and zeros need no bytes.
+      const { memoryBytes } = pausedTo(id);
+      expect(memoryBytes > 64 * mib).toBe(round === 2n);
       await rpc().resumeSandbox({ id, run: round });
       expect(await sh(id, "cksum /dev/shm/random /dev/shm/zeros")).toBe(sums);
       await sh(id, `dd if=/dev/zero of=/dev/shm/zeros bs=1M count=${round} conv=notrunc status=none`);
@@ -181,6 +185,14 @@ describe("snapshots", () => {
     await rpc().destroySandbox({ id });
   });
 });
+
+const mib = 2 ** 20;
+
+/** The snapshot that a paused sandbox resumes from. */
+function pausedTo(id: string) {
+  using journal = new Journal(`${dir}/agent.db`);
+  return journal.snapshots.get(journal.sandboxes.get(id)!.snapshot!)!;
+}
 
 function journaled(id: string) {
   using journal = new Journal(`${dir}/agent.db`);

@@ -12,7 +12,7 @@ import type { Sandboxes } from "./sandboxes.ts";
  */
 export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
   const { kitchen, journal } = sandboxes;
-  for (const folder of ["sandboxes", "snapshots", "templates"])
+  for (const folder of ["sandboxes", "snapshots", "templates", "bases"])
     await mkdir(`${kitchen.paths.root}/${folder}`, { recursive: true, mode: 0o755 });
   await mkdir(`${kitchen.paths.root}/layers`, { recursive: true, mode: 0o711 }); // opened by name, never listed
   const found = journal.sandboxes.all().map((row) => ({ before: row.state, sandbox: sandboxes.register(row) }));
@@ -102,6 +102,8 @@ async function removeLeftovers({ kitchen, journal }: Sandboxes): Promise<void> {
   const homes = new Set(rows.map((row) => row.machine?.home));
   for (const home of await readdir(`${paths.root}/sandboxes`))
     if (!homes.has(home)) await rm(paths.machine(home), { recursive: true, force: true });
+  for (const home of await readdir(`${paths.root}/bases`))
+    if (!homes.has(home)) await rm(paths.base(home), { recursive: true, force: true });
   await layers.collect();
 }
 

@@ -2,6 +2,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { agentPort, randomId, WrennError } from "@wrenn/contract";
 import type { Disk, Drivers, Nic, Vm, VmSpec } from "./drivers/ports.ts";
 import { GuestAgent } from "./guest-agent.ts";
+import { linkGeneration } from "./memory/generation.ts";
 import type { Paths } from "./paths.ts";
 import type { MachineRecord } from "./record.ts";
 import type { Template } from "./templates.ts";
@@ -28,11 +29,20 @@ export async function raise(
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(paths.machine(home), { recursive: true, force: true }));
   await mkdir(paths.machine(home), { recursive: true, mode: 0o700 });
+  undo.defer(() => rm(paths.base(home), { recursive: true, force: true }));
+  if (saved) await rebase(paths, home, saved);
   const disk = undo.use(await makeDisk());
   const nic = undo.use(await drivers.nets.attach(home));
   const spec = vmSpec(home, template, { paths, disk, nic });
   const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, saved));
   return { home, disk, nic, vm, held: undo.move() };
+}
+
+/** Makes the generation in `snapshot` what a machine's next one is saved over. Any of its own will do, also an older one. */
+export async function rebase(paths: Paths, home: string, snapshot: string): Promise<void> {
+  await rm(paths.base(home), { recursive: true, force: true });
+  await mkdir(paths.base(home), { recursive: true, mode: 0o700 });
+  await linkGeneration(snapshot, paths.base(home));
 }
 
 /** The machine of a former agent, or `undefined` when it is gone. */
@@ -43,7 +53,8 @@ export async function adopt(
   disk: Disk,
 ): Promise<Machine | undefined> {
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => rm(paths.machine(record.home), { recursive: true, force: true }));
+  for (const folder of [paths.machine(record.home), paths.base(record.home)])
+    undo.defer(() => rm(folder, { recursive: true, force: true }));
   undo.use(disk);
   const nic = undo.use(await drivers.nets.attach(record.home));
   const spec = vmSpec(record.home, template, { paths, disk, nic });

@@ -20,6 +20,11 @@ export class Paths {
     return `${this.root}/snapshots/${id}`;
   }
 
+  /** The generation of memory that a machine was restored from or saved as last, by links; its next is saved over it. */
+  base(home: string): string {
+    return `${this.root}/bases/${home}`;
+  }
+
   /** Folder of a snapshot that is being written: without a name of its own until it is whole. */
   unfinishedSnapshot(id: string): string {
     return `${this.root}/snapshots/.making-${id}`;

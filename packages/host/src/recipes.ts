@@ -1,10 +1,11 @@
+import { existsSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
 import type { Drivers } from "./drivers/ports.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
-import { agentOf, type Machine, raise, recordOf } from "./machine.ts";
+import { agentOf, type Machine, raise, rebase, recordOf } from "./machine.ts";
 import type { Paths } from "./paths.ts";
 import type { Pool, Pooled } from "./pool.ts";
 import type { SnapshotRecord } from "./record.ts";
@@ -83,7 +84,7 @@ async function handOver(sandbox: Sandbox, machine: Machine, template: Template, 
  */
 export async function snapshot(
   sandbox: Sandbox,
-  { vm }: Machine,
+  { vm, home }: Machine,
   kitchen: Kitchen,
   kind: SnapshotRecord["kind"],
 ): Promise<SnapshotRecord> {
@@ -101,12 +102,13 @@ export async function snapshot(
     await vm.switchDisk(next);
     sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
   }
-  const taken = await vm.capture(unfinished);
+  const taken = await vm.capture(unfinished, existsSync(paths.base(home)) ? paths.base(home) : undefined);
   if (next) await vm.cont();
   const memoryBytes = await taken.write();
   await publish(id, paths);
   const row = journaled(sandbox, kitchen, { id, kind, layer, memoryBytes });
   undo.move();
+  if (next) await rebase(paths, home, paths.snapshot(id)).catch(() => {}); // without, the next one is larger
   return row;
 }
 

@@ -81,9 +81,10 @@ export type Vm = AsyncDisposable & {
   diskPath(): Promise<string>;
   /**
    * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
-   * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives its size in bytes.
+   * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives the bytes that were new.
+   * `base` is a folder with a generation of this VM's memory (`memory/generation.ts`), to save over.
    */
-  capture(dir: string): Promise<{ write(): Promise<number> }>;
+  capture(dir: string, base?: string): Promise<{ write(): Promise<number> }>;
   /** Lets go of the VM, which runs on: whoever adopts it next can control it. */
   detach(): Promise<void>;
   /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */

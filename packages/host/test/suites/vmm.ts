@@ -63,6 +63,37 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
       expect(await lab.bench.recall(other.address())).not.toBe("kept");
     });
 
+    rule("saved over what it was restored from, a machine has both, and writes only what is new", async (lab) => {
+      const frozen = await lab.freeze();
+      const [first, second] = [`${lab.dir}/first-saved`, `${lab.dir}/second-saved`];
+      const save = async (machine: Machine, into: string, base?: string) => {
+        await machine.vm.stop();
+        await mkdir(into);
+        return (await machine.vm.capture(into, base)).write();
+      };
+      const run = async (name: string, saved?: string) => {
+        const machine = await lab.restore(name, frozen, saved);
+        await machine.vm.cont();
+        await machine.ready();
+        return machine;
+      };
+      let whole: number;
+      {
+        await using machine = await run("one");
+        await lab.bench.remember(machine.address(), "once");
+        whole = await save(machine, first);
+      }
+      {
+        await using machine = await run("two", first);
+        expect(await lab.bench.recall(machine.address())).toBe("once");
+        await lab.bench.remember(machine.address(), "twice");
+        expect(await save(machine, second, first)).toBeLessThan(Math.max(whole, 200));
+      }
+      await rm(first, { recursive: true }); // takes nothing from what was saved over it
+      await using machine = await run("three", second);
+      expect(await lab.bench.recall(machine.address())).toBe("twice");
+    });
+
     rule("disposing twice is harmless, and `exited` settles", async (lab) => {
       const machine = await lab.restore("a", await lab.freeze());
       await machine.vm[Symbol.asyncDispose]();

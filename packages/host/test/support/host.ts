@@ -74,6 +74,7 @@ export class FakeHost implements AsyncDisposable {
       homes: await count("sandboxes"),
       snapshots: await count("snapshots"),
       layers: await count("layers"),
+      bases: await count("bases"),
     };
     return { machines: this.world.machines.size, rows, ...files };
   }
@@ -99,4 +100,4 @@ export class FakeHost implements AsyncDisposable {
   }
 }
 
-export const nothing = { machines: 0, rows: 0, homes: 0, snapshots: 0, layers: 0 };
+export const nothing = { machines: 0, rows: 0, homes: 0, snapshots: 0, layers: 0, bases: 0 };

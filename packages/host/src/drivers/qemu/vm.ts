@@ -1,8 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
+import { damaged } from "../../memory/data-file.ts";
+import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { diskId, guestNet, netId } from "./args.ts";
-import { loadChanged, takeChanged } from "./memory.ts";
+import { MemoryWriter, takeChanged } from "./memory.ts";
 import { give, takeBack } from "./owner.ts";
 import type { Qmp } from "./qmp.ts";
 
@@ -74,19 +76,21 @@ export class QemuVm implements Vm {
     return file;
   }
 
-  async capture(dir: string): Promise<{ write(): Promise<number> }> {
-    if (!this.memory) throw new WrennError("internal_error", "this VM has no template to save against");
+  async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
+    const template = this.memory;
+    if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
     await give(this.spec.name, [dir]);
     await this.saveDevices(`${dir}/device`);
-    const taken = takeChanged(this.pid, this.memory);
-    const early = taken.isCopied ? undefined : taken.write(`${dir}/memory`);
+    const taken = takeChanged(this.pid, template);
+    const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
+    const early = taken.isCopied ? undefined : await save();
     return {
       write: async () => {
-        const memory = early ?? taken.write(`${dir}/memory`);
-        await takeBack(0, { [dir]: 0o700, [`${dir}/device`]: 0o600, [`${dir}/memory`]: 0o600 });
-        const manifest: SavedManifest = { memory, device: { sha256: await sha256(`${dir}/device`) } };
+        const { bytes } = early ?? (await save());
+        await takeBack(0, { [dir]: 0o700, [`${dir}/device`]: 0o600 });
+        const manifest: SavedManifest = { device: { sha256: await sha256(`${dir}/device`) } };
         await Bun.write(`${dir}/qemu.json`, JSON.stringify(manifest));
-        return memory.bytes;
+        return bytes;
       },
     };
   }
@@ -110,17 +114,15 @@ export async function forwardedPorts(qmp: Qmp): Promise<Map<number, number>> {
 }
 
 /** What `Vm.capture` writes beside its files. */
-type SavedManifest = { readonly memory: { bytes: number; sha256: string }; readonly device: { sha256: string } };
+type SavedManifest = { readonly device: { sha256: string } };
 
 /** Puts the memory of a folder of `Vm.capture` into a VM that waits for it. Throws `internal_error` naming a damaged file. */
 export async function loadSaved(pid: number, memory: string, dir: string): Promise<void> {
   const manifest = (await Bun.file(`${dir}/qemu.json`).json()) as SavedManifest;
-  const found = { device: await sha256(`${dir}/device`), memory: loadChanged(pid, memory, `${dir}/memory`) };
-  for (const name of ["device", "memory"] as const)
-    if (found[name] !== manifest[name].sha256)
-      throw new WrennError("internal_error", `the snapshot file ${dir}/${name} is damaged: its checksum differs`, {
-        remedy: "Restore the file from a backup; the sandbox cannot be resumed without it.",
-      });
+  if ((await sha256(`${dir}/device`)) !== manifest.device.sha256)
+    throw damaged(`${dir}/device`, "its checksum differs");
+  using writer = new MemoryWriter(pid, memory);
+  await loadGeneration(dir, (page, bytes) => writer.put(page, bytes));
 }
 
 const sha256 = async (path: string): Promise<string> =>

@@ -1,0 +1,159 @@
+import { type FileHandle, open } from "node:fs/promises";
+import { WrennError } from "@wrenn/contract";
+import { pageBytes } from "./pages.ts";
+
+/**
+ * A file of pages that proves itself, little endian: the pages; for each segment of 256 of them its SHA-256; then 8 bytes
+ * magic, u32 pages, u32 zero, and the SHA-256 of the sums and the 16 bytes before. A reader checks each segment that it
+ * reads, so a flipped bit or a cut end is found before a guest sees it.
+ */
+const magic = "WRNDATA1";
+const sumBytes = 32;
+const headBytes = 16;
+const trailerBytes = headBytes + sumBytes;
+
+/** One read, one write and one sum cover this many pages: a MiB. */
+export const segmentPages = 256;
+
+const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => {
+  const hash = new Bun.CryptoHasher("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest();
+};
+
+/** Says which file cannot be used, and what to do. */
+export const damaged = (path: string, how: string): WrennError =>
+  new WrennError("internal_error", `the snapshot file ${path} is damaged: ${how}`, {
+    remedy: "Restore the file from a backup; the sandbox cannot be resumed without it.",
+    details: { file: path },
+  });
+
+/** Writes a data file page by page; the file is made with the first page. */
+export class DataWriter implements AsyncDisposable {
+  readonly #segment = new Uint8Array(segmentPages * pageBytes);
+  readonly #sums: Uint8Array[] = [];
+  #filled = 0;
+  #file: FileHandle | undefined;
+  /** Pages so far. */
+  pages = 0;
+
+  constructor(readonly path: string) {}
+
+  /** Adds whole pages; gives the number of the first in this file. */
+  async add(bytes: Uint8Array): Promise<number> {
+    const first = this.pages;
+    for (let done = 0; done < bytes.length; ) {
+      const part = bytes.subarray(done, done + this.#segment.length - this.#filled);
+      this.#segment.set(part, this.#filled);
+      this.#filled += part.length;
+      done += part.length;
+      if (this.#filled === this.#segment.length) await this.#flush();
+    }
+    this.pages += bytes.length / pageBytes;
+    return first;
+  }
+
+  /** Completes the file, durably; gives its size in bytes, 0 when there is none. */
+  async finish(): Promise<number> {
+    if (this.pages === 0) return 0;
+    await this.#flush();
+    const head = new Uint8Array(headBytes);
+    head.set(new TextEncoder().encode(magic));
+    new DataView(head.buffer).setUint32(8, this.pages, true);
+    const tail = Buffer.concat([...this.#sums, head, sha256(...this.#sums, head)]);
+    await writeFully(this.#file!, tail, this.pages * pageBytes);
+    await this.#file!.datasync();
+    return this.pages * pageBytes + tail.length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file?.close();
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#filled === 0) return;
+    this.#file ??= await open(this.path, "wx", 0o600);
+    const part = this.#segment.subarray(0, this.#filled);
+    await writeFully(this.#file, part, this.#sums.length * this.#segment.length);
+    this.#sums.push(sha256(part));
+    this.#filled = 0;
+  }
+}
+
+/** Reads pages of a data file; every byte it gives was compared with its sum. */
+export class DataReader implements AsyncDisposable {
+  readonly #buffer = new Uint8Array(segmentPages * pageBytes);
+  #held: { at: number; bytes: Uint8Array } | undefined;
+
+  private constructor(
+    readonly path: string,
+    readonly file: FileHandle,
+    readonly pages: number,
+    readonly sums: Uint8Array,
+  ) {}
+
+  /** Opens a data file. Throws `internal_error` naming one that is cut or whose sums are wrong. */
+  static async open(path: string): Promise<DataReader> {
+    const file = await open(path, "r").catch(() => {
+      throw damaged(path, "it is missing");
+    });
+    try {
+      const { size } = await file.stat();
+      const trailer = new Uint8Array(trailerBytes);
+      if (size < trailerBytes) throw damaged(path, "it is cut short");
+      await readFully(file, trailer, size - trailerBytes);
+      const head = trailer.subarray(0, headBytes);
+      if (new TextDecoder().decode(head.subarray(0, 8)) !== magic) throw damaged(path, "its end is missing");
+      const pages = new DataView(head.buffer).getUint32(8, true);
+      const sums = new Uint8Array(Math.ceil(pages / segmentPages) * sumBytes);
+      if (pages * pageBytes + sums.length + trailerBytes !== size) throw damaged(path, "its length is wrong");
+      await readFully(file, sums, pages * pageBytes);
+      if (Buffer.compare(sha256(sums, head), trailer.subarray(headBytes)) !== 0)
+        throw damaged(path, "its checksum differs");
+      return new DataReader(path, file, pages, sums);
+    } catch (thrown) {
+      await file.close();
+      throw thrown;
+    }
+  }
+
+  /** The pages from `first` on that lie in one segment, at most `pages`; valid until the next call. */
+  async read(first: number, pages: number): Promise<Uint8Array> {
+    const segment = Math.floor(first / segmentPages);
+    const bytes = await this.#segment(segment);
+    const at = (first - segment * segmentPages) * pageBytes;
+    const part = bytes.subarray(at, at + pages * pageBytes);
+    if (part.length === 0) throw damaged(this.path, "it has too few pages");
+    return part;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+  }
+
+  async #segment(at: number): Promise<Uint8Array> {
+    if (this.#held?.at === at) return this.#held.bytes;
+    const pages = Math.min(segmentPages, this.pages - at * segmentPages);
+    if (pages <= 0) throw damaged(this.path, "it has too few pages");
+    this.#held = undefined;
+    const bytes = this.#buffer.subarray(0, pages * pageBytes);
+    await readFully(this.file, bytes, at * segmentPages * pageBytes);
+    const sum = this.sums.subarray(at * sumBytes, (at + 1) * sumBytes);
+    if (Buffer.compare(sha256(bytes), sum) !== 0) throw damaged(this.path, "its checksum differs");
+    this.#held = { at, bytes };
+    return bytes;
+  }
+}
+
+async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+}
+
+async function readFully(file: FileHandle, into: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < into.length; ) {
+    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
+    if (bytesRead === 0) throw new WrennError("internal_error", "a snapshot file shrank while it was read");
+    done += bytesRead;
+  }
+}

@@ -1,0 +1,48 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import { WrennError } from "@wrenn/contract";
+
+/** Bytes a page: what processors of x86-64 and arm64 guests map, and the unit in which memory is saved. */
+export const pageBytes = 4096;
+
+/** Whole pages of a guest's memory, from page number `page` on. */
+export type Pages = { readonly page: number; readonly bytes: Uint8Array };
+
+const zeros = new Uint8Array(1 << 20);
+
+/** `count` pages of zeros; not to be written to. At most a MiB. */
+export const zeroPages = (count: number): Uint8Array => zeros.subarray(0, count * pageBytes);
+
+/** Whether two pieces of memory hold the same. */
+export const same = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+/** The memory of a template: what a page holds that no generation names. */
+export class TemplateMemory implements Disposable {
+  readonly #fd: number;
+  readonly #buffer = new Uint8Array(1 << 20);
+  readonly #page = new Uint8Array(pageBytes);
+
+  constructor(path: string) {
+    this.#fd = openSync(path, "r");
+  }
+
+  /** At most a MiB of pages; valid until the next call. */
+  read(page: number, pages: number): Uint8Array {
+    const into = this.#buffer.subarray(0, pages * pageBytes);
+    for (let done = 0; done < into.length; ) {
+      const got = readSync(this.#fd, into, done, into.length - done, page * pageBytes + done);
+      if (got === 0) throw new WrennError("internal_error", "the template's memory is shorter than the guest's");
+      done += got;
+    }
+    return into;
+  }
+
+  /** Whether a page holds nothing but zeros; what `read` gave stays valid. */
+  isZero(page: number): boolean {
+    readSync(this.#fd, this.#page, 0, pageBytes, page * pageBytes);
+    return same(this.#page, zeroPages(1));
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+}
