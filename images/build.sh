@@ -47,7 +47,7 @@ archive_digest() {
 
 # inputs_of NAME: one line that changes when the image must be built again. Its first word is the key of its root archive.
 inputs_of() {
-  echo "$(archive_digest "$1") $envd_digest $files_digest $mib $(digest_of "images/templates/$1/image.json")"
+  echo "$(archive_digest "$1") $guest_digest $files_digest $mib $(digest_of "images/templates/$1/image.json")"
 }
 
 is_current() { [ -z "$FORCE" ] && [ "$(cat "$dir/images/$1/.inputs" 2>/dev/null)" = "$(inputs_of "$1")" ]; }
@@ -85,7 +85,7 @@ image() {
   fi
   work=$(mktemp -d "$dir/images/.new.XXXXXX")
   chmod 755 "$work"
-  step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$repo/builds/envd" "$work/rootfs.ext4" "$mib"
+  step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$repo/builds/guest/inject" "$work/rootfs.ext4" "$mib"
   inputs_of "$name" >"$work/.inputs"
   step "$name: publishing" bun "$here/publish.ts" "$work" "$dir/images/$name" "$here/templates/$name/image.json"
   rm -rf "$work" # the image before this one, if there was one
@@ -123,15 +123,15 @@ mib=${WRENN_IMAGE_MIB:-5120}
 # All times in an image are this one, or earlier.
 export SOURCE_DATE_EPOCH=1700000000 FORCE=${FORCE:-}
 
-[ -x "$repo/builds/envd" ] || die "builds/envd is not built yet" "Run make images, which builds it first."
 mkdir -p "$dir/images" 2>/dev/null || true
 take_lock "$cache"
 take_lock "$dir/images"
 # What a build that was killed has left.
 find "$dir/images" -maxdepth 1 -name '.new.*' -exec rm -rf {} +
 find "$cache" -maxdepth 1 \( -name '*.new*' -o -name 'setup.*' -o -name 'kernel.*' \) -exec rm -rf {} +
-envd_digest=$(digest_of builds/envd)
-files_digest=$(digest_of images/ext4.sh images/mke2fs.conf images/publish.ts images/digest.ts images/init/*)
+"$here/guest.sh"
+guest_digest=$(cat builds/guest/.inputs)
+files_digest=$(digest_of images/ext4.sh images/mke2fs.conf images/publish.ts images/digest.ts)
 
 outdated=()
 for name in "${names[@]}"; do is_current "$name" || outdated+=("$name"); done

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes an ext4 file system from a root archive, the agent and its init. An ordinary user runs it under fakeroot, so that
+# Makes an ext4 file system from a root archive, with the agent injected. An ordinary user runs it under fakeroot, so that
 # the owners, modes and device nodes of the archive survive.
 #
-# Usage: SOURCE_DATE_EPOCH=... images/ext4.sh ARCHIVE ENVD OUT MIB   (the folder of OUT is used for working files)
+# Usage: SOURCE_DATE_EPOCH=... images/ext4.sh ARCHIVE INJECT OUT MIB   (the folder of OUT is used for working files)
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-archive=$1 envd=$2 out=$3 mib=$4
+archive=$1 inject=$2 out=$3 mib=$4
 
 tree=$(mktemp -d "$(dirname "$out")/tree.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
@@ -13,22 +13,7 @@ chmod 755 "$tree"
 # Devices are the kernel's business (devtmpfs).
 tar --zstd -C "$tree" -xp --xattrs --numeric-owner --exclude='./dev/*' -f "$archive"
 
-lib="$tree/usr/local/lib/wrenn"
-install -D -o root -g root -m 755 "$envd" "$tree/usr/local/bin/envd"
-install -D -o root -g root -m 755 "$here/init/wrenn-init" "$tree/usr/local/bin/wrenn-init"
-install -d -o root -g root -m 755 "$lib" "$lib/dev"
-install -o root -g root -m 644 "$here/init/fstab" "$here/init/chrony.conf" "$lib/"
-ln -s /proc/self/fd "$lib/dev/fd" # what udev would add to devtmpfs
-ln -s /proc/self/fd/0 "$lib/dev/stdin"
-ln -s /proc/self/fd/1 "$lib/dev/stdout"
-ln -s /proc/self/fd/2 "$lib/dev/stderr"
-# mmdebstrap leaves the building machine's name and name server behind.
-echo wrenn >"$tree/etc/hostname"
-printf '127.0.0.1\tlocalhost wrenn\n::1\tlocalhost ip6-localhost ip6-loopback\n' >"$tree/etc/hosts"
-rm -f "$tree/etc/resolv.conf"
-: >"$tree/etc/resolv.conf"
-: >"$tree/etc/machine-id" # each sandbox gets its own with /init
-find "$tree/etc" -maxdepth 1 -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+"$inject" "$tree"
 
 # The file is new and sparse, so nothing has to be zeroed now (mke2fs sees that) or by the guest's kernel later.
 # A small journal: it lies in every sandbox's disk layer once written. One fixed identity: an image is told by its digest.

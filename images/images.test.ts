@@ -118,7 +118,7 @@ describe("build.sh", () => {
   const title = "the scripts are clean for shellcheck";
   test.skipIf(!hasShellcheck)(hasShellcheck ? title : `${title} — skipped: shellcheck is not installed`, () => {
     const scripts = [
-      ..."build archive ext4 lib debian kernel/fetch kernel/build".split(" ").map((name) => `${name}.sh`),
+      ..."build archive ext4 guest inject lib debian kernel/fetch kernel/build".split(" ").map((name) => `${name}.sh`),
     ];
     const others = ["init/wrenn-init", "kernel/initrd-init", "templates/base/setup", "templates/base/fetch"];
     const run = Bun.spawnSync(["shellcheck", "-x", "-P", `${here}..`, ...scripts, ...others], { cwd: here });
@@ -179,9 +179,9 @@ const modes: Record<string, string> = {
   "/usr/bin/sudo": "04755 0:0",
   "/usr/bin/passwd": "04755 0:0",
   "/usr/bin/tini": "0755 0:0",
-  "/usr/local/bin/envd": "0755 0:0",
-  "/usr/local/bin/wrenn-init": "0755 0:0",
-  "/usr/local/lib/wrenn/fstab": "0644 0:0",
+  "/usr/local/lib/wrenn": "0755 0:0",
+  "/usr/local/lib/wrenn/envd": "0755 0:0",
+  "/usr/local/lib/wrenn/init": "0755 0:0",
 };
 const modesOfBase = { "/home/user": "0755 1000:1000", "/etc/sudoers.d/user": "0440 0:0", "/usr/bin/git": "0755 0:0" };
 

@@ -4,6 +4,7 @@ import { filesystemMethods } from "./filesystem/service.ts";
 import { sandboxVariables, writeSandboxFiles } from "./identity/environment.ts";
 import { Identity } from "./identity/state.ts";
 import { prepare } from "./processes/command.ts";
+import { openGroups } from "./processes/groups.ts";
 import { PipedProcess } from "./processes/process.ts";
 import { Registry } from "./processes/registry.ts";
 import { processMethods } from "./processes/service.ts";
@@ -33,6 +34,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
   const agent: Agent = { identity, methods, ownsMachine: config.ownsMachine };
   if (config.ownsMachine) {
     protectAgent();
+    openGroups();
     writeSandboxFiles({});
     Object.assign(identity.envs, sandboxVariables({}));
   }

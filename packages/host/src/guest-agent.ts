@@ -115,13 +115,13 @@ export class GuestAgent {
     const nobody = { sandboxId: "0".repeat(25), templateId: "template", machineId: "0".repeat(32), hostname: "wrenn" };
     await this.identify({ ...nobody, envVars: { WRENN_SANDBOX: "true" } });
     await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
-    await this.run("/bin/true", [], { user });
+    await this.run("true", [], { user });
     const file = `${this.#base}/files?path=/tmp/.wrenn-warm-up&username=${user}`;
     const headers = { "content-type": "application/octet-stream" };
     for (const init of [{ method: "POST", body: "x", headers }, {}]) await (await unpooled(file, init)).arrayBuffer();
     const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
     await createClient(filesystem.Filesystem, transport).listDir({ path: "/tmp" });
-    await this.run("/bin/rm", ["-f", "/tmp/.wrenn-warm-up"]);
+    await this.run("rm", ["-f", "/tmp/.wrenn-warm-up"]);
   }
 }
 

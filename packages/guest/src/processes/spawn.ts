@@ -2,6 +2,7 @@ import { ptr } from "bun:ffi";
 import { closeSync, openSync, writeSync } from "node:fs";
 import { libc, pipe, systemCall } from "../native.ts";
 import type { User } from "../users.ts";
+import { confine } from "./groups.ts";
 
 /** What the kernel needs to know of a new process. */
 export type Command = {
@@ -46,6 +47,7 @@ export function spawnPiped(command: Command, stdin: boolean, onExit: OnExit): Pi
         onExit: (_child, code, signal) => onExit(code, signal),
       }),
     );
+    confine(child.pid, "user");
     for (const fd of [out.write, err.write, input?.read]) if (fd !== undefined) closeSync(fd);
     return { pid: child.pid, stdin: input?.write, stdout: out.read, stderr: err.read };
   } catch (thrown) {
@@ -56,7 +58,7 @@ export function spawnPiped(command: Command, stdin: boolean, onExit: OnExit): Pi
 
 /** Starts `command` on `terminal`, in its own session and with it as controlling terminal. */
 export function spawnOnTerminal(command: Command, terminal: Bun.Terminal, onExit: OnExit): number {
-  return spawnAs(command, (identity) =>
+  const { pid } = spawnAs(command, (identity) =>
     Bun.spawn([command.program, ...command.argv.slice(1)], {
       ...identity,
       argv0: command.argv[0]!,
@@ -66,7 +68,9 @@ export function spawnOnTerminal(command: Command, terminal: Bun.Terminal, onExit
       terminal,
       onExit: (_child, code, signal) => onExit(code, signal),
     }),
-  ).pid;
+  );
+  confine(pid, "pty");
+  return pid;
 }
 
 const isRoot = process.getuid?.() === 0;
