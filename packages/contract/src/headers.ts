@@ -16,6 +16,8 @@ export const headers = {
   e2bSandboxPort: "E2b-Sandbox-Port",
   /** On `POST /v1/capsules`: asked again with the same key and body within a day, the answer is the same sandbox. */
   idempotencyKey: "Idempotency-Key",
+  /** Any value; asked for beside the session cookie where a request changes something, since no other site can send it. */
+  csrf: "X-Wrenn-CSRF",
   /** Given by the caller or made at the first edge; stands in every log line and answer. */
   requestId: "X-Request-Id",
 } as const;

@@ -5,7 +5,16 @@ const idLength = 25; // 36^25 > 2^128 > 36^24
 const idPattern = /^[0-9a-z]{25}$/;
 
 /** Public prefixes of ids; `capsule` is the public word for a sandbox in the Wrenn dialect, and stands only here. */
-export const prefixes = { capsule: "cl-", team: "team-", apiKey: "key-", host: "host-" } as const;
+export const prefixes = {
+  capsule: "cl-",
+  team: "team-",
+  apiKey: "key-",
+  host: "host-",
+  user: "usr-",
+  session: "ses-",
+  invitation: "inv-",
+  audit: "log-",
+} as const;
 
 /** 25 random base-36 characters. */
 export function randomId(): string {

@@ -1,4 +1,5 @@
 import { WrennError } from "@wrenn/contract";
+import { type AccessConfig, type AccessOptions, accessFromEnvironment, compileAccess } from "./config-access.ts";
 
 /** Times that decide when something is given up; tests shorten them. */
 export type Timings = {
@@ -29,6 +30,7 @@ export type Options = {
   metricsToken?: string | undefined;
   logLevel?: string | undefined;
   timings?: Partial<Timings> | undefined;
+  access?: AccessOptions | undefined;
 };
 
 /** What the program reads: complete and checked. */
@@ -43,6 +45,7 @@ export type Config = Readonly<{
   metricsToken: string | undefined;
   logLevel: string;
   timings: Readonly<Timings>;
+  access: AccessConfig;
 }>;
 
 const defaults: Timings = {
@@ -74,6 +77,7 @@ export function compile(options: Options): Config {
     metricsToken: options.metricsToken || undefined,
     logLevel: options.logLevel ?? "info",
     timings: { ...defaults, ...options.timings },
+    access: compileAccess(options.access),
   });
 }
 
@@ -99,6 +103,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     proxyDomain: env.WRENN_PROXY_DOMAIN,
     metricsToken: env.WRENN_METRICS_TOKEN,
     logLevel: env.LOG_LEVEL || undefined,
+    access: accessFromEnvironment(env),
   };
 }
 

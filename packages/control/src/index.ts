@@ -15,6 +15,8 @@ import { EventStore } from "./store/events.ts";
 import { HostStore } from "./store/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
+import { listenForAccess } from "./store/people/changes.ts";
+import { PeopleStore } from "./store/people/index.ts";
 import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
 import { sharedSecret } from "./store/settings.ts";
@@ -50,10 +52,18 @@ export async function start(options: Options): Promise<ControlPlane> {
     portSecret: await sharedSecret(db, "port_secret"),
     agentSecret: await sharedSecret(db, "agent_secret"),
     eventStore: new EventStore(client),
+    peopleStore: new PeopleStore(db),
+    access: config.access,
+    encryptionKey: config.access.encryptionKey
+      ? Buffer.from(config.access.encryptionKey, "hex")
+      : await sharedSecret(db, "encryption_key"),
     fleet: new Fleet([host]),
     log,
   });
   undo.use(services.keys);
+  undo.use(services.sessions);
+  undo.use(services.mailer);
+  undo.use(await listenForAccess(client, () => services.access.forget()));
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
@@ -75,6 +85,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     ingress: new Ingress(services, log, metrics),
   };
   const server = undo.use(serve(config, edges));
+  services.site.listens(server.address);
   await watcher.synced(firstSyncMs);
   log.info({ address: server.address }, "listening");
   const held = undo.move();

@@ -134,7 +134,7 @@ describe("OpenAPI", () => {
         .replace("/agent/health", "/agent/{path}");
       const operation = paths[`/v1/capsules/{id}${documented}`]?.[method.toLowerCase()];
       expect(Object.keys(operation?.responses ?? {})).toEqual(expect.arrayContaining(["400", "401", "404"]));
-      expect(operation!.security).toEqual([{ "X-API-Key": [] }]);
+      expect(operation!.security).toEqual([{ "X-API-Key": [] }, { session: [] }]);
     }
     for (const path of ["/exec/stream", "/pty", "/processes/{selector}/stream"])
       expect(paths[`/v1/capsules/{id}${path}`]?.get?.responses["101"]).toBeDefined();

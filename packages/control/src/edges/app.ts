@@ -15,6 +15,8 @@ import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
 import { metricRoutes } from "./metrics.ts";
+import type { Doorway } from "./people/client.ts";
+import { openRoutes, peopleRoutes } from "./people/index.ts";
 import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
@@ -28,6 +30,8 @@ export function buildApp(
 ): App {
   const app = newApp();
   app.use(observe(log, metrics));
+  const doorway: Doorway = { config: config.access };
+  openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
   app.use("/v1/*", authenticate(services));
   endpoint(
     app,
@@ -44,6 +48,7 @@ export function buildApp(
   e2bRoutes(app, services, { log, config });
   metricRoutes(app, metrics, config.metricsToken);
   telemetryRoutes(app, services.telemetry);
+  peopleRoutes(app, services, doorway);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));
@@ -75,7 +80,7 @@ const routeOf = (c: Context<Env>): string => {
 
 function authenticate(services: Services): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const caller = await services.access.open(c.req.raw.headers, c.get("requestId"));
+    const caller = await services.access.open(c.req.raw, c.get("requestId"));
     c.set("team", caller.team);
     c.set("caller", caller);
     await next();
@@ -94,5 +99,7 @@ function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
   const fields = { requestId: c.get("requestId"), code: error.code, err: error };
   if (error.status >= 500) log.error(fields, "request failed");
   else log.debug(fields, "request refused");
+  const wait = error.details?.retry_after_sec;
+  if (wait !== undefined) c.header("Retry-After", wait);
   return c.json(error.toJSON(), error.status);
 }

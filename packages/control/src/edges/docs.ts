@@ -53,6 +53,7 @@ export function docsRoutes(app: App): void {
     in: "header",
     name: headers.apiKey,
   });
+  app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "http", scheme: "bearer" });
   const document = app.getOpenAPI31Document(info);
   const json = JSON.stringify(document);
   const yaml = stringify(document, { aliasDuplicateObjects: false });

@@ -2,10 +2,15 @@ import { OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
 import { type Code, headers, httpStatus, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Context } from "hono";
 import { z } from "zod";
+import { needAdmin, needPerson, needScope } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
+import { scopeOf } from "./people/scopes.ts";
 
 /** What a request carries through the app: its id, and whose it is once the key is known. */
-export type Env = { Variables: { requestId: string; team: string; caller: Caller } };
+export type Env = {
+  Bindings: { peer?: (request: Request) => string | undefined };
+  Variables: { requestId: string; team: string; caller: Caller };
+};
 /** The app that edges add their routes to. */
 export type App = OpenAPIHono<Env>;
 /** A new app. */
@@ -14,11 +19,19 @@ export const newApp = (): App => new OpenAPIHono<Env>();
 /** JSON bodies name things and carry short text; files go another way. */
 const maxJsonBytes = 4 * 1024 * 1024;
 
+/** Classes of callers. */
+export type Class = "team" | "person" | "admin" | "open";
+
 /** One route as its document and its decoder need it. `codes` are its errors beyond those every route can give. */
 export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   method: "get" | "post" | "put" | "patch" | "delete";
   /** In OpenAPI's notation: `/v1/capsules/{id}`. */
   path: string;
+  /**
+   * Who may call (Wrenn REST API 1.4): anybody with a key or a session; a person who is signed in; an administrator of
+   * the installation; or, for a route that is added before the door, everybody.
+   */
+  access?: Class;
   summary: string;
   body?: B;
   query?: Q;
@@ -32,10 +45,10 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   codes?: readonly Code[];
 };
 
-/** A decoded request. `id` is there for every path with `{id}`. */
+/** A decoded request. `id` is the sandbox of a path with `{id}` below `/v1/capsules`. */
 export type Input<B, Q> = { caller: Caller; id: SandboxId; body: B; query: Q; c: Context<Env> };
 
-const always: readonly Code[] = ["unauthorized", "internal_error", "unavailable"];
+const always: readonly Code[] = ["unauthorized", "account_deactivated", "internal_error", "unavailable"];
 const withBody: readonly Code[] = ["invalid_request", "too_large"];
 
 /** Adds a route to the app and to the OpenAPI document. `handle` answers a `Response`, a JSON value, or nothing for 204. */
@@ -46,9 +59,11 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
 ): void {
   app.openAPIRegistry.registerPath(document(spec));
   app.on(spec.method.toUpperCase(), spec.path.replace(/\{(\w+)\}/g, ":$1"), async (c) => {
+    const caller = c.get("caller");
+    admit(caller, spec);
     const input = {
-      caller: c.get("caller"),
-      id: spec.path.includes("{id}") ? readId(c.req.param("id")!) : ("" as SandboxId),
+      caller,
+      id: namesSandbox(spec.path) ? readId(c.req.param("id")!) : ("" as SandboxId),
       query: spec.query ? check(spec.query, c.req.query(), "query") : undefined,
       body: spec.body ? check(spec.body, await readJson(c.req.raw), "body") : undefined,
       c,
@@ -58,6 +73,18 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
     return answer === undefined ? c.body(null, 204) : c.json(answer, spec.status as 200);
   });
 }
+
+/** Throws `unauthorized` or `forbidden` for a caller of another class, or with a key that was not made for this. */
+function admit(
+  caller: Caller,
+  { access = "team", method, path }: Pick<Endpoint<z.ZodType, z.ZodType>, "access" | "method" | "path">,
+): void {
+  if (access === "person") needPerson(caller);
+  else if (access === "admin") needAdmin(caller);
+  else if (access === "team" && caller?.scopes) needScope(caller, scopeOf(method, path));
+}
+
+const namesSandbox = (path: string): boolean => /^\/v1\/(admin\/)?capsules\/\{id\}/.test(path);
 
 /** Adds to the OpenAPI document a route that is served elsewhere than by {@link endpoint}. */
 export function describe(
@@ -133,10 +160,13 @@ export function errorResponses(codes: readonly Code[]): RouteConfig["responses"]
 
 function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
   const names = [...spec.path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!);
-  const isPublic = !spec.path.startsWith("/v1/");
-  const codes = [
+  const isPublic = spec.access === "open" || !spec.path.startsWith("/v1/");
+  const codes: Code[] = [
     ...(isPublic ? [] : always),
-    ...(names.includes("id") ? (["invalid_request", "not_found"] as const) : []),
+    ...(isPublic || spec.method === "get" ? [] : (["csrf_required"] as const)),
+    ...(spec.access === undefined || spec.access === "team" ? (["forbidden"] as const) : []),
+    ...(spec.access === "admin" ? (["forbidden"] as const) : []),
+    ...(namesSandbox(spec.path) ? (["invalid_request", "not_found"] as const) : []),
     ...(spec.body || spec.rawBody ? withBody : spec.query ? (["invalid_request"] as const) : []),
     ...(spec.codes ?? []),
   ];
@@ -152,10 +182,15 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
     path: spec.path,
     summary: spec.summary,
     request: request as NonNullable<RouteConfig["request"]>,
-    security: isPublic ? [] : [{ [headers.apiKey]: [] }],
+    security: isPublic ? [] : securityOf(spec.access),
     responses: { [spec.status]: success(spec), ...errorResponses(codes) },
   };
 }
+
+const securityOf = (access: Class = "team"): Record<string, string[]>[] => [
+  ...(access === "team" ? [{ [headers.apiKey]: [] }] : []),
+  { session: [] },
+];
 
 function success(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig["responses"][string] {
   const description = spec.summary;

@@ -30,9 +30,10 @@ export function serve(config: Config, { app, streams, ingress, events }: Edges):
     async fetch(request, self) {
       self.timeout(request, 0);
       if (ingress.matches(request)) return await ingress.serve(request, self);
-      if (!request.headers.has("upgrade")) return app.fetch(request);
+      const env = { peer: (of: Request) => self.requestIP(of)?.address };
+      if (!request.headers.has("upgrade")) return app.fetch(request, env);
       const upgraded = await streams.upgrade(request, self);
-      return upgraded === true ? undefined : (upgraded ?? app.fetch(request));
+      return upgraded === true ? undefined : (upgraded ?? app.fetch(request, env));
     },
   });
   const host = server.hostname!.includes(":") ? `[${server.hostname}]` : server.hostname;

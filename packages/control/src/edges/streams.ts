@@ -1,6 +1,7 @@
 import { headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Server } from "bun";
 import type { Log } from "../log.ts";
+import { needScope } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import { selectorOf } from "../services/commands.ts";
 import type { Services } from "../services/index.ts";
@@ -22,7 +23,7 @@ type Start = Extract<rest.StreamClientFrame, { type: "start" }>;
 export function describeStreams(app: App): void {
   const shared = { methods: ["get"], status: 101 } as const;
   const base = "/v1/capsules/{id}";
-  const how = "WebSocket of JSON text frames; without X-API-Key the first is {type: auth, token}, within 5 s.";
+  const how = "WebSocket of JSON text frames; without credentials the first is {type: auth, token}, within 5 s.";
   describe(app, { ...shared, path: `${base}/exec/stream`, summary: `Run a command and follow its output. ${how}` });
   describe(app, {
     ...shared,
@@ -52,8 +53,8 @@ export class Streams {
     try {
       const kind = exec ? "exec" : pty ? "pty" : "process";
       const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId };
-      const key = request.headers.get(headers.apiKey);
-      const caller = key === null ? undefined : await this.#caller(key, requestId);
+      const caller = await this.services.access.known(request, requestId);
+      if (caller) needScope(caller, "sandboxes:exec");
       const data = framed((socket) => this.#serve(socket, target, caller));
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
@@ -68,10 +69,6 @@ export class Streams {
   /** Ends every stream; the processes go on. */
   close(): void {
     for (const socket of this.#open) socket.close();
-  }
-
-  async #caller(key: string, requestId: string): Promise<Caller> {
-    return await this.services.access.byKey(key, requestId);
   }
 
   async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {
@@ -101,9 +98,11 @@ export class Streams {
     try {
       const frame = await socket.next().catch(() => undefined);
       if (frame?.type !== "auth") throw unauthenticated();
-      return await this.#caller(frame.token, requestId).catch((cause) => {
+      const caller = await this.services.access.byToken(frame.token, requestId).catch((cause) => {
         throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
       });
+      needScope(caller, "sandboxes:exec");
+      return caller;
     } finally {
       clearTimeout(timer);
     }

@@ -1,3 +1,5 @@
+import type { rest } from "@wrenn/contract";
+
 /** Who does something: a person, a program with a key, or the server by itself. */
 export type Actor = {
   readonly type: "user" | "api_key" | "system";
@@ -10,4 +12,12 @@ export type Caller = {
   readonly team: string;
   readonly actor: Actor;
   readonly requestId: string;
+  /** What an API key may do; absent for everything, and for people. */
+  readonly scopes?: readonly rest.Scope[];
+  /** A person who is signed in, with the session, and the role in the team. */
+  readonly user?: { readonly id: string; readonly email: string; readonly name: string; readonly isAdmin: boolean };
+  readonly session?: string;
+  readonly role?: rest.Role;
+  /** The administrator who acts as `user`. */
+  readonly impersonator?: string;
 };

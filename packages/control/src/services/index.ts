@@ -1,8 +1,11 @@
+import { states } from "@wrenn/contract";
+import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { EventStore } from "../store/events.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { OnceStore } from "../store/once.ts";
+import type { PeopleStore } from "../store/people/index.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
@@ -17,6 +20,7 @@ import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
+import { buildPeople } from "./people/index.ts";
 import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -36,6 +40,10 @@ export type Ground = {
   portSecret: Buffer;
   /** What tokens of guest agents are made from. */
   agentSecret: Buffer;
+  peopleStore: PeopleStore;
+  access: AccessConfig;
+  /** What secrets that must be read again are encrypted with; 32 bytes. */
+  encryptionKey: Buffer;
   fleet: Fleet;
   log: Log;
 };
@@ -60,7 +68,16 @@ export function buildServices(ground: Ground) {
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const snapshots = new Snapshots(snapshotStore, sandboxes);
   const keys = new Keys(keyStore, log);
+  const people = buildPeople({
+    ...ground,
+    keys,
+    destroySandboxes: async (caller, team) => {
+      const all = await sandboxStore.list(team, { states: livingStates, limit: Number.MAX_SAFE_INTEGER });
+      for (const { id } of all) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
+    },
+  });
   return {
+    ...people,
     tasks,
     events,
     sandboxes,
@@ -71,14 +88,16 @@ export function buildServices(ground: Ground) {
     guests,
     fleet,
     keys,
-    access: new Access(keys),
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
+    access: new Access(keys, people.sessions),
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),
     telemetry: new Telemetry(sandboxes, fleet),
   };
 }
+
+const livingStates = states.filter((state) => state !== "stopped");
 
 /** Everything that edges call. */
 export type Services = ReturnType<typeof buildServices>;

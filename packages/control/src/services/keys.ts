@@ -1,67 +1,96 @@
-import { WrennError } from "@wrenn/contract";
+import { randomBytes } from "node:crypto";
+import { type rest, WrennError } from "@wrenn/contract";
 import type { Log } from "../log.ts";
-import { hashKey, type KeyStore } from "../store/keys.ts";
+import { hashKey, type KeyRow, type KeyStore, type OpenKey } from "../store/keys.ts";
+import { Remembered } from "./people/remembered.ts";
+import type { Person } from "./people/sessions.ts";
+import { Uses } from "./people/uses.ts";
 
-/** A revoked key stops within this time; without the cache every request would cost one more query. */
-const cacheMs = 5_000;
-/** Keys remembered at once; beyond it the oldest are asked for again. */
-const cacheSize = 10_000;
-/** One write a minute for all keys together: an update per request is what limits the system this one replaces. */
-const flushMs = 60_000;
+const unnamed = "Unnamed API Key";
 
-type Known = { id: string; team: string; name: string; until: number };
-
-/** Turns API keys into teams. */
-export class Keys {
-  readonly #known = new Map<string, Known>();
-  #used = new Map<string, Date>();
-  readonly #timer: Timer;
+/** API keys: what they open, and their life. */
+export class Keys implements AsyncDisposable {
+  readonly #open = new Remembered<OpenKey>();
+  readonly #uses: Uses;
 
   constructor(
     readonly store: KeyStore,
-    readonly log: Log,
+    log: Log,
   ) {
-    this.#timer = setInterval(() => void this.flush(), flushMs);
-    this.#timer.unref();
+    this.#uses = new Uses((times) => store.used(times), log);
   }
 
-  /** The team that `key` opens. Throws `unauthorized`. */
-  async open(key: string | null | undefined): Promise<{ id: string; team: string; name: string }> {
-    const hash = key ? hashKey(key) : undefined;
-    const found = hash ? (this.#cached(hash) ?? (await this.#load(hash))) : undefined;
-    if (!found)
-      throw new WrennError("unauthorized", key ? "The API key is not known." : "The request has no API key.", {
-        remedy: "Send a valid key in the header X-API-Key; `wrenn up` prints the key of a local installation.",
-      });
-    this.#used.set(found.id, new Date());
+  /** What `key` opens. Throws `unauthorized`. */
+  async open(key: string | null | undefined): Promise<OpenKey> {
+    const found = key ? await this.#open.get(hashKey(key), (hash) => this.store.find(hash)) : undefined;
+    const isOver = found?.expiresAt && found.expiresAt.getTime() <= Date.now();
+    if (!found || isOver)
+      throw new WrennError(
+        "unauthorized",
+        key ? "The API key is not known, or has ended." : "The request has no API key.",
+        {
+          remedy: "Send a valid key in the header X-API-Key; `wrenn up` prints the key of a local installation.",
+        },
+      );
+    this.#uses.note(found.id);
     return found;
   }
 
+  /** Makes a key of the caller's team; it is shown this once. Throws `invalid_request` for an end that is over. */
+  async create(caller: Person, wish: rest.CreateApiKey): Promise<{ row: KeyRow; key: string }> {
+    const expiresAt = wish.expires_at === undefined ? null : new Date(wish.expires_at);
+    if (expiresAt && expiresAt.getTime() <= Date.now())
+      throw new WrennError("invalid_request", "The key would have ended already.", {
+        remedy: "Give a time to come in expires_at.",
+        details: { field: "expires_at" },
+      });
+    const key = `wrn_${randomBytes(16).toString("hex")}`;
+    const row = await this.store.insert(key, {
+      teamId: caller.team,
+      name: wish.name || unnamed,
+      createdBy: caller.user.id,
+      scopes: wish.scopes?.join(" ") ?? null,
+      expiresAt,
+    });
+    return { row, key };
+  }
+
+  /** The keys of the caller's team; a member sees the own ones. */
+  list(caller: Person): Promise<KeyRow[]> {
+    const createdBy = caller.role === "member" ? caller.user.id : undefined;
+    return this.store.list(caller.team, { createdBy });
+  }
+
+  /** Ends a key; it is well if there is none. Answers its row. Throws `forbidden` for a member and somebody else's key. */
+  async revoke(caller: Person, id: string): Promise<KeyRow | undefined> {
+    const [row] = await this.store.list(caller.team, { id });
+    if (!row) return undefined;
+    if (caller.role === "member" && row.createdBy !== caller.user.id)
+      throw new WrennError("forbidden", "Somebody else made this key.", {
+        remedy: "Ask its maker, or an administrator of the team.",
+      });
+    await this.store.remove(caller.team, id);
+    this.forget();
+    return row;
+  }
+
+  /** Ends the keys of a team, of one of its members, or of one person everywhere. */
+  async revokeAll(of: { team?: string; createdBy?: string | undefined }): Promise<void> {
+    await this.store.removeAll(of);
+    this.forget();
+  }
+
+  /** Reads everything anew: some key has ended. */
+  forget(): void {
+    this.#open.clear();
+  }
+
   /** Writes down when keys were last used. */
-  async flush(): Promise<void> {
-    const used = this.#used;
-    if (used.size === 0) return;
-    this.#used = new Map();
-    await this.store.used(used).catch((cause) => this.log.warn({ err: cause }, "the use of keys was not recorded"));
+  flush(): Promise<void> {
+    return this.#uses.flush();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.flush();
-  }
-
-  #cached(hash: string): Known | undefined {
-    const known = this.#known.get(hash);
-    return known && known.until > Date.now() ? known : undefined;
-  }
-
-  async #load(hash: string): Promise<Known | undefined> {
-    const row = await this.store.find(hash);
-    this.#known.delete(hash);
-    if (!row) return undefined;
-    if (this.#known.size >= cacheSize) this.#known.delete(this.#known.keys().next().value!);
-    const known = { ...row, until: Date.now() + cacheMs };
-    this.#known.set(hash, known);
-    return known;
+    await this.#uses[Symbol.asyncDispose]();
   }
 }

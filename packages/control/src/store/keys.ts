@@ -1,10 +1,10 @@
 import { prefixes, randomId } from "@wrenn/contract";
-import { eq, sql } from "drizzle-orm";
+import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { apiKeys, teams } from "./schema/index.ts";
+import { apiKeys, teams, users } from "./schema/index.ts";
 
-/** The team of a new installation. */
-const localTeam = { id: `${prefixes.team}${"0".repeat(25)}`, name: "Local" };
+/** The team of a new installation, which its first account takes over; what is everybody's belongs to it too. */
+export const localTeam = { id: `${prefixes.team}${"0".repeat(25)}`, name: "Local" };
 /** Characters of a key that may be shown again, so that people can tell keys apart. */
 const shownLength = 10;
 
@@ -15,6 +15,13 @@ const e2bForm = /^e2b_(?=[0-9a-f]{32}$)/;
 export const hashKey = (key: string): string =>
   new Bun.CryptoHasher("sha256").update(key.replace(e2bForm, "wrn_")).digest("hex");
 
+/** What a key opens. */
+export type OpenKey = { id: string; team: string; name: string; scopes: string | null; expiresAt: Date | null };
+/** A key's row, with its maker's address. */
+export type KeyRow = typeof apiKeys.$inferSelect & { creatorEmail: string | null };
+/** What a new key holds. */
+export type NewKey = Pick<KeyRow, "teamId" | "name" | "createdBy" | "scopes" | "expiresAt">;
+
 /** Queries about teams and API keys. */
 export class KeyStore {
   readonly #byHash;
@@ -22,15 +29,17 @@ export class KeyStore {
 
   constructor(db: Database) {
     this.#db = db;
+    const { id, teamId: team, name, scopes, expiresAt } = apiKeys;
     this.#byHash = db
-      .select({ id: apiKeys.id, team: apiKeys.teamId, name: apiKeys.name })
+      .select({ id, team, name, scopes, expiresAt })
       .from(apiKeys)
-      .where(eq(apiKeys.keyHash, sql.placeholder("hash")))
+      .innerJoin(teams, and(eq(teams.id, team), isNull(teams.deletedAt)))
+      .where(and(eq(apiKeys.keyHash, sql.placeholder("hash")), isOpen))
       .prepare("key_by_hash");
   }
 
-  /** The key with this hash. */
-  async find(hash: string): Promise<{ id: string; team: string; name: string } | undefined> {
+  /** What the key with this hash opens now. */
+  async find(hash: string): Promise<OpenKey | undefined> {
     return (await this.#byHash.execute({ hash }))[0];
   }
 
@@ -45,6 +54,48 @@ export class KeyStore {
       .onConflictDoNothing();
   }
 
+  /** Keeps a new key. */
+  async insert(key: string, row: NewKey): Promise<KeyRow> {
+    const id = prefixes.apiKey + randomId();
+    await this.#db.insert(apiKeys).values({ ...row, id, keyHash: hashKey(key), keyPrefix: key.slice(0, shownLength) });
+    return (await this.list(row.teamId, { id }))[0]!;
+  }
+
+  /** A team's keys, newest first; those of one maker, or the one of an id. */
+  async list(team: string, only: { id?: string; createdBy?: string | undefined } = {}): Promise<KeyRow[]> {
+    const rows = await this.#db
+      .select({ key: apiKeys, creatorEmail: users.email })
+      .from(apiKeys)
+      .leftJoin(users, eq(users.id, apiKeys.createdBy))
+      .where(
+        and(
+          eq(apiKeys.teamId, team),
+          only.id === undefined ? undefined : eq(apiKeys.id, only.id),
+          only.createdBy === undefined ? undefined : eq(apiKeys.createdBy, only.createdBy),
+        ),
+      )
+      .orderBy(desc(apiKeys.createdAt), desc(apiKeys.id));
+    return rows.map(({ key, creatorEmail }) => ({ ...key, creatorEmail }));
+  }
+
+  /** Ends one key of a team. */
+  async remove(team: string, id: string): Promise<void> {
+    await this.#db.delete(apiKeys).where(and(eq(apiKeys.teamId, team), eq(apiKeys.id, id)));
+  }
+
+  /** Ends the keys of a team, or of a maker, or both. Names neither: ends none. */
+  async removeAll({ team, createdBy }: { team?: string | undefined; createdBy?: string | undefined }): Promise<void> {
+    if (team === undefined && createdBy === undefined) return;
+    await this.#db
+      .delete(apiKeys)
+      .where(
+        and(
+          team === undefined ? undefined : eq(apiKeys.teamId, team),
+          createdBy === undefined ? undefined : eq(apiKeys.createdBy, createdBy),
+        ),
+      );
+  }
+
   /** Records when keys were last used, in one statement. */
   async used(times: ReadonlyMap<string, Date>): Promise<void> {
     const rows = [...times].map(([id, at]) => sql`(${id}, ${at.toISOString()}::timestamptz)`);
@@ -52,3 +103,5 @@ export class KeyStore {
       from (values ${sql.join(rows, sql`, `)}) as used (id, at) where api_keys.id = used.id`);
   }
 }
+
+const isOpen = sql`(${apiKeys.expiresAt} is null or ${apiKeys.expiresAt} > now())`;

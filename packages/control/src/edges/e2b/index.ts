@@ -39,7 +39,7 @@ function domainOf({ hostname, host, port }: URL): string {
 
 function authenticate({ access }: Services): MiddlewareHandler<Env> {
   return async (c, next) => {
-    const caller = await access.open(c.req.raw.headers, c.get("requestId"));
+    const caller = await access.open(c.req.raw, c.get("requestId"));
     c.set("team", caller.team);
     c.set("caller", caller);
     await next();

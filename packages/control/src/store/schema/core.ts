@@ -1,18 +1,27 @@
 import type { SandboxId, State } from "@wrenn/contract";
-import { bigint, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
+import { bigint, boolean, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
 import { terms } from "./e2b.ts";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
 const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
   dataType: () => "jsonb",
 });
-const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
+/** A point in time, to the millisecond. */
+export const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3 });
+
+const hexPair = (): string => Buffer.from(crypto.getRandomValues(new Uint8Array(3))).toString("hex");
+/** Two groups of six hex digits (Wrenn REST API 1.2). */
+const newSlug = (): string => `${hexPair()}-${hexPair()}`;
 
 /** Who owns sandboxes. */
 export const teams = pgTable("teams", {
   id: text("id").primaryKey(),
   name: text("name").notNull(),
+  slug: text("slug").notNull().$defaultFn(newSlug),
+  /** Whether its sandboxes run on its own hosts only. */
+  isByoc: boolean("is_byoc").notNull().default(false),
   createdAt: time("created_at").notNull().defaultNow(),
+  deletedAt: time("deleted_at"),
 });
 
 /** API keys; only the SHA-256 of a key is kept. */
@@ -22,8 +31,13 @@ export const apiKeys = pgTable("api_keys", {
   name: text("name").notNull(),
   keyHash: text("key_hash").notNull(),
   keyPrefix: text("key_prefix").notNull(),
+  /** Who made it; null for the key of the installation, and when that account is gone. */
+  createdBy: text("created_by"),
+  /** What it may do, separated by blanks; null for everything. */
+  scopes: text("scopes"),
   createdAt: time("created_at").notNull().defaultNow(),
   lastUsedAt: time("last_used_at"),
+  expiresAt: time("expires_at"),
 });
 
 /** Machines that run sandboxes. */

@@ -1,3 +1,4 @@
 /** Every table, a file for each area. The migrations make them. */
 export * from "./core.ts";
 export type { Terms } from "./e2b.ts";
+export * from "./people.ts";

@@ -1,0 +1,24 @@
+import type { Services } from "../../services/index.ts";
+import type { App } from "../endpoint.ts";
+import { openAuthRoutes, sessionRoutes } from "./auth.ts";
+import type { Doorway } from "./client.ts";
+import { keyRoutes } from "./keys.ts";
+import { meRoutes } from "./me.ts";
+import { openOutboxRoutes } from "./outbox.ts";
+import { invitationRoutes, memberRoutes, teamRoutes } from "./teams.ts";
+
+/** Routes that everybody may call; they are added before the door. */
+export function openRoutes(app: App, services: Services, doorway: Doorway): void {
+  openAuthRoutes(app, services, doorway);
+  openOutboxRoutes(app, services);
+}
+
+/** Routes of people who are signed in. */
+export function peopleRoutes(app: App, services: Services, doorway: Doorway): void {
+  sessionRoutes(app, services, doorway);
+  meRoutes(app, services);
+  keyRoutes(app, services);
+  teamRoutes(app, services.teams);
+  memberRoutes(app, services.teams);
+  invitationRoutes(app, services.teams);
+}

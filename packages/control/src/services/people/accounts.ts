@@ -1,0 +1,229 @@
+import { type rest, WrennError } from "@wrenn/contract";
+import type { AccessConfig } from "../../config-access.ts";
+import { localTeam } from "../../store/keys.ts";
+import type { PeopleStore } from "../../store/people/index.ts";
+import type { Purpose } from "../../store/people/tokens.ts";
+import type { UserRow } from "../../store/schema/index.ts";
+import { type Letter, letters } from "./letters.ts";
+import type { Mailer } from "./mailer.ts";
+import { hashPassword, verifyPassword } from "./passwords.ts";
+import { hashToken, newToken } from "./secrets.ts";
+import { type Client, defaultTeam, type Person, type Sessions } from "./sessions.ts";
+import type { Site } from "./site.ts";
+import type { Throttle } from "./throttle.ts";
+
+const minute = 60;
+/** How long a mailed link works (Wrenn REST API 1.3), and an account that was not activated keeps its address. */
+const lifeSec = { activation: 30 * minute, password_reset: 15 * minute } as const satisfies Record<Purpose, number>;
+
+/** What accounts stand on. */
+export type AccountGround = {
+  store: PeopleStore;
+  sessions: Sessions;
+  throttle: Throttle;
+  mailer: Mailer;
+  site: Site;
+  config: AccessConfig;
+};
+
+/** How people come in: sign-up, activation, sign-in, and a new password for one that was forgotten. */
+export class Accounts {
+  constructor(
+    readonly ground: AccountGround,
+    readonly secondFactor: (user: UserRow, code: string | undefined) => Promise<void>,
+  ) {}
+
+  /** What a sign-in page has to offer. */
+  async options(): Promise<rest.AuthOptions> {
+    const { config, mailer, store } = this.ground;
+    const isFirst = !(await store.users.hasAny());
+    return {
+      signup: isFirst ? "open" : config.signUp,
+      providers: config.providers.map(({ id, name }) => ({ id, name })),
+      mail: mailer.sends,
+      first_account: isFirst,
+    };
+  }
+
+  /** Makes an account that waits for its activation. Throws `email_taken`, `signup_cooldown`, `forbidden`, `rate_limited`. */
+  async signUp(body: rest.SignUp, client: Client): Promise<rest.SignedUp> {
+    const { store, throttle, mailer, site } = this.ground;
+    await throttle.attempt("signup_address", client.ip);
+    await this.mayJoin(body.invitation);
+    const passwordHash = await hashPassword(body.password);
+    const { email, name } = body;
+    const link = await store.transaction(async (inside) => {
+      const user = await makeRoom(inside, { email, name, passwordHash });
+      if (body.invitation !== undefined && (await acceptAs(inside, user, body.invitation))) {
+        await activate(inside, user);
+        return undefined;
+      }
+      return await this.#mailLink(inside, user, "activation");
+    });
+    mailer.ring();
+    if (link === undefined) return { message: `The account is active; sign in.` };
+    if (mailer.sends) return { message: `A link to activate the account was sent to ${email}.` };
+    return {
+      message: `This installation sends no mail: activate the account at ${site.dashboard(link)}.`,
+      activation_url: site.dashboard(link),
+    };
+  }
+
+  /** Throws `forbidden` where the policy lets only invited people, or nobody, make an account. */
+  async mayJoin(invitation?: string): Promise<void> {
+    const { config, store } = this.ground;
+    if (config.signUp === "open" || (config.signUp === "invite" && invitation !== undefined)) return;
+    if (!(await store.users.hasAny())) return;
+    throw new WrennError("forbidden", "Sign-up is not open on this installation.", {
+      remedy: config.signUp === "invite" ? "Ask a team for an invitation." : "Ask an administrator.",
+    });
+  }
+
+  /** Makes the account of a mailed token active and signs it in. Throws `invalid_token`, `already_activated`. */
+  async activate(token: string, client: Client): Promise<rest.AuthResponse> {
+    const { store, throttle, sessions } = this.ground;
+    await throttle.attempt("token_address", client.ip);
+    return await store.transaction(async (inside) => {
+      const user = await this.#owner(inside, token, "activation");
+      if (user.status !== "inactive")
+        throw new WrennError("already_activated", "The account is active already.", { remedy: "Sign in." });
+      await activate(inside, user);
+      return await sessions.begin(inside, user, client);
+    });
+  }
+
+  /** Signs in. Throws `unauthorized`, `mfa_required`, `account_not_activated`, `account_disabled`, `rate_limited`. */
+  async login(body: rest.Login, client: Client): Promise<rest.AuthResponse> {
+    const { store, throttle, sessions } = this.ground;
+    await throttle.attempt("login_address", client.ip);
+    await throttle.attempt("login_account", body.email);
+    const user = await store.users.byEmail(body.email);
+    if (!(await verifyPassword(body.password, user?.passwordHash)) || !user) throw wrongCredentials();
+    if (user.status === "inactive")
+      throw new WrennError("account_not_activated", "The account was not activated yet.", {
+        remedy: "Open the link in the mail, or sign up again after 30 minutes.",
+      });
+    if (user.status !== "active")
+      throw new WrennError("account_disabled", "The account is disabled.", { remedy: "Ask an administrator." });
+    await this.secondFactor(user, body.code);
+    await throttle.succeeded("login_account", body.email);
+    return await store.transaction((inside) => sessions.begin(inside, user, client));
+  }
+
+  /** A session of the caller in another team. Throws `not_found`, `forbidden`. */
+  async switchTeam(caller: Person, teamId: string, client: Client): Promise<rest.AuthResponse> {
+    const { store, sessions } = this.ground;
+    return await store.transaction(async (inside) => {
+      if (!(await inside.teams.role(caller.user.id, teamId))) throw notMember(teamId);
+      if (!(await inside.teams.find(teamId))) throw notMember(teamId);
+      return await sessions.begin(inside, (await inside.users.find(caller.user.id))!, client, teamId);
+    });
+  }
+
+  /** Mails a link to a new password, if there is such an account; nobody learns whether. Throws `rate_limited`. */
+  async forgot(email: string, client: Client): Promise<void> {
+    const { store, throttle, mailer } = this.ground;
+    await throttle.attempt("mail_address", client.ip);
+    await throttle.attempt("mail_recipient", email);
+    await store.transaction(async (inside) => {
+      const user = await inside.users.byEmail(email);
+      if (user?.status === "active") await this.#mailLink(inside, user, "password_reset");
+    });
+    mailer.ring();
+  }
+
+  /** Sets the password of a mailed token and ends every session. Throws `invalid_token`, `rate_limited`. */
+  async reset(token: string, password: string, client: Client): Promise<void> {
+    const { store, throttle, sessions, mailer } = this.ground;
+    await throttle.attempt("token_address", client.ip);
+    const passwordHash = await hashPassword(password);
+    const user = await store.transaction(async (inside) => {
+      const found = await this.#owner(inside, token, "password_reset");
+      await inside.users.update(found.id, { passwordHash });
+      await inside.sessions.endAll(found.id);
+      await mailer.post(inside.mails, letters.passwordChanged(found));
+      return found;
+    });
+    await throttle.succeeded("login_account", user.email);
+    sessions.forget();
+    mailer.ring();
+  }
+
+  async #owner(store: PeopleStore, token: string, purpose: Purpose): Promise<UserRow> {
+    const id = await store.tokens.take(hashToken(token), purpose);
+    const user = id === undefined ? undefined : await store.users.find(id);
+    if (user) return user;
+    throw new WrennError("invalid_token", "The link is unknown, was used, or is too old.", {
+      remedy: "Ask for a new one.",
+    });
+  }
+
+  /** Path and token of a new link that was mailed. */
+  async #mailLink(store: PeopleStore, user: UserRow, purpose: Purpose): Promise<string> {
+    const token = newToken();
+    await store.tokens.insert({ tokenHash: hashToken(token), purpose, userId: user.id }, lifeSec[purpose]);
+    const [page, letter] = mailed[purpose];
+    const link = `/${page}?token=${token}`;
+    await this.ground.mailer.post(store.mails, letter(user, this.ground.site.dashboard(link)));
+    return link;
+  }
+}
+
+const mailed: Record<Purpose, [page: string, letter: (user: UserRow, url: string) => Letter]> = {
+  activation: ["activate", letters.activation],
+  password_reset: ["reset-password", letters.reset],
+};
+
+/** Makes an inactive account, in the place of one that was never activated. Throws `email_taken`, `signup_cooldown`. */
+export async function makeRoom(
+  store: PeopleStore,
+  { email, name, passwordHash }: { email: string; name: string; passwordHash?: string },
+): Promise<UserRow> {
+  const found = await store.users.byEmail(email);
+  if (found && found.status !== "inactive") throw taken();
+  if (found && passwordHash !== undefined && Date.now() - found.createdAt.getTime() < lifeSec.activation * 1_000)
+    throw new WrennError("signup_cooldown", "Somebody has just signed up with this address.", {
+      remedy: "Open the link in the mail, or try again after 30 minutes.",
+    });
+  if (found) await store.users.erase(found.id);
+  const made = await store.users.insert({ email, name, passwordHash, status: "inactive" });
+  if (!made) throw taken(); // another request was faster
+  return made;
+}
+
+const taken = () =>
+  new WrennError("email_taken", "The address has an account.", { remedy: "Sign in, or reset the password." });
+
+/**
+ * Makes an account active. The first one owns the local team, where the sandboxes of the installation's own key are,
+ * and administers the installation; every other gets a team of its own unless it was invited to one.
+ */
+export async function activate(store: PeopleStore, user: UserRow): Promise<void> {
+  await store.users.lockAll();
+  const isFirst = !(await store.users.hasAny());
+  await store.users.update(user.id, { status: "active", ...(isFirst && { isAdmin: true }) });
+  if (isFirst) await store.teams.join({ userId: user.id, teamId: localTeam.id, role: "owner", isDefault: true });
+  await defaultTeam(store, user);
+}
+
+/** Joins the team of an invitation to this very address. */
+export async function acceptAs(store: PeopleStore, user: UserRow, token: string): Promise<string | undefined> {
+  const invitation = await store.teams.takeInvitation(hashToken(token));
+  if (!invitation || invitation.email !== user.email || !(await store.teams.find(invitation.teamId)))
+    throw new WrennError(
+      "invalid_token",
+      "The invitation is unknown, was used, is too old, or is for another address.",
+      {
+        remedy: "Ask the team for a new one.",
+      },
+    );
+  await store.teams.join({ userId: user.id, teamId: invitation.teamId, role: invitation.role });
+  return invitation.teamId;
+}
+
+const wrongCredentials = () =>
+  new WrennError("unauthorized", "E-mail or password is wrong.", { remedy: "Check both, or reset the password." });
+
+/** The refusal of a team that is not there, or not the caller's: the two look the same. */
+export const notMember = (id: string) =>
+  new WrennError("not_found", "There is no such team.", { remedy: "`GET /v1/teams` lists yours.", details: { id } });

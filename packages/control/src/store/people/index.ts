@@ -1,0 +1,37 @@
+import type { Database } from "../database.ts";
+import { AttemptStore } from "./attempts.ts";
+import { MailStore } from "./mails.ts";
+import { SessionStore } from "./sessions.ts";
+import { TeamStore } from "./teams.ts";
+import { TokenStore } from "./tokens.ts";
+import { UserStore } from "./users.ts";
+
+/** What queries run on: the pool, or a transaction. */
+export type Queries = Pick<
+  Database,
+  "select" | "selectDistinct" | "insert" | "update" | "delete" | "execute" | "transaction"
+>;
+
+/** Everything about people, on one connection or on the pool. */
+export class PeopleStore {
+  readonly users: UserStore;
+  readonly teams: TeamStore;
+  readonly sessions: SessionStore;
+  readonly tokens: TokenStore;
+  readonly mails: MailStore;
+  readonly attempts: AttemptStore;
+
+  constructor(readonly db: Queries) {
+    this.users = new UserStore(db);
+    this.teams = new TeamStore(db);
+    this.sessions = new SessionStore(db);
+    this.tokens = new TokenStore(db);
+    this.mails = new MailStore(db);
+    this.attempts = new AttemptStore(db);
+  }
+
+  /** Does `work` as a whole or not at all. */
+  transaction<T>(work: (store: PeopleStore) => Promise<T>): Promise<T> {
+    return this.db.transaction((transaction) => work(new PeopleStore(transaction as unknown as Queries)));
+  }
+}
