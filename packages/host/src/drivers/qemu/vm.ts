@@ -63,12 +63,12 @@ export class QemuVm implements Vm {
   }
 
   async switchDisk(next: Disk): Promise<void> {
-    await give(this.spec.name, [next.path]);
-    const layer = { device: diskId, "snapshot-file": next.path, format: next.format, mode: "existing" };
+    await give(this.spec.name, [next.device]);
+    const layer = { device: diskId, "snapshot-file": next.device, format: next.format, mode: "existing" };
     await this.qmp.call("blockdev-snapshot-sync", layer);
   }
 
-  async diskPath(): Promise<string> {
+  async diskDevice(): Promise<string> {
     type Block = { device: string; inserted?: { file: string } };
     const blocks = await this.qmp.call<Block[]>("query-block");
     const file = blocks.find((block) => block.device === diskId)?.inserted?.file;
