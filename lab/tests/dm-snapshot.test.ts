@@ -13,7 +13,10 @@ afterEach(() => expect(left()).toEqual([]));
 /** Mapped devices and loop devices of ours that exist. */
 function left(): string[] {
   const run = (...argv: string[]) => Bun.spawnSync(argv).stdout.toString().split("\n").filter(Boolean);
-  return [...run("dmsetup", "ls").filter((line) => line.startsWith("wrenn-")), ...run("losetup", "-nO", "BACK-FILE", "-l")];
+  return [
+    ...run("dmsetup", "ls").filter((line) => line.startsWith("wrenn-")),
+    ...run("losetup", "-nO", "BACK-FILE", "-l"),
+  ];
 }
 
 const block = (text: string): Uint8Array => {

@@ -1,12 +1,13 @@
 import { closeSync, openSync } from "node:fs";
 import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
+import { give, ownerOf, takeBack } from "../owner.ts";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import { killProcess, startTimeOf } from "../process.ts";
 import { arguments_, type Launch, type Machine } from "./args.ts";
-import { give, ownerOf, takeBack } from "./owner.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
-import { forwardedPorts, killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
+import { forwardedPorts, loadSaved, QemuVm } from "./vm.ts";
 
 /** How often a former agent's VM is looked at: it is no child of this process, so nothing else tells of its end. */
 const adoptedPollMs = 500;
