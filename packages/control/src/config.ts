@@ -1,5 +1,6 @@
 import { WrennError } from "@wrenn/contract";
 import { type AccessConfig, type AccessOptions, accessFromEnvironment, compileAccess } from "./config-access.ts";
+import { compileFleet, type FleetConfig, type FleetOptions, fleetFromEnvironment } from "./config-fleet.ts";
 
 /** Times that decide when something is given up; tests shorten them. */
 export type Timings = {
@@ -20,9 +21,7 @@ export type Options = {
   databaseUrl: string;
   /** `HOST:PORT`; port 0 picks a free one. */
   listen?: string | undefined;
-  /** `http://HOST:PORT` of the host agent. */
-  hostAddress: string;
-  hostToken: string;
+  fleet?: FleetOptions | undefined;
   bootstrapApiKey?: string | undefined;
   /** `DOMAIN[:PORT]` that the addresses of ports end in; the host that was asked when it is absent. */
   proxyDomain?: string | undefined;
@@ -38,8 +37,7 @@ export type Config = Readonly<{
   databaseUrl: string;
   hostname: string;
   port: number;
-  hostAddress: string;
-  hostToken: string;
+  fleet: FleetConfig;
   bootstrapApiKey: string | undefined;
   proxyDomain: string | undefined;
   metricsToken: string | undefined;
@@ -62,16 +60,13 @@ export function compile(options: Options): Config {
   const [, hostname, port] = /^(.*):(\d+)$/.exec(listen) ?? [];
   if (port === undefined || Number(port) > 65_535)
     throw bad(`WRENN_CP_LISTEN_ADDR is "${listen}".`, "Set it to HOST:PORT, such as 127.0.0.1:9725.");
-  if (!/^https?:\/\//.test(options.hostAddress) || !URL.canParse(options.hostAddress))
-    throw bad(`CP_HOST_AGENT_ADDR is "${options.hostAddress}".`, "Set it to the host agent's http://HOST:PORT.");
   if (options.proxyDomain && !/^[a-z0-9.-]+(:\d+)?$/i.test(options.proxyDomain))
     throw bad(`WRENN_PROXY_DOMAIN is "${options.proxyDomain}".`, "Set it to DOMAIN or DOMAIN:PORT, without `*.`.");
   return Object.freeze({
     databaseUrl: options.databaseUrl,
     hostname: hostname!.replace(/^\[|\]$/g, "") || "0.0.0.0",
     port: Number(port),
-    hostAddress: new URL(options.hostAddress).origin,
-    hostToken: options.hostToken,
+    fleet: compileFleet(options.fleet),
     bootstrapApiKey: options.bootstrapApiKey || undefined,
     proxyDomain: options.proxyDomain || undefined,
     metricsToken: options.metricsToken || undefined,
@@ -93,11 +88,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
       "DATABASE_URL",
       "Set it to postgres://USER:PASSWORD@HOST/NAME, or run `wrenn up`, which brings its own database.",
     ),
-    hostAddress: need("CP_HOST_AGENT_ADDR", "Set it to the http://HOST:PORT of a running wrenn-agent."),
-    hostToken: need(
-      "WRENN_HOST_TOKEN",
-      "Set the same secret for wrenn-cp and wrenn-agent, for example `openssl rand -hex 32`.",
-    ),
+    fleet: fleetFromEnvironment(env),
     listen: env.WRENN_CP_LISTEN_ADDR || undefined,
     bootstrapApiKey: env.WRENN_BOOTSTRAP_API_KEY,
     proxyDomain: env.WRENN_PROXY_DOMAIN,

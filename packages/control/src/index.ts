@@ -6,13 +6,13 @@ import { serve } from "./edges/server.ts";
 import { Streams } from "./edges/streams.ts";
 import { Fleet } from "./hosts/fleet.ts";
 import { connectHost } from "./hosts/host.ts";
-import { Watcher } from "./hosts/watcher.ts";
+import { Registry } from "./hosts/registry.ts";
 import { openLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { buildServices } from "./services/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
-import { HostStore } from "./store/hosts.ts";
+import { HostStore } from "./store/fleet/hosts.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
 import { listenForAccess } from "./store/people/changes.ts";
@@ -40,7 +40,9 @@ export async function start(options: Options): Promise<ControlPlane> {
   const keyStore = new KeyStore(db);
   await keyStore.bootstrap(config.bootstrapApiKey);
   const hostStore = new HostStore(db);
-  const host = connectHost(await hostStore.ensure(config.hostAddress), config.hostAddress, config.hostToken);
+  const { local } = config.fleet;
+  const localId = local && (await hostStore.local(local.address));
+  const fleet = new Fleet(config.fleet.strategy);
   const sandboxStore = new SandboxStore(db);
   const snapshotStore = new SnapshotStore(db);
   const services = buildServices({
@@ -57,7 +59,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     encryptionKey: config.access.encryptionKey
       ? Buffer.from(config.access.encryptionKey, "hex")
       : await sharedSecret(db, "encryption_key"),
-    fleet: new Fleet([host]),
+    fleet,
     log,
   });
   undo.use(services.keys);
@@ -67,13 +69,17 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
-  const watcher = undo.use(
-    new Watcher(host, {
-      store: sandboxStore,
+  const registry = undo.use(
+    await Registry.start({
+      fleet,
+      client,
       hostStore,
+      store: sandboxStore,
       snapshots: snapshotStore,
       timings: config.timings,
       log,
+      memoryOvercommit: config.fleet.memoryOvercommit,
+      connect: (row) => (local && row.id === localId ? connectHost(row.id, local.address, local.token) : undefined),
       remove: (row) => services.sandboxes.remove(row),
     }),
   );
@@ -86,7 +92,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   };
   const server = undo.use(serve(config, edges));
   services.site.listens(server.address);
-  await watcher.synced(firstSyncMs);
+  await registry.synced(firstSyncMs);
   log.info({ address: server.address }, "listening");
   const held = undo.move();
   return { address: server.address, stop: () => held.disposeAsync() };

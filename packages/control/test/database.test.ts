@@ -57,7 +57,8 @@ describe("migrations", () => {
     const url = await freshDatabase();
     await Promise.all([open(url), open(url), open(url)]);
     await using sql = new SQL(url, { max: 1 });
-    const written = (await readdir(`${import.meta.dir}/../migrations`)).map((file) => file.replace(".sql", "")).sort();
+    const files = (await readdir(`${import.meta.dir}/../migrations`)).filter((file) => file.endsWith(".sql"));
+    const written = files.map((file) => file.replace(".sql", "")).sort();
     const applied = await sql`select version, name from wrenn_migrations order by version`;
     expect(applied.map((row: object) => ({ ...row }))).toEqual(
       written.map((name, index) => ({ version: index + 1, name })),
@@ -139,8 +140,7 @@ describe("keys", () => {
     const plane = await start({
       databaseUrl,
       listen: "127.0.0.1:0",
-      hostAddress: "http://127.0.0.1:1",
-      hostToken: "t",
+      fleet: { localAddress: "http://127.0.0.1:1", localToken: "t" },
       bootstrapApiKey: apiKey,
       logLevel: "silent",
     });

@@ -60,29 +60,42 @@ describe("the program", () => {
 });
 
 describe("configuration", () => {
-  const options = { databaseUrl: "postgres://x", hostAddress: "http://h:1/", hostToken: "t" };
+  const options = { databaseUrl: "postgres://x", fleet: { localAddress: "http://h:1/", localToken: "t" } };
 
   test("is completed, and an empty host listens everywhere", () => {
     expect(compile(options)).toMatchObject({
       hostname: "127.0.0.1",
       port: 9725,
-      hostAddress: "http://h:1",
+      fleet: { local: { address: "http://h:1", token: "t" }, strategy: "least-loaded" },
       logLevel: "info",
     });
     expect(compile({ ...options, listen: ":80" }).hostname).toBe("0.0.0.0");
     expect(compile({ ...options, listen: "[::1]:80" }).hostname).toBe("::1");
   });
 
-  for (const bad of [{ listen: "nonsense" }, { listen: "h:99999" }, { hostAddress: "h:1" }, { hostAddress: "" }])
+  for (const bad of [
+    { listen: "nonsense" },
+    { listen: "h:99999" },
+    { fleet: { localAddress: "ftp://h:1", localToken: "t" } },
+    { fleet: { localAddress: "http://h:1" } },
+    { fleet: { strategy: "hope" } },
+    { fleet: { memoryOvercommit: Number.NaN } },
+  ])
     test(`${JSON.stringify(bad)} is refused with a remedy`, () => {
       expect(() => compile({ ...options, ...bad })).toThrow(
         expect.objectContaining({ code: "invalid_request", remedy: expect.any(String) }) as unknown as Error,
       );
     });
 
-  for (const name of ["DATABASE_URL", "CP_HOST_AGENT_ADDR", "WRENN_HOST_TOKEN"])
-    test(`${name} must be set`, () => {
-      const env = { ...good, DATABASE_URL: "postgres://x", [name]: "" };
-      expect(() => fromEnvironment(env)).toThrow(`${name} is not set.`);
-    });
+  test("DATABASE_URL must be set", () => {
+    expect(() => fromEnvironment({ ...good, DATABASE_URL: "" })).toThrow("DATABASE_URL is not set.");
+  });
+
+  test("the local host is named by HOST:PORT or a URL, and needs its secret; without one hosts register themselves", () => {
+    const env = { ...good, DATABASE_URL: "postgres://x" };
+    const local = (changes: Record<string, string>) => compile(fromEnvironment({ ...env, ...changes })).fleet.local;
+    expect(local({ CP_HOST_AGENT_ADDR: "h:50051" })?.address).toBe("http://h:50051");
+    expect(local({ CP_HOST_AGENT_ADDR: "" })).toBeUndefined();
+    expect(() => local({ WRENN_HOST_TOKEN: "" })).toThrow("WRENN_HOST_TOKEN is not set.");
+  });
 });

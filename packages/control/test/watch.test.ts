@@ -64,7 +64,7 @@ describe("a host that goes away", () => {
       status: 409,
       code: "invalid_state",
     });
-    expect(await plane.refusal("POST", "/v1/capsules", {})).toEqual({ status: 503, code: "host_unavailable" });
+    expect(await plane.refusal("POST", "/v1/capsules", {})).toEqual({ status: 503, code: "no_hosts_available" });
     plane.host.forget(bare(gone.id));
     plane.host.up();
     await plane.until(alive.id, "running");

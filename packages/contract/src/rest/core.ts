@@ -70,6 +70,12 @@ export const CreateCapsule = z
     timeout_action: z.enum(["pause", "kill"]).default("pause"),
     envs: stringMap.optional(),
     metadata: stringMap.optional(),
+    availability_zone: z
+      .string()
+      .min(1)
+      .max(64)
+      .optional()
+      .meta({ description: "Only a host of this zone will do; absent: any." }),
   })
   .meta({ id: "CreateCapsule" });
 export type CreateCapsule = z.infer<typeof CreateCapsule>;

@@ -1,36 +1,79 @@
 import { headers, type hostagent, WrennError } from "@wrenn/contract";
+import type { LoadedHost } from "../store/fleet/hosts.ts";
 import { type Host, hostError } from "./host.ts";
+import { type Needs, rank, type Strategy, serves } from "./placement.ts";
 
 /** Templates change when an operator builds one; a create must not cost a second call for them each time. */
 const templatesMs = 5_000;
 const quickMs = 10_000;
+/** Hosts asked at once for a template that none is known to have. */
+const askedAtOnce = 32;
 
 /** Options of a host call. */
 export type CallOptions = { timeoutMs: number; headers: Record<string, string> };
+/** A host of the registry and the way to it. */
+export type Member = { row: LoadedHost; host: Host };
 
 /** The hosts this control plane knows, and which of them takes a new sandbox. */
 export class Fleet {
-  readonly #hosts: Map<string, Host>;
+  #members = new Map<string, Member>();
   readonly #templates = new Map<string, { list: hostagent.Template[]; until: number }>();
+  #turn = 0;
+  /** Called when a host is asked for that is not known: another replica may just have met it. */
+  onUnknown: () => void = () => {};
+  /** Called with what a host tells about its machine. */
+  onFacts: (id: string, facts: hostagent.GetHostResponse) => void = () => {};
 
-  constructor(hosts: readonly Host[]) {
-    this.#hosts = new Map(hosts.map((host) => [host.id, host]));
+  constructor(readonly strategy: Strategy = "least-loaded") {}
+
+  /** Takes over the registry as it is now. */
+  know(members: readonly Member[]): void {
+    this.#members = new Map(members.map((member) => [member.host.id, member]));
+  }
+
+  /** Every member. */
+  get members(): readonly Member[] {
+    return [...this.#members.values()];
   }
 
   /** The host with this id. Throws `host_unavailable` when it is none of ours. */
   host(id: string): Host {
-    const host = this.#hosts.get(id);
-    if (host) return host;
-    throw new WrennError("host_unavailable", "The sandbox is on a host that this control plane does not know.", {
-      remedy: "Set CP_HOST_AGENT_ADDR to the address that host had.",
+    const member = this.#members.get(id);
+    if (member) return member.host;
+    this.onUnknown();
+    throw new WrennError("host_unavailable", "The sandbox is on a host that this control plane does not reach.", {
+      remedy: "Try again in a moment. If it stays so, `GET /v1/hosts` tells which hosts there are.",
       details: { host: id },
     });
   }
 
-  /** The host for a new sandbox. */
-  place(): Host {
-    for (const host of this.#hosts.values()) return host;
-    throw new WrennError("no_hosts_available", "There is no host.", { remedy: "Start wrenn-agent on a machine." });
+  /** Hosts for a new sandbox, best first. Throws `no_hosts_available`, and says why. */
+  candidates(needs: Needs): Host[] {
+    const all = this.members.map(({ row }) => row);
+    const ranked = rank(all, needs, this.strategy, this.#turn++);
+    if (ranked.length > 0) return ranked.map(({ id }) => this.host(id));
+    throw none(all.filter(serves(all, needs.team)), needs);
+  }
+
+  /** The templates of all hosts that are there, each name once. Throws what they do when none answers. */
+  async allTemplates(): Promise<hostagent.Template[]> {
+    const { members } = this;
+    if (members.length === 0) throw none([], { team: "", memoryMib: 0, vcpus: 0 });
+    const there = members.filter(({ row }) => row.status === "online");
+    const asked = (there.length > 0 ? there : members).slice(0, askedAtOnce);
+    const lists = await Promise.allSettled(asked.map(({ host }) => this.templates(host)));
+    const told = lists.filter((list) => list.status === "fulfilled").map(({ value }) => value);
+    if (told.length === 0) throw (lists[0] as PromiseRejectedResult).reason;
+    return [...new Map(told.flat().map((template) => [template.name, template])).values()];
+  }
+
+  /** Counts a reservation that was made here, until the registry is read anew. */
+  reserved(id: string, { memoryMib, vcpus }: Pick<Needs, "memoryMib" | "vcpus">): void {
+    const load = this.#members.get(id)?.row.load;
+    if (!load) return;
+    load.memoryMib += memoryMib;
+    load.vcpus += vcpus;
+    load.sandboxes++;
   }
 
   /** Deadline and request id of a call made for `caller`. */
@@ -43,24 +86,56 @@ export class Fleet {
     const known = this.#templates.get(host.id);
     if (!fresh && known && known.until > Date.now()) return known.list;
     try {
-      const { templates } = await host.rpc.getHost({}, { timeoutMs: quickMs });
-      this.#templates.set(host.id, { list: templates, until: Date.now() + templatesMs });
-      return templates;
+      const facts = await host.rpc.getHost({}, { timeoutMs: quickMs });
+      this.#templates.set(host.id, { list: facts.templates, until: Date.now() + templatesMs });
+      this.onFacts(host.id, facts);
+      return facts.templates;
     } catch (thrown) {
       throw hostError(thrown);
     }
   }
 
-  /** Throws `not_found` when the host has no such template. */
-  async needTemplate(host: Host, name: string): Promise<void> {
-    const has = (list: readonly hostagent.Template[]) => list.some((template) => template.name === name);
-    if (has(await this.templates(host))) return;
-    const list = await this.templates(host, true);
-    if (has(list)) return;
-    const names = list.map((template) => template.name).join(", ");
+  /** Those of `hosts` that have a template, in their order. Throws `not_found` when none has. */
+  async having(hosts: readonly Host[], name: string): Promise<Host[]> {
+    const has = (list: readonly hostagent.Template[] | undefined) => list?.some((template) => template.name === name);
+    const known = hosts.filter(({ id }) => {
+      const templates = this.#templates.get(id);
+      return templates && templates.until > Date.now() && has(templates.list);
+    });
+    if (known.length > 0) return known;
+    const asked = hosts.slice(0, askedAtOnce);
+    const lists = await Promise.allSettled(asked.map((host) => this.templates(host, true)));
+    const found = asked.filter((_, at) => {
+      const list = lists[at]!;
+      return list.status === "fulfilled" && has(list.value);
+    });
+    if (found.length > 0) return found;
+    const told = lists.filter((list) => list.status === "fulfilled").map(({ value }) => value);
+    if (told.length === 0) throw (lists[0] as PromiseRejectedResult).reason;
+    const names = [...new Set(told.flat().map((template) => template.name))].join(", ");
     throw new WrennError("not_found", `There is no template "${name}".`, {
       remedy: names ? `Use one of: ${names}.` : "Build the usual ones with `make images`.",
       details: { template: name },
     });
   }
 }
+
+/** Why no host takes a sandbox: there is none, none is there, none is in the zone, or all are full. */
+function none(mine: readonly LoadedHost[], { zone, memoryMib }: Needs): WrennError {
+  const refuse = (message: string, remedy: string) => new WrennError("no_hosts_available", message, { remedy });
+  if (mine.length === 0) return refuse("There is no host.", "Start wrenn-agent on a machine.");
+  const online = mine.filter(({ status }) => status === "online");
+  if (online.length === 0) return refuse("No host can be reached.", "Check that wrenn-agent runs on them; try again.");
+  const active = online.filter(({ mode }) => mode === "active");
+  if (active.length === 0)
+    return refuse("Every host is kept from taking new sandboxes.", "Uncordon one with POST /v1/hosts/{id}/uncordon.");
+  const near = active.filter((host) => zone === undefined || host.zone === zone);
+  if (near.length === 0) return refuse(`No host is in the zone "${zone}".`, "Leave the zone out, or add a host there.");
+  return full(memoryMib);
+}
+
+/** The error when every host has its memory reserved. */
+export const full = (memoryMib: number): WrennError =>
+  new WrennError("no_hosts_available", `No host has ${memoryMib || 512} MiB of memory that is not reserved.`, {
+    remedy: "Pause or delete sandboxes, add a host, or raise WRENN_MEMORY_OVERCOMMIT.",
+  });

@@ -59,6 +59,8 @@ export class Sweeper implements AsyncDisposable {
     const { store, timings, log } = this.ground;
     const silent = this.silentFor();
     if (silent !== undefined && silent >= timings.hostLostMs) {
+      if (await this.ground.hostStore.lose(this.host.id, timings.hostLostMs))
+        log.warn({ host: this.host.id }, "no replica hears the host");
       const lost = await store.lose(this.host.id, timings.hostLostMs);
       if (lost.length > 0) log.warn({ host: this.host.id, sandboxes: lost.length }, "the host is out of reach");
     }
@@ -76,7 +78,7 @@ export class Sweeper implements AsyncDisposable {
     if (row.state === "stopping") return await this.ground.remove(row);
     try {
       const { sandbox } = await this.host.rpc.getSandbox({ id: row.id }, { timeoutMs: askMs });
-      await record(this.ground.store, sandbox!, row);
+      await record(this.ground.store, sandbox!, { host: this.host.id, asked: row });
     } catch (thrown) {
       if (hostError(thrown).code !== "not_found") throw thrown;
       await this.settleAbsent(row, true);

@@ -1,7 +1,7 @@
 import type { hostagent } from "@wrenn/contract";
 import type { Timings } from "../config.ts";
 import type { Log } from "../log.ts";
-import type { HostStore } from "../store/hosts.ts";
+import type { HostStore } from "../store/fleet/hosts.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
@@ -23,6 +23,8 @@ export type WatchGround = {
   snapshots: SnapshotStore;
   timings: Readonly<Timings>;
   log: Log;
+  /** Notes that a host was heard of just now. */
+  seen(id: string): void;
   /** Carries out a deletion that was written down. */
   remove(row: SandboxRow): Promise<void>;
 };
@@ -48,7 +50,7 @@ export class Watcher implements AsyncDisposable {
     this.#done = this.#follow();
   }
 
-  /** Settles when the rows first agree with the host, at the latest after `mostMs`: it may be away. */
+  /** Settles when the rows first agree with the host, or it is found to be away; at the latest after `mostMs`. */
   async synced(mostMs: number): Promise<void> {
     await Promise.race([this.#firstSync.promise, pause(mostMs, this.#stop.signal)]);
   }
@@ -67,6 +69,7 @@ export class Watcher implements AsyncDisposable {
         () => undefined,
         (thrown) => thrown,
       );
+      this.#firstSync.resolve();
       if (this.#stop.signal.aborted) return;
       waitMs = this.#heard > before ? retry.firstMs : Math.min(waitMs * 2, retry.mostMs);
       if (this.#connected) this.#log.warn({ err: cause }, "lost sight of the host");
@@ -87,7 +90,7 @@ export class Watcher implements AsyncDisposable {
       const rows = new Map((await this.ground.store.onHost(this.host.id)).map((row) => [row.id, row]));
       const signal = AbortSignal.any([this.#stop.signal, silence.signal]);
       for await (const { event } of this.host.rpc.watchSandboxes({}, { signal })) {
-        await this.#noteLife();
+        this.#noteLife();
         if (event.case === "changed") await this.#changed(event.value, rows);
         if (event.case === "synced") await this.#synced(rows);
       }
@@ -96,20 +99,21 @@ export class Watcher implements AsyncDisposable {
     }
   }
 
-  async #noteLife(): Promise<void> {
+  #noteLife(): void {
     this.#heard = Date.now();
     if (!this.#connected) this.#log.info({ address: this.host.address }, "watching the host");
+    const isBack = !this.#connected;
     this.#connected = true;
-    if (this.#heard - this.#noted < noteEveryMs) return;
+    if (!isBack && this.#heard - this.#noted < noteEveryMs) return;
     this.#noted = this.#heard;
-    await this.ground.hostStore.seen(this.host.id);
+    this.ground.seen(this.host.id);
   }
 
   async #changed(report: hostagent.Sandbox, rows: Map<string, SandboxRow>): Promise<void> {
     rows.delete(report.id);
-    const row = await record(this.ground.store, report);
+    const row = await record(this.ground.store, report, { host: this.host.id });
     if (!row) this.#stranger(report.id);
-    else if (isOrphan(row, report)) await this.#destroyOrphan(row);
+    else if (row.hostId !== this.host.id || isOrphan(row, report)) await this.#destroyOrphan(row);
   }
 
   /** Everything the host has was named: what is left in `rows` it does not have. Changes under way are the sweeper's. */
@@ -127,7 +131,10 @@ export class Watcher implements AsyncDisposable {
   }
 
   async #destroyOrphan(row: SandboxRow): Promise<void> {
-    this.#log.warn({ sandbox: row.id, state: row.state }, "the host still has a sandbox that is over; it is removed");
+    this.#log.warn(
+      { sandbox: row.id, state: row.state },
+      "the host has a sandbox that is over, or on another host; it is removed",
+    );
     await this.host.rpc.destroySandbox({ id: row.id }, { timeoutMs: silenceMs }).catch((err) => {
       this.#log.warn({ err, sandbox: row.id }, "an orphan could not be removed");
     });

@@ -8,13 +8,13 @@ import {
   step,
   WrennError,
 } from "@wrenn/contract";
-import type { CallOptions, Fleet } from "../hosts/fleet.ts";
+import { type CallOptions, type Fleet, full } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
 import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
-import type { Change, ListFilter, SandboxStore, Seen } from "../store/sandboxes.ts";
+import { type Change, type ListFilter, NoRoom, type SandboxStore, type Seen } from "../store/sandboxes.ts";
 import type { NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
@@ -27,8 +27,11 @@ import type { Tasks } from "./tasks.ts";
 /** How often a creation that another request began is looked at. */
 const askAgainMs = 100;
 
-/** What a new sandbox starts from: a template of a host, or a snapshot, which is one too. `name` is what it is shown as. */
-export type Source = { host: Host; name: string; template: string; snapshot?: string };
+/**
+ * What a new sandbox starts from: a template, or a snapshot, which is one too, and the hosts that have it, best first.
+ * `name` is what it is shown as.
+ */
+export type Source = { hosts: readonly Host[]; name: string; template: string; snapshot?: string };
 /** What a new sandbox shall be beyond its source. */
 export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; terms?: Terms };
 /** How a pause comes about: because its time was up, which must still be so when it begins. */
@@ -83,7 +86,7 @@ export class Sandboxes {
   create(caller: Caller, spec: rest.CreateCapsule, once?: Once): Promise<SandboxRow> {
     return this.tasks.run(async () => {
       const made = once && (await this.#made(caller, once));
-      return made ?? (await this.start(caller, await this.#source(caller, spec.template), spec, once));
+      return made ?? (await this.start(caller, await this.#source(caller, spec), spec, once));
     });
   }
 
@@ -101,37 +104,75 @@ export class Sandboxes {
   }
 
   /** The team's snapshot of this name, or the template. */
-  async #source(caller: Caller, name: string): Promise<Source> {
+  async #source(caller: Caller, spec: rest.CreateCapsule): Promise<Source> {
+    const name = spec.template;
     const snapshot = await this.snapshots.named(caller.team, name);
     if (snapshot) return this.sourceOf(snapshot, name);
-    const host = this.fleet.place();
-    await this.fleet.needTemplate(host, name);
-    return { host, name, template: name };
+    const hosts = this.fleet.candidates({ team: caller.team, ...needsOf(spec), zone: spec.availability_zone });
+    return { hosts: await this.fleet.having(hosts, name), name, template: name };
   }
 
   /** A snapshot as what a sandbox starts from, on the host that has it. */
   sourceOf(snapshot: SnapshotRow, name: string): Source {
-    return { host: this.fleet.host(snapshot.hostId), name, template: snapshot.template, snapshot: snapshot.id };
+    return { hosts: [this.fleet.host(snapshot.hostId)], name, template: snapshot.template, snapshot: snapshot.id };
   }
 
-  /** Starts a sandbox from `source`; it is over, and the host holds nothing of it, when this throws. */
+  /** Starts a sandbox from `source`; it is over, and no host holds anything of it, when this throws. */
   async start(caller: Caller, source: Source, spec: Wishes, once?: Once): Promise<SandboxRow> {
-    const wanted = rowOf(caller, source, spec);
-    const pending = once ? await this.once.insert(wanted, once) : await this.store.insert(wanted);
+    const pending = await this.#reserve(caller, source, spec, once);
     if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, spec, once));
     const row = await this.#advance(pending, "place");
-    const { host } = source;
-    const request = { ...requestOf(row, source, spec), accessToken: this.agentToken(row.id) };
     return await this.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
       try {
+        return await this.#launch(caller, row, source, spec);
+      } catch (thrown) {
+        if (once) await this.once.release(row.teamId, once.key, row.id);
+        throw thrown;
+      }
+    });
+  }
+
+  /** A row on the first host that has room; `undefined` when `once` stands for another sandbox already. */
+  async #reserve(caller: Caller, source: Source, spec: Wishes, once?: Once): Promise<SandboxRow | undefined> {
+    for (const { id } of source.hosts) {
+      const wanted = rowOf(caller, source, spec, id);
+      try {
+        const row = once ? await this.once.insert(wanted, once) : await this.store.insert(wanted);
+        if (row) this.fleet.reserved(id, needsOf(spec));
+        return row;
+      } catch (thrown) {
+        if (!(thrown instanceof NoRoom)) throw thrown;
+      }
+    }
+    throw full(needsOf(spec).memoryMib);
+  }
+
+  /** Has the sandbox made where it was placed, or on the next host when that one cannot. */
+  async #launch(caller: Caller, placed: SandboxRow, source: Source, spec: Wishes): Promise<SandboxRow> {
+    const others = source.hosts.filter(({ id }) => id !== placed.hostId);
+    let row = placed;
+    for (;;) {
+      const host = this.fleet.host(row.hostId);
+      try {
+        const request = { ...requestOf(row, source, spec), accessToken: this.agentToken(row.id) };
         const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
         return await this.#reached(row, sandbox!);
       } catch (thrown) {
-        const error = await this.#giveUp(caller, host, row, thrown);
-        if (once) await this.once.release(row.teamId, once.key, row.id);
-        throw error;
+        const next = elsewhere.has(hostError(thrown).code) ? await this.#move(row, others) : undefined;
+        if (!next) throw await this.#giveUp(caller, host, row, thrown);
+        this.#clear(caller, host, row.id);
+        row = next;
       }
-    });
+    }
+  }
+
+  /** The row on the next of `hosts` that has room, as its next incarnation: what the host before may yet say is void. */
+  async #move(row: SandboxRow, hosts: Host[]): Promise<SandboxRow | undefined> {
+    for (let host = hosts.shift(); host; host = hosts.shift()) {
+      const moved = await this.store.write(row, { hostId: host.id, run: row.run + 1 });
+      if (moved) return moved;
+    }
+    return undefined;
   }
 
   /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
@@ -175,7 +216,12 @@ export class Sandboxes {
   }
 
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
-    const row = await this.#advance(seen, event, { run: seen.run + 1, endAt: seen.endAt });
+    const change = { run: seen.run + 1, endAt: seen.endAt };
+    const row = await this.#advance(seen, event, change).catch(async (thrown) => {
+      // Only a lack of room keeps a paused sandbox from being resumed.
+      const now = step(seen.state, event) ? await this.store.find(seen.id) : undefined;
+      throw now?.state === seen.state && now.run === seen.run ? full(seen.memoryMib) : thrown;
+    });
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.resume", id: row.id }, async () => {
       try {
@@ -236,7 +282,7 @@ export class Sandboxes {
       (host, options) => host.rpc.setSandboxTimeout({ id, timeoutSec }, options),
       caller,
     );
-    return (await record(this.store, answer.sandbox!)) ?? row;
+    return (await record(this.store, answer.sandbox!, { host: row.hostId })) ?? row;
   }
 
   async #ask<T>(row: SandboxRow, call: (host: Host, options: CallOptions) => Promise<T>, caller: Caller): Promise<T> {
@@ -267,7 +313,7 @@ export class Sandboxes {
 
   /** Records the host's answer. What overtook this action meanwhile shows in the row; only an end of the sandbox is an error. */
   async #reached(seen: SandboxRow, report: hostagent.Sandbox): Promise<SandboxRow> {
-    const row = (await record(this.store, report)) ?? seen;
+    const row = (await record(this.store, report, { host: seen.hostId })) ?? seen;
     if (isOver(row)) throw wrongState(row);
     return row;
   }
@@ -276,10 +322,15 @@ export class Sandboxes {
   async #giveUp(caller: Caller, host: Host, row: SandboxRow, thrown: unknown): Promise<WrennError> {
     const error = hostError(thrown);
     await this.store.advance(row, "fail", { reason: error.message });
-    this.tasks.start(async () => {
-      await host.rpc.destroySandbox({ id: row.id }, this.fleet.options(caller, limits.destroy));
-    });
+    this.#clear(caller, host, row.id);
     return error;
+  }
+
+  /** Removes what a host may have made; when it is away, its watcher does when it is back. */
+  #clear(caller: Caller, host: Host, id: SandboxId): void {
+    this.tasks.start(async () => {
+      await host.rpc.destroySandbox({ id }, this.fleet.options(caller, limits.destroy));
+    });
   }
 
   /** After a failed pause or resume: the host knows what is true now; if it cannot be asked, the watcher asks later. */
@@ -287,7 +338,7 @@ export class Sandboxes {
     const error = hostError(thrown);
     try {
       const { sandbox } = await host.rpc.getSandbox({ id: row.id }, this.fleet.options(caller, limits.quick));
-      await record(this.store, sandbox!, row);
+      await record(this.store, sandbox!, { host: host.id, asked: row });
     } catch (cause) {
       if (hostError(cause).code === "not_found") await this.store.advance(row, "gone", { reason: "host_lost_it" });
       else this.log.warn({ err: cause, sandbox: row.id, requestId: caller.requestId }, "the state is settled later");
@@ -296,11 +347,16 @@ export class Sandboxes {
   }
 }
 
-function rowOf(caller: Caller, source: Source, spec: Wishes): NewSandbox {
+/** Failures of a create after which another host may do better. */
+const elsewhere: ReadonlySet<string> = new Set(["host_unavailable", "insufficient_storage"]);
+
+const needsOf = (spec: Wishes) => ({ memoryMib: spec.memory_mb ?? 0, vcpus: spec.vcpus ?? 0 });
+
+function rowOf(caller: Caller, source: Source, spec: Wishes, hostId: string): NewSandbox {
   return {
     id: newSandboxId(),
     teamId: caller.team,
-    hostId: source.host.id,
+    hostId,
     template: source.name,
     origin: source.snapshot ?? "",
     state: "pending",

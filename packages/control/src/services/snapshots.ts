@@ -98,7 +98,7 @@ export class Snapshots {
 
   /** The templates that every team has. */
   templates(): Promise<hostagent.Template[]> {
-    return this.fleet.templates(this.fleet.place());
+    return this.fleet.allTemplates();
   }
 
   /** The team's snapshot of this name, else the template. Throws `not_found`. */

@@ -6,16 +6,19 @@ import ports from "../../migrations/0003_ports.sql" with { type: "text" };
 import events from "../../migrations/0004_events.sql" with { type: "text" };
 import idempotency from "../../migrations/0005_idempotency.sql" with { type: "text" };
 import people from "../../migrations/0010_people.sql" with { type: "text" };
+import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
+import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
-const migrations: readonly { name: string; text: string }[] = [
+const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0001_init", text: init },
   { name: "0002_snapshots", text: snapshots },
   { name: "0003_ports", text: ports },
   { name: "0004_events", text: events },
   { name: "0005_idempotency", text: idempotency },
   { name: "0010_people", text: people },
+  { name: "0020_hosts", text: hosts, down: withoutHosts },
   { name: "0030_deadlines", text: deadlines },
 ];
 

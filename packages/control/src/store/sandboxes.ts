@@ -23,6 +23,9 @@ const losable = states.filter((state) => step(state, "lost") === "missing" && st
 const isDue = sql`${sandboxes.endAt} <= now()`;
 const byId = eq(sandboxes.id, sql.placeholder("id"));
 
+/** The database refuses to reserve more of a host than it has, or anything of one that takes no new sandboxes. */
+export class NoRoom extends Error {}
+
 /** Queries about sandboxes. Every change is fenced: it takes effect only if the row still is what the caller saw. */
 export class SandboxStore {
   readonly #db: Database;
@@ -44,9 +47,11 @@ export class SandboxStore {
     return (await this.#one.execute({ id }))[0];
   }
 
-  /** Inserts a row. */
+  /** Inserts a row, which reserves its memory. Throws {@link NoRoom}. */
   async insert(row: NewSandbox): Promise<SandboxRow> {
-    return (await this.#db.insert(sandboxes).values(row).returning())[0]!;
+    const [made] = await this.#db.insert(sandboxes).values(row).returning();
+    if (made) return made;
+    throw new NoRoom();
   }
 
   /** A team's rows, newest first unless the filter says otherwise. */

@@ -27,8 +27,7 @@ export class Plane implements AsyncDisposable {
     const options: Options = {
       databaseUrl,
       listen: "127.0.0.1:0",
-      hostAddress: host.address,
-      hostToken: host.token,
+      fleet: { localAddress: host.address, localToken: host.token },
       bootstrapApiKey: apiKey,
       metricsToken,
       logLevel: process.env.LOG_LEVEL ?? "silent",

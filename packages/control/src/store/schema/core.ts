@@ -40,14 +40,6 @@ export const apiKeys = pgTable("api_keys", {
   expiresAt: time("expires_at"),
 });
 
-/** Machines that run sandboxes. */
-export const hosts = pgTable("hosts", {
-  id: text("id").primaryKey(),
-  address: text("address").notNull(),
-  lastSeenAt: time("last_seen_at"),
-  createdAt: time("created_at").notNull().defaultNow(),
-});
-
 /** Every sandbox ever created; environment variables are not kept, they go to the host and nowhere else. */
 export const sandboxes = pgTable("sandboxes", {
   id: text("id").$type<SandboxId>().primaryKey(),

@@ -1,0 +1,155 @@
+import type { SQL } from "bun";
+import type { LoadedHost } from "../store/fleet/hosts.ts";
+import type { Fleet } from "./fleet.ts";
+import type { Host } from "./host.ts";
+import { capacityOf } from "./placement.ts";
+import { Watcher, type WatchGround } from "./watcher.ts";
+
+/** The database tells of every change at once; loads, which it does not tell, are read this often. */
+const reloadMs = 1_000;
+/** Machines grow and shrink, and their templates change. */
+const askMs = 60_000;
+const channel = "wrenn_hosts";
+
+/** What the registry stands on. */
+export type RegistryGround = Omit<WatchGround, "seen"> & {
+  fleet: Fleet;
+  client: SQL;
+  /** The way to a host; `undefined` for one that cannot be reached from here, such as one that never registered. */
+  connect(row: LoadedHost): Host | undefined;
+  memoryOvercommit: number;
+};
+
+type Followed = { key: string; host: Host; watcher: Watcher };
+
+/** Keeps this replica's picture of the fleet: reads the registry, tells {@link Fleet}, and follows every host. */
+export class Registry implements AsyncDisposable {
+  readonly #followed = new Map<string, Followed>();
+  readonly #heard = new Set<string>();
+  readonly #timers: Timer[] = [];
+  #listening: AsyncDisposable | undefined;
+  #reading: Promise<void> | undefined;
+  #again = false;
+  #stopped = false;
+
+  private constructor(readonly ground: RegistryGround) {}
+
+  /** Reads the registry for the first time and begins to follow it. */
+  static async start(ground: RegistryGround): Promise<Registry> {
+    const registry = new Registry(ground);
+    const { fleet, client, log } = ground;
+    fleet.onUnknown = () => void registry.reload();
+    fleet.onFacts = (id, facts) =>
+      void registry.#describe(id, facts).catch((err) => log.warn({ err, host: id }, "a host could not be described"));
+    await registry.#read();
+    registry.#listening = await client.listen(channel, () => void registry.reload());
+    registry.#timers.push(
+      setInterval(() => void registry.reload(), reloadMs),
+      setInterval(() => registry.#ask(), askMs),
+    );
+    registry.#ask();
+    return registry;
+  }
+
+  /** Settles when every host has told what it has, at the latest after `mostMs`: hosts may be away. */
+  async synced(mostMs: number): Promise<void> {
+    await Promise.all([...this.#followed.values()].map(({ watcher }) => watcher.synced(mostMs)));
+    await this.#noteHeard();
+    await this.reload();
+  }
+
+  /** Reads the registry anew; calls meanwhile share one more reading. */
+  async reload(): Promise<void> {
+    if (this.#reading) {
+      this.#again = true;
+      return await this.#reading;
+    }
+    this.#reading = this.#readAll();
+    await this.#reading;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    for (const timer of this.#timers) clearInterval(timer);
+    await this.#listening?.[Symbol.asyncDispose]();
+    await this.#reading;
+    await Promise.all([...this.#followed.values()].map(({ watcher }) => watcher[Symbol.asyncDispose]()));
+  }
+
+  async #readAll(): Promise<void> {
+    try {
+      do {
+        this.#again = false;
+        await this.#noteHeard();
+        await this.#read();
+      } while (this.#again && !this.#stopped);
+    } catch (err) {
+      this.ground.log.warn({ err }, "the registry of hosts could not be read");
+    } finally {
+      this.#reading = undefined;
+    }
+  }
+
+  /** One write for all hosts that were heard: a thousand hosts must not be a thousand statements. */
+  async #noteHeard(): Promise<void> {
+    if (this.#heard.size === 0) return;
+    const ids = [...this.#heard];
+    this.#heard.clear();
+    const back = await this.ground.hostStore.seen(ids);
+    for (const host of back) this.ground.log.info({ host }, "the host is online");
+  }
+
+  async #read(): Promise<void> {
+    const rows = await this.ground.hostStore.all();
+    if (this.#stopped) return;
+    const members = rows.flatMap((row) => {
+      const host = this.#follow(row);
+      return host ? [{ row, host }] : [];
+    });
+    this.ground.fleet.know(members);
+    const here = new Set(members.map(({ host }) => host.id));
+    for (const [id, { watcher }] of this.#followed)
+      if (!here.has(id)) {
+        this.#followed.delete(id);
+        void watcher[Symbol.asyncDispose]();
+      }
+  }
+
+  /** Follows a host, anew when the way to it has changed. */
+  #follow(row: LoadedHost): Host | undefined {
+    const key = `${row.address} ${row.certFingerprint}`;
+    const known = this.#followed.get(row.id);
+    if (known?.key === key) return known.host;
+    if (known) void known.watcher[Symbol.asyncDispose]();
+    this.#followed.delete(row.id);
+    const host = this.ground.connect(row);
+    if (!host) return undefined;
+    const watcher = new Watcher(host, { ...this.ground, seen: (id) => this.#seen(id) });
+    this.#followed.set(row.id, { key, host, watcher });
+    return host;
+  }
+
+  #seen(id: string): void {
+    this.#heard.add(id);
+    // One that is not known to be there takes no sandboxes until that is written.
+    const row = this.ground.fleet.members.find(({ host }) => host.id === id)?.row;
+    if (row?.status !== "online") void this.reload();
+  }
+
+  #ask(): void {
+    const { fleet, log } = this.ground;
+    for (const { host } of fleet.members)
+      fleet.templates(host, true).catch((err) => log.debug({ err, host: host.id }, "the host does not answer"));
+  }
+
+  async #describe(id: string, facts: Parameters<Fleet["onFacts"]>[1]): Promise<void> {
+    const memoryMib = Number(facts.memoryMib);
+    await this.ground.hostStore.describe(id, {
+      arch: facts.arch,
+      cpuCores: facts.cpuCores,
+      memoryMib,
+      diskMib: Number(facts.diskMib),
+      capacityMib: capacityOf(memoryMib, this.ground.memoryOvercommit),
+    });
+  }
+}
