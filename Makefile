@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast bench images kernel lab lab-shell setup deps dev dev-cp dev-agent clean generate format
+.PHONY: help up demo build test check fast bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,7 +16,7 @@ up: build images ## first sandbox in one command: installs, builds and runs ever
 demo: build images ## creates a sandbox, runs Python in it, pauses and resumes it, prints results and timings
 	@bun scripts/demo.ts $(ARGS)
 
-build: deps ## builds/wrenn-cp, wrenn-agent, envd and wrenn
+build: deps ## builds/wrenn-cp, wrenn-agent, envd, wrenn and the dashboard
 	@bun scripts/build.ts
 
 test: build images ## every test: fast ones, then real VMs
@@ -57,6 +57,9 @@ dev-cp: deps ## the control plane alone, restarted when its sources change
 
 dev-agent: deps ## the host agent alone, restarted when its sources change
 	@bun --watch packages/host/src/main.ts $(ARGS)
+
+dev-frontend: deps ## the dashboard on port 5173 with hot reload, against the server at WRENN_BASE_URL or 127.0.0.1:9725
+	@cd packages/web && bun --bun vite dev
 
 generate: deps ## regenerate code from packages/contract/proto
 	@bun run generate

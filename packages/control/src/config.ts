@@ -1,6 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import { type AccessConfig, type AccessOptions, accessFromEnvironment, compileAccess } from "./config-access.ts";
 import { compileFleet, type FleetConfig, type FleetOptions, fleetFromEnvironment } from "./config-fleet.ts";
+import { defaultDashboardDir } from "./edges/dashboard/files.ts";
 
 /** Times that decide when something is given up; tests shorten them. */
 export type Timings = {
@@ -27,6 +28,8 @@ export type Options = {
   proxyDomain?: string | undefined;
   /** What a scraper of `/metrics` shows; without it there are none. */
   metricsToken?: string | undefined;
+  /** Folder of the built dashboard; beside the program when it is absent. */
+  dashboardDir?: string | undefined;
   logLevel?: string | undefined;
   timings?: Partial<Timings> | undefined;
   access?: AccessOptions | undefined;
@@ -41,6 +44,7 @@ export type Config = Readonly<{
   bootstrapApiKey: string | undefined;
   proxyDomain: string | undefined;
   metricsToken: string | undefined;
+  dashboardDir: string;
   logLevel: string;
   timings: Readonly<Timings>;
   access: AccessConfig;
@@ -70,6 +74,7 @@ export function compile(options: Options): Config {
     bootstrapApiKey: options.bootstrapApiKey || undefined,
     proxyDomain: options.proxyDomain || undefined,
     metricsToken: options.metricsToken || undefined,
+    dashboardDir: options.dashboardDir ?? defaultDashboardDir(),
     logLevel: options.logLevel ?? "info",
     timings: { ...defaults, ...options.timings },
     access: compileAccess(options.access),
@@ -93,6 +98,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     bootstrapApiKey: env.WRENN_BOOTSTRAP_API_KEY,
     proxyDomain: env.WRENN_PROXY_DOMAIN,
     metricsToken: env.WRENN_METRICS_TOKEN,
+    dashboardDir: env.WRENN_DASHBOARD_DIR || undefined,
     logLevel: env.LOG_LEVEL || undefined,
     access: accessFromEnvironment(env),
   };

@@ -1,6 +1,7 @@
 /** The control plane as a library: one function that starts it. */
 import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
+import { readDashboard } from "./edges/dashboard/files.ts";
 import { Ingress } from "./edges/ingress.ts";
 import { serve } from "./edges/server.ts";
 import { Streams } from "./edges/streams.ts";
@@ -84,8 +85,9 @@ export async function start(options: Options): Promise<ControlPlane> {
     }),
   );
   const metrics = new Metrics(() => sandboxStore.counts());
+  const built = await readDashboard(config.dashboardDir);
   const edges = {
-    app: buildApp(services, { log, config, metrics }),
+    app: buildApp(services, { log, config, metrics, built }),
     events: services.events,
     streams: new Streams(services, config.timings.authMs, log),
     ingress: new Ingress(services, log, metrics),

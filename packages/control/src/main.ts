@@ -14,6 +14,7 @@ Environment:
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
   WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
   WRENN_METRICS_TOKEN      what a scraper of /metrics shows as Authorization: Bearer; without it there are none
+  WRENN_DASHBOARD_DIR      folder of the built dashboard; default dashboard/ beside this program
   LOG_LEVEL                default info
 `;
 

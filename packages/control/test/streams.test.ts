@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterEach(() => plane.host.heal());
 afterAll(() => plane[Symbol.asyncDispose]());
 
-type Frame = { type: string; pid?: number; data?: string; exit_code?: number; tag?: string; fatal?: boolean };
+type Frame = { type: string; pid?: number; data?: string; exit_code?: number; tag?: string; code?: string; fatal?: boolean };
 
 /** A WebSocket client that reads frames one after another. */
 class Client {
@@ -134,7 +134,9 @@ describe("exec/stream", () => {
       const client = await Client.open(at("/exec/stream"));
       client.send(frame);
       const frames = await client.rest();
-      expect(frames).toEqual([{ type: "error", data: expect.stringContaining(say), fatal: true }]);
+      expect(frames).toEqual([
+        { type: "error", data: expect.stringContaining(say), code: expect.any(String), fatal: true },
+      ]);
     });
 });
 
@@ -156,7 +158,9 @@ describe("processes/{selector}/stream", () => {
 
   test("an unknown process is an error frame", async () => {
     const client = await Client.open(at("/processes/nosuch/stream"));
-    expect(await client.rest()).toEqual([{ type: "error", data: expect.any(String), fatal: true }]);
+    expect(await client.rest()).toEqual([
+      { type: "error", data: expect.any(String), code: expect.any(String), fatal: true },
+    ]);
   });
 });
 
@@ -229,7 +233,9 @@ describe("who may look", () => {
       ]) {
         const client = await Client.open(at(path), {});
         client.send(frame);
-        expect(await client.rest()).toEqual([{ type: "error", data: "authentication failed", fatal: true }]);
+        expect(await client.rest()).toEqual([
+          { type: "error", data: "authentication failed", code: "unauthorized", fatal: true },
+        ]);
       }
     });
 
@@ -260,7 +266,9 @@ describe("who may look", () => {
   test("a client that says nothing is sent away", async () => {
     await using other = await Plane.start({ authMs: 50 });
     const client = new Client(new WebSocket(`${other.address.replace("http", "ws")}${at("/pty")}`));
-    expect(await client.rest()).toEqual([{ type: "error", data: "authentication failed", fatal: true }]);
+    expect(await client.rest()).toEqual([
+      { type: "error", data: "authentication failed", code: "unauthorized", fatal: true },
+    ]);
   });
 });
 

@@ -1,12 +1,12 @@
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { filesystem, headers, processes, WrennError } from "@wrenn/contract";
+import { filesystem, processes, WrennError } from "@wrenn/contract";
 import { errorOf, unreachable } from "./errors.ts";
 import { processEvents } from "./event-stream.ts";
 
 type Fetch = (url: string, init?: RequestInit, repeatable?: boolean) => Promise<Response>;
 
-type AgentOptions = { url: string; apiKey: string; fetch: Fetch };
+type AgentOptions = { url: string; authorize: () => Record<string, string>; fetch: Fetch };
 
 /** The guest's streams send a sign of life this often, so that no proxy or runtime takes a quiet command for a dead one. */
 const keepAliveSeconds = 50;
@@ -68,7 +68,7 @@ export class Agent {
   /** An error envelope of a server between us and the guest becomes a WrennError; the guest's Connect errors pass. */
   async #send(url: string, init: RequestInit = {}): Promise<Response> {
     const withKey = new Headers(init.headers);
-    withKey.set(headers.apiKey, this.#options.apiKey);
+    for (const [name, value] of Object.entries(this.#options.authorize())) withKey.set(name, value);
     let response: Response;
     try {
       response = await this.#options.fetch(url, { ...init, headers: withKey }, readOnly.test(url) || undefined);

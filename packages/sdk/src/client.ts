@@ -2,6 +2,8 @@ import { headers, type rest, WrennError } from "@wrenn/contract";
 import { Agent } from "./agent.ts";
 import { type Endpoint, resolveEndpoint, type WrennOptions } from "./config.ts";
 import { errorOf, isAbort, timedOut, unreachable } from "./errors.ts";
+import { type EventOptions, follow, type WrennEvent } from "./events.ts";
+import { type ListOptions, listPage, type SandboxPage } from "./list.ts";
 import { Snapshots } from "./snapshots.ts";
 
 /** What every call may carry. */
@@ -83,13 +85,47 @@ export class Wrenn {
     const endpoint = await this.endpoint();
     return new Agent({
       url: `${endpoint.baseUrl}/v1/capsules/${sandboxId}/agent`,
-      apiKey: keyOf(endpoint),
+      authorize: () => this.#authorization(endpoint),
       fetch: this.fetch,
     });
   }
 
+  /**
+   * What happens in the team, until the signal ends it; a lost connection is opened again.
+   *
+   * @example
+   * ```ts
+   * for await (const event of client.events()) console.log(event.kind, event.resource.id);
+   * ```
+   */
+  events(options: EventOptions = {}): AsyncGenerator<WrennEvent> {
+    return follow(this, options);
+  }
+
+  /** A page of the team's sandboxes, newest first; `next` leads to the one after. */
+  list(options: ListOptions = {}): Promise<SandboxPage> {
+    return listPage(this, options);
+  }
+
+  /** One request as it is, signed; any answer is given, whatever its status. For streams and downloads. */
+  async send(path: string, init: RequestInit = {}): Promise<Response> {
+    const endpoint = await this.endpoint();
+    const signed = new Headers(init.headers);
+    for (const [name, value] of Object.entries(this.#authorization(endpoint))) signed.set(name, value);
+    return this.fetch(endpoint.baseUrl + path, { ...init, headers: signed });
+  }
+
+  #authorization(endpoint: Endpoint): Record<string, string> {
+    return this.options.authorize?.() ?? { [headers.apiKey]: keyOf(endpoint) };
+  }
+
   /** One REST request; the answer's JSON, or `undefined` when it has no body. Throws WrennError. */
   async request<T>(method: string, path: string, options: Request = {}): Promise<T> {
+    return (await this.answer<T>(method, path, options)).value;
+  }
+
+  /** As {@link request}, with the answer's headers. */
+  async answer<T>(method: string, path: string, options: Request = {}): Promise<{ value: T; headers: Headers }> {
     const { body, signal, requestTimeoutMs, anonymous } = options;
     const endpoint = await this.endpoint();
     const { baseUrl } = endpoint;
@@ -97,7 +133,7 @@ export class Wrenn {
     const init: RequestInit = {
       method,
       headers: {
-        ...(anonymous ? {} : { [headers.apiKey]: keyOf(endpoint) }),
+        ...(anonymous ? {} : this.#authorization(endpoint)),
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
@@ -107,7 +143,7 @@ export class Wrenn {
       const response = await this.fetch(baseUrl + path, init);
       if (!response.ok) throw await errorOf(response);
       const text = await response.text();
-      return (text === "" ? undefined : JSON.parse(text)) as T;
+      return { value: (text === "" ? undefined : JSON.parse(text)) as T, headers: response.headers };
     } catch (thrown) {
       if (thrown instanceof WrennError) throw thrown;
       if (signal?.aborted) throw signal.reason;

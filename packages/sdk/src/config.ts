@@ -6,6 +6,11 @@ export type WrennOptions = {
   baseUrl?: string | undefined;
   /** API key; default `WRENN_API_KEY`, else the one `wrenn up` wrote down for this server. */
   apiKey?: string | undefined;
+  /**
+   * Signs requests in another way than by a key: gives the headers of each, such as the CSRF token of a browser's
+   * session, whose cookie the browser sends itself. No key is looked for then.
+   */
+  authorize?: (() => Record<string, string>) | undefined;
   /** Replaces the runtime's `fetch`: for a proxy, or for tests. */
   fetch?: ((input: string, init?: RequestInit) => Promise<Response>) | undefined;
   /** Milliseconds one request may take, streams excepted; default 60,000. */
@@ -67,6 +72,8 @@ function origin(text: string): string {
 /** Reads options, environment and profile, in this order; a key of the profile goes only to the server it belongs to. */
 export async function resolveEndpoint(options: WrennOptions): Promise<Endpoint> {
   const env = environment();
+  if (options.authorize)
+    return { baseUrl: origin(options.baseUrl || env.WRENN_BASE_URL || defaultBaseUrl), apiKey: undefined };
   const asked = options.baseUrl || env.WRENN_BASE_URL;
   const key = options.apiKey || env.WRENN_API_KEY;
   if (asked && key) return { baseUrl: origin(asked), apiKey: key };

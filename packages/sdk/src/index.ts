@@ -15,6 +15,7 @@ export { type CallOptions, type TemplateInfo, Wrenn } from "./client.ts";
 export * from "./commands.ts";
 export { defaultBaseUrl, type Endpoint, type Profile, profilePath, readProfile, type WrennOptions } from "./config.ts";
 export { CommandExitError, type CommandResult } from "./errors.ts";
+export type { EventOptions, WrennEvent } from "./events.ts";
 export {
   type EntryInfo,
   type FileContents,
@@ -24,6 +25,7 @@ export {
   type WriteInfo,
 } from "./files.ts";
 export type { SandboxInfo } from "./lifecycle.ts";
+export type { ListOptions, SandboxPage } from "./list.ts";
 export type { OutputChunk } from "./output.ts";
 export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";

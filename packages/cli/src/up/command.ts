@@ -192,8 +192,9 @@ function announce({ url, apiKey }: Profile, json: boolean): void {
   print(`
 ${bold("Wrenn is ready.")}
 
-  server   ${bold(url)}
-  API key  ${bold(apiKey)}
+  dashboard  ${bold(`${url}/sign-in#key=${apiKey}`)}
+  server     ${bold(url)}
+  API key    ${bold(apiKey)}
 
 Try it in another terminal (the key is stored for this user):
 

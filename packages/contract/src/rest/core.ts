@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Code } from "../errors.ts";
 import { safeName } from "../ids.ts";
 import { states } from "../state.ts";
 
@@ -281,5 +282,5 @@ export type StreamServerFrame =
   | { type: "started"; tag: string; pid: number }
   | { type: "stdout" | "stderr" | "output"; data: string }
   | { type: "exit"; exit_code: number }
-  | { type: "error"; data: string; fatal?: boolean }
+  | { type: "error"; data: string; code: Code; fatal?: boolean }
   | { type: "ping" };

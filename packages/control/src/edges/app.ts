@@ -9,6 +9,8 @@ import { asWrennError } from "../store/database.ts";
 import { agentRoutes } from "./agent.ts";
 import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
+import type { Built } from "./dashboard/files.ts";
+import { dashboard } from "./dashboard/index.ts";
 import { docsRoutes } from "./docs.ts";
 import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
@@ -26,10 +28,11 @@ import { telemetryRoutes } from "./telemetry/metrics.ts";
 /** Every HTTP route, on the services. */
 export function buildApp(
   services: Services,
-  { log, config, metrics }: { log: Log; config: Config; metrics: Metrics },
+  { log, config, metrics, built }: { log: Log; config: Config; metrics: Metrics; built: Built | undefined },
 ): App {
   const app = newApp();
   app.use(observe(log, metrics));
+  app.use(dashboard(built));
   const doorway: Doorway = { config: config.access };
   openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
   app.use("/v1/*", authenticate(services));

@@ -64,7 +64,7 @@ export class Socket {
   /** Says what went wrong, and closes when nothing can follow. */
   async fail(error: WrennError, fatal: boolean): Promise<void> {
     const text = error.remedy ? `${error.message} ${error.remedy}` : error.message;
-    await this.send({ type: "error", data: text, ...(fatal && { fatal }) });
+    await this.send({ type: "error", data: text, code: error.code, ...(fatal && { fatal }) });
     if (fatal) this.close();
   }
 

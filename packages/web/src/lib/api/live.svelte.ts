@@ -1,0 +1,118 @@
+import { type SandboxInfo, type State, WrennError, type WrennEvent } from "wrenn";
+import { session } from "./session.svelte.ts";
+
+/** Events that are kept for the status bar and the home page. */
+const keptEvents = 300;
+/** A burst of events changes the page once. */
+const settleMs = 50;
+/** One page of the list; a fleet of ten thousand arrives in ten answers. */
+const pageSize = 1_000;
+
+/** States in which nothing is left of a sandbox. */
+export const endedStates: readonly string[] = ["stopped", "error"];
+
+/** Every sandbox of the team as it is now, kept by the event stream: nothing is asked for twice. */
+class Live {
+  /** Of the event stream. */
+  connection = $state<"connecting" | "live" | "lost">("connecting");
+  /** Newest first; undefined until the first list has come. */
+  sandboxes = $state.raw<readonly SandboxInfo[] | undefined>(undefined);
+  events = $state.raw<readonly WrennEvent[]>([]);
+  error = $state.raw<unknown>(undefined);
+  readonly #known = new Map<string, SandboxInfo>();
+  readonly #listeners = new Set<(event: WrennEvent) => unknown>();
+  #stop: AbortController | undefined;
+  #pending: ReturnType<typeof setTimeout> | undefined;
+
+  /** Begins to follow; a second call changes nothing. */
+  start(): void {
+    if (this.#stop) return;
+    this.#stop = new AbortController();
+    void this.#follow(this.#stop.signal);
+  }
+
+  /** Ends the stream and forgets what was seen. */
+  stop(): void {
+    this.#stop?.abort();
+    this.#stop = undefined;
+    this.#known.clear();
+    this.sandboxes = undefined;
+    this.events = [];
+    this.connection = "connecting";
+  }
+
+  /** Calls `heard` for every event until the function that comes back is called. */
+  on(heard: (event: WrennEvent) => unknown): () => void {
+    this.#listeners.add(heard);
+    return () => this.#listeners.delete(heard);
+  }
+
+  /** A sandbox as it is now; undefined when it is not known. */
+  find(id: string): SandboxInfo | undefined {
+    return this.sandboxes?.find((one) => one.id === id);
+  }
+
+  /** Takes a sandbox that the page has learnt otherwise, such as one it has just created. */
+  take(sandbox: SandboxInfo): void {
+    this.#known.set(sandbox.id, sandbox);
+    this.#publish();
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const onLost = () => {
+      this.connection = "lost";
+    };
+    try {
+      for await (const event of session.client.events({ signal, onLost })) {
+        if (event.kind === "connected") await this.#readAll(signal);
+        else this.#heard(event);
+        for (const heard of this.#listeners) heard(event);
+      }
+    } catch (thrown) {
+      if (thrown instanceof WrennError && thrown.code === "unauthorized") return session.leave();
+      this.error = thrown;
+      this.connection = "lost";
+    }
+  }
+
+  /** Events that come meanwhile wait in the stream, so none of them is older than what is read here. */
+  async #readAll(signal: AbortSignal): Promise<void> {
+    const seen = new Set<string>();
+    let cursor: string | undefined;
+    do {
+      const page = await session.client.list({ limit: pageSize, cursor, signal });
+      for (const one of page.sandboxes) {
+        seen.add(one.id);
+        this.#known.set(one.id, one);
+      }
+      cursor = page.next;
+      this.#publish();
+    } while (cursor);
+    for (const id of this.#known.keys()) if (!seen.has(id)) this.#known.delete(id);
+    this.error = undefined;
+    this.connection = "live";
+    this.#publish();
+  }
+
+  #heard(event: WrennEvent): void {
+    this.events = [event, ...this.events].slice(0, keptEvents);
+    const { sandbox } = event;
+    if (sandbox) this.#known.set(sandbox.id, sandbox);
+    else if (event.kind === "capsule.state.changed") this.#moved(event.resource.id, event.metadata.to as State);
+    this.#publish();
+  }
+
+  #moved(id: string, status: State | undefined): void {
+    const known = this.#known.get(id);
+    if (known && status) this.#known.set(id, { ...known, status });
+  }
+
+  #publish(): void {
+    this.#pending ??= setTimeout(() => {
+      this.#pending = undefined;
+      this.sandboxes = [...this.#known.values()].sort((a, b) => b.createdAt.getTime() - a.createdAt.getTime());
+    }, settleMs);
+  }
+}
+
+export const live = new Live();
