@@ -11,7 +11,15 @@ beforeAll(async () => {
 afterEach(() => plane.host.heal());
 afterAll(() => plane[Symbol.asyncDispose]());
 
-type Frame = { type: string; pid?: number; data?: string; exit_code?: number; tag?: string; code?: string; fatal?: boolean };
+type Frame = {
+  type: string;
+  pid?: number;
+  data?: string;
+  exit_code?: number;
+  tag?: string;
+  code?: string;
+  fatal?: boolean;
+};
 
 /** A WebSocket client that reads frames one after another. */
 class Client {
