@@ -57,7 +57,7 @@ async function declarations(out: string): Promise<void> {
   await writeFile(project, JSON.stringify({ extends: extend, compilerOptions: options, include: [], files }));
   await $`${join(root, "node_modules/.bin/tsc")} -p ${project}`.quiet();
   await rm(dirname(project), { recursive: true });
-  await rm(join(types, "contract/src/rest.d.ts"));
+  await rm(join(types, "contract/src/rest"), { recursive: true });
   for await (const path of new Glob("**/*.d.ts").scan({ cwd: types, absolute: true })) {
     const contract = relative(dirname(path), join(types, "contract/src/index.js"));
     const text = await readFile(path, "utf8");
