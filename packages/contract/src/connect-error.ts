@@ -16,6 +16,7 @@ const connectCode = {
   account_not_activated: ConnectCode.PermissionDenied,
   account_disabled: ConnectCode.PermissionDenied,
   not_found: ConnectCode.NotFound,
+  provider_not_found: ConnectCode.NotFound,
   timeout: ConnectCode.DeadlineExceeded,
   invalid_state: ConnectCode.FailedPrecondition,
   conflict: ConnectCode.AlreadyExists,

@@ -3,7 +3,16 @@ import { WrennError } from "@wrenn/contract";
 /** How mails leave: an SMTP server. */
 export type Smtp = { host: string; port: number; username?: string; password?: string; from: string };
 /** An issuer of OpenID Connect, or GitHub, that people may sign in with. */
-export type ProviderOptions = { id: string; name: string; issuer?: string; clientId: string; clientSecret: string };
+export type ProviderOptions = {
+  id: string;
+  name: string;
+  /** Of OpenID Connect; absent for GitHub. */
+  issuer?: string;
+  /** Of a GitHub Enterprise server. */
+  baseUrl?: string;
+  clientId: string;
+  clientSecret: string;
+};
 /** Who may make an account. */
 export type SignUpPolicy = "open" | "invite" | "closed";
 
@@ -85,6 +94,7 @@ function providersFrom(env: Readonly<Record<string, string | undefined>>): Provi
     found.push({
       id: "github",
       name: "GitHub",
+      ...(env.OAUTH_GITHUB_URL && { baseUrl: env.OAUTH_GITHUB_URL.replace(/\/+$/, "") }),
       clientId: env.OAUTH_GITHUB_CLIENT_ID,
       clientSecret: env.OAUTH_GITHUB_CLIENT_SECRET,
     });

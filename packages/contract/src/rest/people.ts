@@ -262,3 +262,51 @@ export const OutboxMail = z
   .object({ id: z.string(), to: z.string(), subject: z.string(), text: z.string(), created_at: z.string() })
   .meta({ id: "OutboxMail" });
 export type OutboxMail = z.infer<typeof OutboxMail>;
+
+/** Answer of `POST /v1/me/mfa`: what an authenticator is set up with. */
+export const MfaEnrolment = z
+  .object({ secret: z.string(), url: z.string().meta({ description: "otpauth://, for a QR code." }) })
+  .meta({ id: "MfaEnrolment" });
+
+/** Body of the routes that ask for a code of the authenticator. */
+export const CodeBody = z.object({ code: z.string().trim().min(1).max(32) }).meta({ id: "CodeBody" });
+
+/** Codes for a lost authenticator; each works once. */
+export const RecoveryCodes = z.object({ recovery_codes: z.array(z.string()) }).meta({ id: "RecoveryCodes" });
+
+/** Answer of `GET /v1/me/providers/{provider}/connect`. */
+export const ConnectProvider = z.object({ auth_url: z.string() }).meta({ id: "ConnectProvider" });
+
+/** An entry of the audit log. */
+export const AuditEntry = z
+  .object({
+    id: z.string(),
+    actor_type: z.enum(["user", "api_key", "system"]),
+    actor_id: z.string().optional(),
+    actor_name: z.string().optional(),
+    resource_type: z.string(),
+    resource_id: z.string().optional(),
+    action: z.string(),
+    scope: z.enum(["team", "admin"]),
+    status: z.enum(["success", "info", "warning", "error"]),
+    metadata: z.record(z.string(), z.string()).optional(),
+    created_at: z.string(),
+    seq: z.int().optional().meta({ description: "Its number in the team's chain, without gaps." }),
+    hash: z.string().optional().meta({ description: "Keyed hash over this entry and the one before it." }),
+  })
+  .meta({ id: "AuditEntry" });
+export type AuditEntry = z.infer<typeof AuditEntry>;
+
+/** Answer of `GET /v1/audit-logs`. */
+export const AuditPage = z
+  .object({ items: z.array(AuditEntry), next_before: z.string().optional(), next_before_id: z.string().optional() })
+  .meta({ id: "AuditPage" });
+
+/** Answer of `GET /v1/audit-logs/verify`. */
+export const AuditVerdict = z
+  .object({
+    ok: z.boolean(),
+    entries: z.int().meta({ description: "How many entries are as they were written." }),
+    broken: z.object({ seq: z.int(), reason: z.string() }).optional(),
+  })
+  .meta({ id: "AuditVerdict" });

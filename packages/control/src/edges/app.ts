@@ -18,6 +18,7 @@ import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
 import { metricRoutes } from "./metrics.ts";
 import type { Doorway } from "./people/client.ts";
+import { auditing } from "./people/deeds.ts";
 import { openRoutes, peopleRoutes } from "./people/index.ts";
 import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
@@ -36,6 +37,7 @@ export function buildApp(
   const doorway: Doorway = { config: config.access };
   openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
   app.use("/v1/*", authenticate(services));
+  app.use("/v1/*", auditing(services.audit));
   endpoint(
     app,
     { method: "get", path: "/health", summary: "Whether the server answers.", status: 200, answer: rest.Health },

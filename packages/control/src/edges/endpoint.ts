@@ -2,14 +2,13 @@ import { OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
 import { type Code, headers, httpStatus, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Context } from "hono";
 import { z } from "zod";
-import { needAdmin, needPerson, needScope } from "../services/access.ts";
+import { needAdmin, needPerson } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
-import { scopeOf } from "./people/scopes.ts";
 
 /** What a request carries through the app: its id, and whose it is once the key is known. */
 export type Env = {
   Bindings: { peer?: (request: Request) => string | undefined };
-  Variables: { requestId: string; team: string; caller: Caller };
+  Variables: { requestId: string; team: string; caller: Caller; body: unknown };
 };
 /** The app that edges add their routes to. */
 export type App = OpenAPIHono<Env>;
@@ -39,7 +38,7 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   headers?: z.ZodObject;
   /** A request body that is not JSON, as OpenAPI describes it. */
   rawBody?: NonNullable<RouteConfig["request"]>["body"];
-  status: 200 | 201 | 202 | 204;
+  status: 200 | 201 | 202 | 204 | 302;
   /** Schema of a JSON answer, or a media type. */
   answer?: z.ZodType | string;
   codes?: readonly Code[];
@@ -60,7 +59,7 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
   app.openAPIRegistry.registerPath(document(spec));
   app.on(spec.method.toUpperCase(), spec.path.replace(/\{(\w+)\}/g, ":$1"), async (c) => {
     const caller = c.get("caller");
-    admit(caller, spec);
+    admit(caller, spec.access);
     const input = {
       caller,
       id: namesSandbox(spec.path) ? readId(c.req.param("id")!) : ("" as SandboxId),
@@ -68,20 +67,17 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
       body: spec.body ? check(spec.body, await readJson(c.req.raw), "body") : undefined,
       c,
     } as Input<z.output<B>, z.output<Q>>;
+    c.set("body", input.body);
     const answer = await handle(input);
     if (answer instanceof Response) return answer;
     return answer === undefined ? c.body(null, 204) : c.json(answer, spec.status as 200);
   });
 }
 
-/** Throws `unauthorized` or `forbidden` for a caller of another class, or with a key that was not made for this. */
-function admit(
-  caller: Caller,
-  { access = "team", method, path }: Pick<Endpoint<z.ZodType, z.ZodType>, "access" | "method" | "path">,
-): void {
+/** Throws `unauthorized` or `forbidden` for a caller of another class. */
+function admit(caller: Caller, access: Class | undefined): void {
   if (access === "person") needPerson(caller);
-  else if (access === "admin") needAdmin(caller);
-  else if (access === "team" && caller?.scopes) needScope(caller, scopeOf(method, path));
+  if (access === "admin") needAdmin(caller);
 }
 
 const namesSandbox = (path: string): boolean => /^\/v1\/(admin\/)?capsules\/\{id\}/.test(path);

@@ -1,7 +1,7 @@
-import { headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
+import { capsuleId, headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Server } from "bun";
 import type { Log } from "../log.ts";
-import { needScope } from "../services/access.ts";
+import { needScopes } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import { selectorOf } from "../services/commands.ts";
 import type { Services } from "../services/index.ts";
@@ -54,7 +54,6 @@ export class Streams {
       const kind = exec ? "exec" : pty ? "pty" : "process";
       const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId };
       const caller = await this.services.access.known(request, requestId);
-      if (caller) needScope(caller, "sandboxes:exec");
       const data = framed((socket) => this.#serve(socket, target, caller));
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
@@ -74,9 +73,11 @@ export class Streams {
   async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {
     const started = performance.now();
     let code: string | undefined;
+    let told = known;
     this.#open.add(socket);
     try {
       const caller = known ?? (await this.#authenticate(socket, target.requestId));
+      told = caller;
       await this.services.guests.locate(caller, target.id);
       const live = await this.#begin(socket, target, caller);
       if (live) await show(socket, live, target.kind);
@@ -88,6 +89,16 @@ export class Streams {
     } finally {
       socket.close();
       this.#open.delete(socket);
+      if (told) {
+        const action = target.kind === "pty" ? "terminal" : target.kind === "exec" ? "exec" : "attach";
+        const resource = { type: "sandbox", id: capsuleId(target.id) };
+        this.services.audit.note(told, {
+          resource,
+          action,
+          status: code ? "error" : "success",
+          metadata: code ? { code } : {},
+        });
+      }
       const ms = Math.round(performance.now() - started);
       this.log.info({ requestId: target.requestId, stream: target.kind, sandbox: target.id, code, ms }, "stream");
     }
@@ -101,7 +112,7 @@ export class Streams {
       const caller = await this.services.access.byToken(frame.token, requestId).catch((cause) => {
         throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
       });
-      needScope(caller, "sandboxes:exec");
+      needScopes(caller, ["sandboxes:exec"]);
       return caller;
     } finally {
       clearTimeout(timer);

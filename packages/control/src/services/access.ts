@@ -1,6 +1,7 @@
 import { headers, type rest, WrennError } from "@wrenn/contract";
 import type { Caller } from "./caller.ts";
 import type { Keys } from "./keys.ts";
+import { scopesOf } from "./people/scopes.ts";
 import { sessionPrefix } from "./people/secrets.ts";
 import type { Person, Sessions } from "./people/sessions.ts";
 
@@ -8,7 +9,7 @@ import type { Person, Sessions } from "./people/sessions.ts";
 export const sessionCookie = "wrenn_session";
 
 /** What the door looks at. */
-export type Knock = { method: string; headers: Headers };
+export type Knock = { method: string; headers: Headers; url: string };
 
 /** The one door: every edge learns here who asks. */
 export class Access {
@@ -17,18 +18,23 @@ export class Access {
     readonly sessions: Sessions,
   ) {}
 
-  /** Who sent this request: by API key, else by bearer, else by cookie. Throws `unauthorized`, `csrf_required`. */
+  /** Who sent this request: by API key, else by bearer, else by cookie. Throws `unauthorized`, `csrf_required`, `forbidden`. */
   async open(request: Knock, requestId: string): Promise<Caller> {
     const shown = credentialOf(request.headers);
     if (shown?.from === "cookie" && !isOwnPage(request)) throw csrf();
-    return await this.byToken(shown?.token, requestId);
+    return this.#scoped(request, await this.byToken(shown?.token, requestId));
   }
 
   /** As {@link open}, and `undefined` when the request shows nothing: its first message will. */
   async known(request: Knock, requestId: string): Promise<Caller | undefined> {
     const shown = credentialOf(request.headers);
     if (shown?.from === "cookie" && !isSameOrigin(request.headers)) return undefined;
-    return shown && (await this.byToken(shown.token, requestId));
+    return shown && this.#scoped(request, await this.byToken(shown.token, requestId));
+  }
+
+  #scoped({ method, url }: Knock, caller: Caller): Caller {
+    if (caller.scopes) needScopes(caller, scopesOf(method, new URL(url).pathname));
+    return caller;
   }
 
   /** Whose API key or session token this is. Throws `unauthorized`. */
@@ -85,11 +91,16 @@ export function needAdmin(caller: Caller): Person {
 }
 
 /** Throws `forbidden` when the caller's key was not made for this. */
-export function needScope(caller: Caller, scope: rest.Scope | undefined): void {
-  if (!caller.scopes || (scope && caller.scopes.includes(scope))) return;
-  throw new WrennError("forbidden", `The API key was not made for this: it lacks ${scope ?? "every scope"}.`, {
-    remedy: "Use a key with this scope, or one without scopes.",
-  });
+export function needScopes(caller: Caller, needed: readonly rest.Scope[] | undefined): void {
+  const lacking = needed?.filter((scope) => !caller.scopes?.includes(scope));
+  if (!caller.scopes || lacking?.length === 0) return;
+  throw new WrennError(
+    "forbidden",
+    `The API key was not made for this${lacking ? `: it lacks ${lacking.join(", ")}` : ""}.`,
+    {
+      remedy: "Use a key with more scopes, or one without any, which opens everything a key can.",
+    },
+  );
 }
 
 const safeMethods: readonly string[] = ["GET", "HEAD", "OPTIONS"];

@@ -1,10 +1,11 @@
-import { type SandboxId, WrennError } from "@wrenn/contract";
+import { capsuleId, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Log } from "../log.ts";
 import type { EventStore, Note } from "../store/events.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
+import type { Audit, Deed } from "./people/audit.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** A notification holds less than 8000 bytes, and a character takes up to 12 of them in JSON. */
@@ -16,7 +17,14 @@ export type Happening = Note & { at: Date; row?: SandboxRow | undefined; names: 
 export type Subscriber = { team: string; heard(event: Happening): void; ended(): void };
 
 /** What the services stand on. */
-type Ground = { store: EventStore; sandboxes: SandboxStore; snapshots: SnapshotStore; tasks: Tasks; log: Log };
+type Ground = {
+  audit: Pick<Audit, "note">;
+  store: EventStore;
+  sandboxes: SandboxStore;
+  snapshots: SnapshotStore;
+  tasks: Tasks;
+  log: Log;
+};
 
 /** What happens in a team, told on every replica in the order in which it was committed. */
 export class Events implements AsyncDisposable {
@@ -32,9 +40,12 @@ export class Events implements AsyncDisposable {
     try {
       const value = await work();
       this.#tell(caller, note);
+      this.ground.audit.note(caller, deedOf(note));
       return value;
     } catch (thrown) {
-      this.#tell(caller, { ...note, error: WrennError.from(thrown).message.slice(0, maxTextLength) });
+      const error = WrennError.from(thrown);
+      this.#tell(caller, { ...note, error: error.message.slice(0, maxTextLength) });
+      this.ground.audit.note(caller, { ...deedOf(note), status: "error", metadata: { code: error.code } });
       throw thrown;
     }
   }
@@ -95,6 +106,15 @@ export class Events implements AsyncDisposable {
   #of(team: string): Subscriber[] {
     return [...this.#subscribers].filter((subscriber) => subscriber.team === team);
   }
+}
+
+/** An action as the audit log has it (Wrenn control plane 9). */
+function deedOf({ kind, id }: Pick<Note, "kind" | "id">): Deed {
+  const isCapsule = kind.startsWith("capsule.");
+  const action = kind.split(".").at(-1)!;
+  const status = action === "destroy" || action === "delete" ? "warning" : "success";
+  const resource = { type: isCapsule ? "sandbox" : "snapshot", id: isCapsule ? capsuleId(id as SandboxId) : id };
+  return { resource, action, status };
 }
 
 /** A pause or an end that nobody asked for, such as one by time-out, has a reason and is told as an action too. */

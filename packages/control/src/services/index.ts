@@ -20,6 +20,7 @@ import { Events } from "./events.ts";
 import { Files } from "./files.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
+import { Audit } from "./people/audit.ts";
 import { buildPeople } from "./people/index.ts";
 import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -53,7 +54,8 @@ export function buildServices(ground: Ground) {
   const { sandboxStore, snapshotStore, keyStore, fleet, log } = ground;
   const tasks = new Tasks(log);
   const store = ground.eventStore;
-  const events = new Events({ store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
+  const audit = new Audit(ground.peopleStore.audit, ground.encryptionKey, log);
+  const events = new Events({ audit, store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
   const sandboxes = new Sandboxes({
     store: sandboxStore,
     once: ground.onceStore,
@@ -67,10 +69,11 @@ export function buildServices(ground: Ground) {
   const waker = new Waker(sandboxes);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const snapshots = new Snapshots(snapshotStore, sandboxes);
-  const keys = new Keys(keyStore, log);
+  const keys = new Keys(keyStore, audit, log);
   const people = buildPeople({
     ...ground,
     keys,
+    audit,
     destroySandboxes: async (caller, team) => {
       const all = await sandboxStore.list(team, { states: livingStates, limit: Number.MAX_SAFE_INTEGER });
       for (const { id } of all) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
@@ -78,6 +81,8 @@ export function buildServices(ground: Ground) {
   });
   return {
     ...people,
+    log,
+    audit,
     tasks,
     events,
     sandboxes,

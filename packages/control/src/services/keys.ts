@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { type rest, WrennError } from "@wrenn/contract";
 import type { Log } from "../log.ts";
 import { hashKey, type KeyRow, type KeyStore, type OpenKey } from "../store/keys.ts";
+import type { Audit } from "./people/audit.ts";
 import { Remembered } from "./people/remembered.ts";
 import type { Person } from "./people/sessions.ts";
 import { Uses } from "./people/uses.ts";
@@ -15,6 +16,7 @@ export class Keys implements AsyncDisposable {
 
   constructor(
     readonly store: KeyStore,
+    readonly audit: Pick<Audit, "note">,
     log: Log,
   ) {
     this.#uses = new Uses((times) => store.used(times), log);
@@ -52,6 +54,11 @@ export class Keys implements AsyncDisposable {
       scopes: wish.scopes?.join(" ") ?? null,
       expiresAt,
     });
+    this.audit.note(caller, {
+      resource: { type: "api_key", id: row.id },
+      action: "create",
+      metadata: { name: row.name },
+    });
     return { row, key };
   }
 
@@ -61,17 +68,20 @@ export class Keys implements AsyncDisposable {
     return this.store.list(caller.team, { createdBy });
   }
 
-  /** Ends a key; it is well if there is none. Answers its row. Throws `forbidden` for a member and somebody else's key. */
-  async revoke(caller: Person, id: string): Promise<KeyRow | undefined> {
+  /** Ends a key; it is well if there is none. Throws `forbidden` for a member and somebody else's key. */
+  async revoke(caller: Person, id: string): Promise<void> {
     const [row] = await this.store.list(caller.team, { id });
-    if (!row) return undefined;
+    if (!row) return;
     if (caller.role === "member" && row.createdBy !== caller.user.id)
       throw new WrennError("forbidden", "Somebody else made this key.", {
         remedy: "Ask its maker, or an administrator of the team.",
       });
     await this.store.remove(caller.team, id);
     this.forget();
-    return row;
+    this.audit.note(caller, {
+      ...{ resource: { type: "api_key", id }, action: "revoke", status: "warning" },
+      metadata: { name: row.name },
+    });
   }
 
   /** Ends the keys of a team, of one of its members, or of one person everywhere. */

@@ -105,7 +105,7 @@ export class Ports {
     for (const cookie of shown.cookies) if (this.#left("cookie", id, port, cookie.split(".")) > 0) return {};
     if (shown.apiKey !== null) {
       const key = await this.keys.open(shown.apiKey).catch(refusedKey);
-      if (key?.team === team) return {};
+      if (key?.team === team && (key.scopes === null || key.scopes.includes("sandboxes:exec"))) return {};
     }
     throw terms ? closed(id) : refusal(id, shown);
   }

@@ -6,6 +6,7 @@ import ports from "../../migrations/0003_ports.sql" with { type: "text" };
 import events from "../../migrations/0004_events.sql" with { type: "text" };
 import idempotency from "../../migrations/0005_idempotency.sql" with { type: "text" };
 import people from "../../migrations/0010_people.sql" with { type: "text" };
+import audit from "../../migrations/0011_audit.sql" with { type: "text" };
 import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
 import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "text" };
@@ -18,6 +19,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0004_events", text: events },
   { name: "0005_idempotency", text: idempotency },
   { name: "0010_people", text: people },
+  { name: "0011_audit", text: audit },
   { name: "0020_hosts", text: hosts, down: withoutHosts },
   { name: "0030_deadlines", text: deadlines },
 ];

@@ -21,7 +21,7 @@ export class Plane implements AsyncDisposable {
     public control: ControlPlane,
   ) {}
 
-  static async start(timings: Options["timings"] = {}): Promise<Plane> {
+  static async start(timings: Options["timings"] = {}, access: Options["access"] = {}): Promise<Plane> {
     const [databaseUrl, guest] = await Promise.all([freshDatabase(), startGuest()]);
     const host = new FakeHost(guest.address);
     const options: Options = {
@@ -32,6 +32,7 @@ export class Plane implements AsyncDisposable {
       metricsToken,
       logLevel: process.env.LOG_LEVEL ?? "silent",
       timings,
+      access,
     };
     return new Plane(options, host, guest, await start(options));
   }

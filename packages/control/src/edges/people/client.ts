@@ -30,12 +30,12 @@ const peerOf = (c: Context<Env>): string => c.env?.peer?.(c.req.raw) ?? "unknown
 
 /** Gives the browser its session, where no script can read it. */
 export function setSession(c: Context<Env>, token: string): void {
-  c.header("Set-Cookie", `${sessionCookie}=${token}; Max-Age=${cookieMaxAgeSec}${attributes(c)}`);
+  c.header("Set-Cookie", `${sessionCookie}=${token}; Max-Age=${cookieMaxAgeSec}${attributes(c)}`, { append: true });
 }
 
 /** Takes it away. */
 export function dropSession(c: Context<Env>): void {
-  c.header("Set-Cookie", `${sessionCookie}=; Max-Age=0${attributes(c)}`);
+  c.header("Set-Cookie", `${sessionCookie}=; Max-Age=0${attributes(c)}`, { append: true });
 }
 
 /** Without a Domain the cookie stays with this host: sandboxes below it never see it. */

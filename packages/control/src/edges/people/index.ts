@@ -1,15 +1,19 @@
 import type { Services } from "../../services/index.ts";
 import type { App } from "../endpoint.ts";
+import { auditRoutes } from "./audit.ts";
 import { openAuthRoutes, sessionRoutes } from "./auth.ts";
 import type { Doorway } from "./client.ts";
 import { keyRoutes } from "./keys.ts";
 import { meRoutes } from "./me.ts";
+import { mfaRoutes } from "./mfa.ts";
+import { connectRoutes, openOauthRoutes } from "./oauth.ts";
 import { openOutboxRoutes } from "./outbox.ts";
 import { invitationRoutes, memberRoutes, teamRoutes } from "./teams.ts";
 
 /** Routes that everybody may call; they are added before the door. */
 export function openRoutes(app: App, services: Services, doorway: Doorway): void {
   openAuthRoutes(app, services, doorway);
+  openOauthRoutes(app, services, doorway);
   openOutboxRoutes(app, services);
 }
 
@@ -17,6 +21,9 @@ export function openRoutes(app: App, services: Services, doorway: Doorway): void
 export function peopleRoutes(app: App, services: Services, doorway: Doorway): void {
   sessionRoutes(app, services, doorway);
   meRoutes(app, services);
+  mfaRoutes(app, services);
+  connectRoutes(app, services);
+  auditRoutes(app, services.audit);
   keyRoutes(app, services);
   teamRoutes(app, services.teams);
   memberRoutes(app, services.teams);

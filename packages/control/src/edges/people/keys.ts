@@ -34,7 +34,7 @@ export function keyRoutes(app: App, { keys }: Services): void {
       summary: "End an API key; it is well if there is none.",
       codes: ["forbidden"],
     },
-    async ({ caller, c }) => void (await keys.revoke(needPerson(caller), c.req.param("key")!)),
+    async ({ caller, c }) => keys.revoke(needPerson(caller), c.req.param("key")!),
   );
 }
 

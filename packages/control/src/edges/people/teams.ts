@@ -42,7 +42,7 @@ export function teamRoutes(app: App, teams: Teams): void {
       summary: "Rename the team.",
       codes: ["forbidden", "not_found"],
     },
-    async ({ caller, body, c }) => void (await teams.rename(needPerson(caller), c.req.param("id")!, body.name)),
+    async ({ caller, body, c }) => teams.rename(needPerson(caller), c.req.param("id")!, body.name),
   );
   endpoint(
     app,

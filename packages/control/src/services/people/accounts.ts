@@ -4,9 +4,12 @@ import { localTeam } from "../../store/keys.ts";
 import type { PeopleStore } from "../../store/people/index.ts";
 import type { Purpose } from "../../store/people/tokens.ts";
 import type { UserRow } from "../../store/schema/index.ts";
+import type { Actor } from "../caller.ts";
+import type { Audit, Deed } from "./audit.ts";
 import { type Letter, letters } from "./letters.ts";
 import type { Mailer } from "./mailer.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
+import type { SecondFactor } from "./second-factor.ts";
 import { hashToken, newToken } from "./secrets.ts";
 import { type Client, defaultTeam, type Person, type Sessions } from "./sessions.ts";
 import type { Site } from "./site.ts";
@@ -24,13 +27,14 @@ export type AccountGround = {
   mailer: Mailer;
   site: Site;
   config: AccessConfig;
+  audit: Audit;
 };
 
 /** How people come in: sign-up, activation, sign-in, and a new password for one that was forgotten. */
 export class Accounts {
   constructor(
     readonly ground: AccountGround,
-    readonly secondFactor: (user: UserRow, code: string | undefined) => Promise<void>,
+    readonly secondFactor: Pick<SecondFactor, "check">,
   ) {}
 
   /** What a sign-in page has to offer. */
@@ -81,33 +85,46 @@ export class Accounts {
 
   /** Makes the account of a mailed token active and signs it in. Throws `invalid_token`, `already_activated`. */
   async activate(token: string, client: Client): Promise<rest.AuthResponse> {
-    const { store, throttle, sessions } = this.ground;
+    const { store, throttle } = this.ground;
     await throttle.attempt("token_address", client.ip);
     return await store.transaction(async (inside) => {
       const user = await this.#owner(inside, token, "activation");
       if (user.status !== "inactive")
         throw new WrennError("already_activated", "The account is active already.", { remedy: "Sign in." });
       await activate(inside, user);
-      return await sessions.begin(inside, user, client);
+      return await this.begin(inside, user, client, "activation");
     });
   }
 
   /** Signs in. Throws `unauthorized`, `mfa_required`, `account_not_activated`, `account_disabled`, `rate_limited`. */
   async login(body: rest.Login, client: Client): Promise<rest.AuthResponse> {
-    const { store, throttle, sessions } = this.ground;
+    const { store, throttle } = this.ground;
     await throttle.attempt("login_address", client.ip);
     await throttle.attempt("login_account", body.email);
     const user = await store.users.byEmail(body.email);
-    if (!(await verifyPassword(body.password, user?.passwordHash)) || !user) throw wrongCredentials();
-    if (user.status === "inactive")
-      throw new WrennError("account_not_activated", "The account was not activated yet.", {
-        remedy: "Open the link in the mail, or sign up again after 30 minutes.",
-      });
-    if (user.status !== "active")
-      throw new WrennError("account_disabled", "The account is disabled.", { remedy: "Ask an administrator." });
-    await this.secondFactor(user, body.code);
+    try {
+      if (!(await verifyPassword(body.password, user?.passwordHash)) || !user) throw wrongCredentials();
+      needActive(user);
+      await this.secondFactor.check(user, body.code);
+    } catch (thrown) {
+      this.#refused(user, body.email, client, WrennError.from(thrown).code);
+      throw thrown;
+    }
     await throttle.succeeded("login_account", body.email);
-    return await store.transaction((inside) => sessions.begin(inside, user, client));
+    return await store.transaction((inside) => this.begin(inside, user, client, "password"));
+  }
+
+  /** Signs an account in and notes how, in the transaction of `store`. */
+  async begin(store: PeopleStore, user: UserRow, client: Client, how: string): Promise<rest.AuthResponse> {
+    const answer = await this.ground.sessions.begin(store, user, client);
+    this.ground.audit.by(actorOf(user), answer.team_id, signIn(user.id, client, { how }));
+    return answer;
+  }
+
+  /** Attempts belong to no team: administrators of the installation see them. */
+  #refused(user: UserRow | undefined, email: string, client: Client, code: string): void {
+    const actor = { type: "user", id: user?.id ?? "", name: email } as const;
+    this.ground.audit.by(actor, localTeam.id, { ...signIn(user?.id ?? "", client, { code }), status: "error" });
   }
 
   /** A session of the caller in another team. Throws `not_found`, `forbidden`. */
@@ -145,6 +162,10 @@ export class Accounts {
       return found;
     });
     await throttle.succeeded("login_account", user.email);
+    this.ground.audit.by(actorOf(user), localTeam.id, {
+      ...{ resource: { type: "user", id: user.id }, action: "password_reset", scope: "admin", status: "warning" },
+      metadata: { ip: client.ip },
+    });
     sessions.forget();
     mailer.ring();
   }
@@ -220,6 +241,24 @@ export async function acceptAs(store: PeopleStore, user: UserRow, token: string)
   await store.teams.join({ userId: user.id, teamId: invitation.teamId, role: invitation.role });
   return invitation.teamId;
 }
+
+/** Throws `account_not_activated` or `account_disabled` for an account that opens to nobody. */
+export function needActive(user: UserRow): void {
+  if (user.status === "inactive")
+    throw new WrennError("account_not_activated", "The account was not activated yet.", {
+      remedy: "Open the link in the mail, or sign up again after 30 minutes.",
+    });
+  if (user.status !== "active")
+    throw new WrennError("account_disabled", "The account is disabled.", { remedy: "Ask an administrator." });
+}
+
+/** An account as the one who did something. */
+export const actorOf = (user: Pick<UserRow, "id" | "name">): Actor => ({ type: "user", id: user.id, name: user.name });
+
+const signIn = (id: string, { ip, userAgent }: Client, more: Record<string, string>): Deed => ({
+  ...{ resource: { type: "user", id }, action: "sign_in", scope: "admin" },
+  metadata: { ip, user_agent: userAgent, ...more },
+});
 
 const wrongCredentials = () =>
   new WrennError("unauthorized", "E-mail or password is wrong.", { remedy: "Check both, or reset the password." });

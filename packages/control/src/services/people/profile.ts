@@ -71,6 +71,7 @@ export class Profile {
       await mailer.post(inside.mails, letters.passwordChanged(user));
     });
     await throttle.succeeded("password_account", user.id);
+    this.ground.audit.note(caller, { ...ofUser(caller), action: "password_change", status: "info" });
     sessions.forget();
     mailer.ring();
   }
@@ -90,6 +91,8 @@ export class Profile {
         });
       await inside.users.unlink(user.id, provider);
     });
+    const metadata = { provider };
+    this.ground.audit.note(caller, { ...ofUser(caller), action: "disconnect", status: "info", metadata });
   }
 
   /**
@@ -113,6 +116,10 @@ export class Profile {
       await mailer.post(inside.mails, letters.deletionRequested(user, eraseAfterDays));
       return teams;
     });
+    this.ground.audit.note(
+      { ...caller, team: localTeam.id },
+      { ...ofUser(caller), action: "close", status: "warning" },
+    );
     await this.ends.revokeKeys(user.id);
     for (const id of alone) await this.ends.dissolve(caller, id);
     sessions.forget();
@@ -150,6 +157,8 @@ const lastAdministrator = () =>
   new WrennError("forbidden", "Nobody else administers this installation.", {
     remedy: "Make somebody else an administrator first.",
   });
+
+const ofUser = ({ user }: Person) => ({ resource: { type: "user", id: user.id }, scope: "admin" }) as const;
 
 /** Throws `wrong_password` unless this is the account's. */
 export async function needPassword(user: UserRow, password: string | undefined): Promise<void> {

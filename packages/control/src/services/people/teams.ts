@@ -3,6 +3,7 @@ import { localTeam } from "../../store/keys.ts";
 import type { PeopleStore } from "../../store/people/index.ts";
 import type { InvitationRow, MemberRow, OwnTeam } from "../../store/people/teams.ts";
 import { type AccountGround, acceptAs, notMember } from "./accounts.ts";
+import type { Deed } from "./audit.ts";
 import { letters } from "./letters.ts";
 import { hashToken, newToken } from "./secrets.ts";
 import type { Person } from "./sessions.ts";
@@ -35,6 +36,7 @@ export class Teams {
       return made;
     });
     mailer.ring();
+    this.#note({ ...caller, team: team.id }, "create", { type: "team", id: team.id }, { metadata: { name } });
     return team;
   }
 
@@ -54,12 +56,13 @@ export class Teams {
   }
 
   /** Renames the caller's team. Throws `forbidden`. */
-  async rename(caller: Person, id: string, name: string): Promise<{ from: string }> {
+  async rename(caller: Person, id: string, name: string): Promise<void> {
     manages(caller, id);
     const team = await this.ground.store.teams.find(id);
     if (!team) throw notMember(id);
     await this.ground.store.teams.rename(id, name);
-    return { from: team.name };
+    const metadata = { old_name: team.name, new_name: name };
+    this.#note(caller, "rename", { type: "team", id }, { status: "info", metadata });
   }
 
   /** Deletes the caller's team with everything in it. Throws `forbidden`. */
@@ -79,6 +82,9 @@ export class Teams {
     if (!isGone) throw notMember(id);
     await this.ground.revokeKeys(id);
     sessions.forget();
+    this.ground.audit.by(caller.actor, localTeam.id, {
+      ...{ resource: { type: "team", id }, action: "delete", scope: "admin", status: "warning" },
+    });
     await this.ground.destroySandboxes(caller, id);
   }
 
@@ -100,6 +106,8 @@ export class Teams {
       return user;
     });
     mailer.ring();
+    const metadata = { email, role: "member" };
+    this.#note(caller, "add", { type: "member", id: member.id }, { scope: "admin", metadata });
     return { id: member.id, name: member.name, email: member.email, role: "member", joinedAt: new Date() };
   }
 
@@ -111,18 +119,27 @@ export class Teams {
       await inside.teams.setRole(target.user, target.team, role);
     });
     this.ground.sessions.forget();
+    const metadata = { new_role: role };
+    this.#note(
+      caller,
+      "role_update",
+      { type: "member", id: target.user },
+      { scope: "admin", status: "info", metadata },
+    );
   }
 
   /** Removes a member, with the sessions and keys they have in the team. Throws `forbidden`, `not_found`. */
   async expel(caller: Person, target: Target): Promise<void> {
     manages(caller, target.team);
     await this.#part(target);
+    this.#note(caller, "remove", { type: "member", id: target.user }, { scope: "admin", status: "warning" });
   }
 
   /** Leaves the caller's team. Throws `forbidden` for the owner. */
   async leave(caller: Person, id: string): Promise<void> {
     own(caller, id);
     await this.#part({ team: id, user: caller.user.id });
+    this.#note(caller, "leave", { type: "member", id: caller.user.id }, { scope: "admin", status: "info" });
   }
 
   /** Hands the team over; the caller stays as an administrator of it. Throws `forbidden`, `not_found`. */
@@ -134,6 +151,8 @@ export class Teams {
       await inside.teams.setRole(target.user, target.team, "owner");
     });
     this.ground.sessions.forget();
+    const metadata = { new_owner: target.user };
+    this.#note(caller, "transfer", { type: "team", id: target.team }, { scope: "admin", status: "warning", metadata });
   }
 
   /** Invites an address by mail. Throws `forbidden`, `rate_limited`. */
@@ -158,6 +177,8 @@ export class Teams {
       return made;
     });
     mailer.ring();
+    const metadata = { email: wish.email, role: wish.role };
+    this.#note(caller, "invite", { type: "member", id: row.id }, { scope: "admin", metadata });
     return { row, ...(!mailer.sends && { url }) };
   }
 
@@ -170,18 +191,38 @@ export class Teams {
   /** Takes an invitation back. Throws `forbidden`, `not_found`. */
   async revokeInvitation(caller: Person, id: string, invitation: string): Promise<void> {
     manages(caller, id);
-    if (await this.ground.store.teams.revokeInvitation(id, invitation)) return;
+    if (await this.ground.store.teams.revokeInvitation(id, invitation)) {
+      this.#note(
+        caller,
+        "revoke_invitation",
+        { type: "member", id: invitation },
+        { scope: "admin", status: "warning" },
+      );
+      return;
+    }
     throw new WrennError("not_found", "There is no such invitation.", { remedy: "It may have been accepted." });
   }
 
   /** Joins the team of an invitation to the caller's address. Throws `invalid_token`, `rate_limited`. */
   async accept(caller: Person, token: string): Promise<OwnTeam> {
     await this.ground.throttle.attempt("code_account", caller.user.id);
-    return await this.ground.store.transaction(async (inside) => {
+    const team = await this.ground.store.transaction(async (inside) => {
       const user = await inside.users.find(caller.user.id);
       const joined = await acceptAs(inside, user!, token);
       return (await inside.teams.of(caller.user.id)).find(({ id }) => id === joined)!;
     });
+    const metadata = { email: caller.user.email, role: team.role };
+    this.#note(
+      { ...caller, team: team.id },
+      "join",
+      { type: "member", id: caller.user.id },
+      { scope: "admin", metadata },
+    );
+    return team;
+  }
+
+  #note(caller: Person, action: string, resource: Deed["resource"], more: Omit<Deed, "action" | "resource">): void {
+    this.ground.audit.note(caller, { ...more, action, resource });
   }
 
   async #part(target: Target): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Database } from "../database.ts";
 import { AttemptStore } from "./attempts.ts";
+import { AuditStore } from "./audit.ts";
 import { MailStore } from "./mails.ts";
 import { SessionStore } from "./sessions.ts";
 import { TeamStore } from "./teams.ts";
@@ -20,6 +21,7 @@ export class PeopleStore {
   readonly tokens: TokenStore;
   readonly mails: MailStore;
   readonly attempts: AttemptStore;
+  readonly audit: AuditStore;
 
   constructor(readonly db: Queries) {
     this.users = new UserStore(db);
@@ -28,6 +30,7 @@ export class PeopleStore {
     this.tokens = new TokenStore(db);
     this.mails = new MailStore(db);
     this.attempts = new AttemptStore(db);
+    this.audit = new AuditStore(db);
   }
 
   /** Does `work` as a whole or not at all. */

@@ -1,6 +1,6 @@
 import { prefixes, randomId } from "@wrenn/contract";
-import { and, asc, desc, eq, inArray, ne, sql } from "drizzle-orm";
-import { identities, memberships, type UserRow, users } from "../schema/index.ts";
+import { and, asc, desc, eq, inArray, lt, ne, sql } from "drizzle-orm";
+import { identities, memberships, recoveryCodes, type UserRow, users } from "../schema/index.ts";
 import type { Queries } from "./index.ts";
 
 /** What a new account holds. */
@@ -117,6 +117,32 @@ export class UserStore {
       .where(and(eq(identities.userId, userId), eq(identities.provider, provider)))
       .returning({ provider: identities.provider });
     return gone.length > 0;
+  }
+
+  /** Uses up a time step of the authenticator; `false` when it, or a later one, was used. */
+  async useStep(userId: string, step: number): Promise<boolean> {
+    const rows = await this.db
+      .update(users)
+      .set({ totpStep: step })
+      .where(and(eq(users.id, userId), lt(users.totpStep, step)))
+      .returning({ id: users.id });
+    return rows.length === 1;
+  }
+
+  /** Puts other recovery codes, hashed, in the place of those there are. */
+  async replaceRecoveryCodes(userId: string, hashes: readonly string[]): Promise<void> {
+    await this.db.delete(recoveryCodes).where(eq(recoveryCodes.userId, userId));
+    if (hashes.length === 0) return;
+    await this.db.insert(recoveryCodes).values(hashes.map((codeHash) => ({ userId, codeHash })));
+  }
+
+  /** Uses up a recovery code; `false` when it is none. */
+  async takeRecoveryCode(userId: string, codeHash: string): Promise<boolean> {
+    const gone = await this.db
+      .delete(recoveryCodes)
+      .where(and(eq(recoveryCodes.userId, userId), eq(recoveryCodes.codeHash, codeHash)))
+      .returning({ userId: recoveryCodes.userId });
+    return gone.length === 1;
   }
 
   /** People who share a team with `userId` and whose address begins with `prefix`; at most `limit`. */

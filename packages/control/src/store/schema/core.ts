@@ -3,7 +3,7 @@ import { bigint, boolean, customType, integer, pgTable, text, timestamp } from "
 import { terms } from "./e2b.ts";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
-const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
+export const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
   dataType: () => "jsonb",
 });
 /** A point in time, to the millisecond. */

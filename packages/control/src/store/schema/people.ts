@@ -1,6 +1,6 @@
 import type { rest } from "@wrenn/contract";
 import { bigint, boolean, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
-import { time } from "./core.ts";
+import { textMap, time } from "./core.ts";
 
 /** People with an account. A deleted one keeps its row until it is erased. */
 export const users = pgTable("users", {
@@ -105,3 +105,32 @@ export type UserRow = typeof users.$inferSelect;
 export type MembershipRow = typeof memberships.$inferSelect;
 /** A session's row. */
 export type SessionRow = typeof sessions.$inferSelect;
+
+/** Who did what; `seq` and `hash` are there once a row is sealed into its team's chain. */
+export const auditLogs = pgTable("audit_logs", {
+  n: bigint("n", { mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+  id: text("id").notNull(),
+  teamId: text("team_id").notNull(),
+  actorType: text("actor_type").notNull(),
+  actorId: text("actor_id").notNull().default(""),
+  actorName: text("actor_name").notNull().default(""),
+  resourceType: text("resource_type").notNull(),
+  resourceId: text("resource_id").notNull().default(""),
+  action: text("action").notNull(),
+  scope: text("scope").$type<"team" | "admin">().notNull(),
+  status: text("status").$type<"success" | "info" | "warning" | "error">().notNull(),
+  metadata: textMap("metadata").notNull().default({}),
+  createdAt: time("created_at").notNull().defaultNow(),
+  seq: bigint("seq", { mode: "number" }),
+  hash: text("hash"),
+});
+
+/** The end of each team's chain. */
+export const auditHeads = pgTable("audit_heads", {
+  teamId: text("team_id").primaryKey(),
+  seq: bigint("seq", { mode: "number" }).notNull(),
+  hash: text("hash").notNull(),
+});
+
+/** An entry of the audit log. */
+export type AuditRow = typeof auditLogs.$inferSelect;
