@@ -1,4 +1,4 @@
-import { changedRuns } from "../../packages/host/src/drivers/qemu/memory.ts";
+import { changedRuns } from "../../packages/host/src/drivers/process-memory.ts";
 import type { Context, Suite } from "../context.ts";
 import type { Pledge } from "../ledger.ts";
 import { proportionalMib } from "../lib/processes.ts";

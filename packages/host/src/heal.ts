@@ -34,6 +34,7 @@ export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
     );
     log.info({ id: sandbox.id, before, after: sandbox.record.state, reason: sandbox.record.reason }, "healed");
   }
+  await kitchen.drivers.disks.sweep();
   await kitchen.templates.heal();
   await removeLeftovers(sandboxes);
   const rows = [...journal.sandboxes.all(), ...journal.snapshots.all(), ...journal.layers.all()];
@@ -73,13 +74,19 @@ async function keepRunning(sandbox: Sandbox, machine: Machine, sandboxes: Sandbo
   const { record } = sandbox;
   // A checkpoint may have moved the VM to its next layer without living to write it down: the VM knows.
   const { nextLayer } = record;
-  const hasMoved = nextLayer && (await machine.vm.diskPath()) === sandboxes.kitchen.paths.layer(nextLayer);
+  const hasMoved = nextLayer && (await writesTo(machine, nextLayer, sandboxes));
   sandbox.note({ layer: hasMoved ? nextLayer : record.layer, nextLayer: undefined });
   await machine.vm.cont(); // a pause or checkpoint that was not finished is undone
   if (record.state === "running") sandbox.phase = { at: "running", machine };
   else sandbox.move("ready", {}, machine);
   sandbox.touch();
   sandboxes.adopted(sandbox, machine);
+}
+
+async function writesTo({ vm }: Machine, layer: string, { kitchen }: Sandboxes): Promise<boolean> {
+  const disk = await kitchen.layers.open(layer).catch(() => undefined); // its file may not have been made yet
+  await using _ = disk;
+  return disk?.device === (await vm.diskDevice());
 }
 
 /** The VM is gone: a snapshot that was already whole saves a pausing sandbox, otherwise its memory is lost and the files stay. */

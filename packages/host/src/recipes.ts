@@ -94,7 +94,8 @@ export async function snapshot(
   const unfinished = await unfinishedFolder(id, paths, undo);
   const layer = sandbox.record.layer!;
   if (kind === "checkpoint") sandbox.note({ nextLayer: layers.reserve(sandbox.record.templateKey, layer) });
-  const next = kind === "checkpoint" ? await layers.create(sandbox.record.nextLayer!) : undefined;
+  // Closed at the end: the VM has it open by then, or nobody wants it.
+  await using next = kind === "checkpoint" ? await layers.create(sandbox.record.nextLayer!) : undefined;
 
   undo.defer(() => vm.cont());
   await vm.stop();

@@ -139,7 +139,7 @@ class FakeVm implements Vm {
     this.machine.disk = next.path;
   }
 
-  async diskPath(): Promise<string> {
+  async diskDevice(): Promise<string> {
     return this.machine.disk;
   }
 
@@ -237,10 +237,13 @@ class FakeDisks implements Disks {
     await Bun.write(path, JSON.stringify({ base: base.path }));
   }
 
+  async sweep(): Promise<void> {}
+
   #layer(path: string): Disk {
     return {
       path,
       format: "raw",
+      device: path,
       usedBytes: async () => (await stat(path)).size,
       [Symbol.asyncDispose]: async () => {},
     };

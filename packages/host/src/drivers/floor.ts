@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import { vmmUids } from "./qemu/owner.ts";
+import { vmmUids } from "./owner.ts";
 
 /**
  * Where no guest may connect: this machine, private networks, link-local addresses (cloud metadata is one), and what

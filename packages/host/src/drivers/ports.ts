@@ -3,14 +3,22 @@
  * values below and say at start what they can take, so a wrong pair is refused before the first sandbox.
  */
 
-export type DiskFormat = "raw" | "qcow2";
+export type DiskFormat = "raw" | "qcow2" | "dm";
 export type LinkKind = "user" | "tap";
 
 /** A file that disk layers lie on: an image's root file system, or the frozen disk of a template. Never written to. */
 export type BaseDisk = { readonly path: string; readonly format: DiskFormat };
 
-/** A writable disk layer, open for one VM. Disposing closes it and leaves the file: what is kept is the recipe's choice. */
-export type Disk = AsyncDisposable & BaseDisk & { usedBytes(): Promise<number> };
+/**
+ * A writable disk layer, open for one VM. Disposing closes it and leaves the file: what is kept is the recipe's choice. A
+ * VM that has it open keeps it open.
+ */
+export type Disk = AsyncDisposable &
+  BaseDisk & {
+    /** What a VMM opens: the file itself, or a block device that shows it. */
+    readonly device: string;
+    usedBytes(): Promise<number>;
+  };
 
 /** Disk layers. */
 export interface Disks {
@@ -24,6 +32,8 @@ export interface Disks {
   open(path: string): Promise<Disk>;
   /** Makes a closed layer lie directly on `base`, so that the layers between are no longer needed. A crash in it harms nothing. */
   flatten(path: string, base: BaseDisk): Promise<void>;
+  /** Lets go of what a killed agent has left open. What VMs or this process use stays. */
+  sweep(): Promise<void>;
 }
 
 /** A guest's network. A link that is not open lets this machine reach the guest, and the guest nothing. */
@@ -77,8 +87,8 @@ export type Vm = AsyncDisposable & {
   forward(guestPort: number): Promise<void>;
   /** Of a stopped VM: continues on the layer `next`, which lies on the present one; that one is never written to again. */
   switchDisk(next: Disk): Promise<void>;
-  /** Path of the disk layer that it writes to. */
-  diskPath(): Promise<string>;
+  /** The `device` of the disk layer that it writes to. */
+  diskDevice(): Promise<string>;
   /**
    * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
    * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives the bytes that were new.

@@ -29,6 +29,8 @@ export class Qcow2 implements Disks {
     await this.#run(["rebase", "-q", "-f", "qcow2", "-b", base.path, "-F", base.format, path]);
   }
 
+  async sweep(): Promise<void> {} // files only: nothing is open
+
   async #empty(base: BaseDisk): Promise<string> {
     const path = `${base.path}.empty`;
     if (await Bun.file(path).exists()) return path;
@@ -55,6 +57,7 @@ export class Qcow2 implements Disks {
 const layer = (path: string): Disk => ({
   path,
   format: "qcow2",
+  device: path,
   usedBytes: async () => (await stat(path)).blocks * 512,
   [Symbol.asyncDispose]: async () => {}, // the file is the VMM's to close
 });

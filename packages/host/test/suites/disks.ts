@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { WrennError } from "@wrenn/contract";
-import type { BaseDisk, Disks } from "../../src/drivers/ports.ts";
+import type { BaseDisk, Disk, Disks } from "../../src/drivers/ports.ts";
 
 /** The promises of `Disks`, for every driver. */
 export function disksSuite(name: string, make: () => Disks, skip?: string): void {
@@ -48,9 +48,10 @@ export function disksSuite(name: string, make: () => Disks, skip?: string): void
 
     rule("a flattened layer no longer needs those between", async (disks, dir, base) => {
       const layers = [0, 1, 2].map((number) => `${dir}/a/disk-${number}.${disks.extension}`);
-      await disks.create(base, layers[0]!);
-      await disks.create({ path: layers[0]!, format: disks.gives }, layers[1]!);
-      await disks.create({ path: layers[1]!, format: disks.gives }, layers[2]!);
+      const close = async (disk: Promise<Disk>) => (await disk)[Symbol.asyncDispose]();
+      await close(disks.create(base, layers[0]!));
+      await close(disks.create({ path: layers[0]!, format: disks.gives }, layers[1]!));
+      await close(disks.create({ path: layers[1]!, format: disks.gives }, layers[2]!));
       await disks.flatten(layers[2]!, base);
       await rm(layers[0]!);
       await rm(layers[1]!);

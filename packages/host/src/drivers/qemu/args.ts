@@ -72,7 +72,7 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...["-serial", launch.kernel ? `file:${launch.dir}/console.log` : "null"],
     ...[
       "-drive",
-      `id=${diskId},file=${launch.disk.path},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
+      `id=${diskId},file=${launch.disk.device},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
     ],
     ...["-device", `virtio-blk-device,drive=${diskId}`],
     ...[

@@ -1,12 +1,13 @@
 import { closeSync, openSync } from "node:fs";
 import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
+import { give, ownerOf, takeBack } from "../owner.ts";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import { killProcess, startTimeOf } from "../process.ts";
 import { arguments_, type Launch, type Machine } from "./args.ts";
-import { give, ownerOf, takeBack } from "./owner.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
-import { forwardedPorts, killProcess, loadSaved, QemuVm, startTimeOf } from "./vm.ts";
+import { forwardedPorts, loadSaved, QemuVm } from "./vm.ts";
 
 /** How often a former agent's VM is looked at: it is no child of this process, so nothing else tells of its end. */
 const adoptedPollMs = 500;
@@ -17,7 +18,7 @@ const loadTimeoutMs = 20_000;
 /** QEMU's microvm machine, with KVM or by emulation. */
 export class Qemu implements Vmm {
   readonly name = "qemu";
-  readonly takes = { disk: ["raw", "qcow2"], link: ["user"] } as const;
+  readonly takes = { disk: ["qcow2"], link: ["user"] } as const;
   readonly accelerator: string;
   readonly fingerprint: string;
 
@@ -78,7 +79,7 @@ export class Qemu implements Vmm {
   async #launch(launch: Launch, state: number | undefined, prepare: (vm: QemuVm) => Promise<void>): Promise<Vm> {
     const log = `${launch.dir}/qemu.log`;
     await rm(`${launch.dir}/qmp.sock`, { force: true }); // a former process's socket looks ready and is not
-    await give(launch.name, [launch.dir, launch.disk.path, ...(launch.sharesMemory ? [launch.memory] : [])]);
+    await give(launch.name, [launch.dir, launch.disk.device, ...(launch.sharesMemory ? [launch.memory] : [])]);
     const uid = ownerOf(launch.name);
     const child = Bun.spawn([this.machine.binary, ...arguments_(this.machine, launch)], {
       stdio: ["ignore", "ignore", Bun.file(log), ...(state === undefined ? [] : [state])],

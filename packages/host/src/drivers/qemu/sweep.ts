@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { killProcess, startTimeOf } from "./vm.ts";
+import { killProcess, startTimeOf } from "../process.ts";
 
 /**
  * Kills QEMU processes that a former agent started and did not live to write down: the folder of each stands in its

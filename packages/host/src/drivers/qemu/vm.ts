@@ -1,26 +1,12 @@
-import { existsSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import { damaged } from "../../memory/data-file.ts";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
+import { give, takeBack } from "../owner.ts";
 import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import { killProcess } from "../process.ts";
+import { MemoryWriter, takeChanged } from "../process-memory.ts";
 import { diskId, guestNet, netId } from "./args.ts";
-import { MemoryWriter, takeChanged } from "./memory.ts";
-import { give, takeBack } from "./owner.ts";
 import type { Qmp } from "./qmp.ts";
-
-/** A killed process is gone within milliseconds; longer means that it hangs in the kernel, and nobody can help. */
-const killTimeoutMs = 10_000;
-
-/** Start time of a process in clock ticks since boot (proc(5), field 22 of stat), or `undefined` when it is not there. */
-export function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
-}
 
 /** A QEMU process and its control connection. */
 export class QemuVm implements Vm {
@@ -63,12 +49,12 @@ export class QemuVm implements Vm {
   }
 
   async switchDisk(next: Disk): Promise<void> {
-    await give(this.spec.name, [next.path]);
-    const layer = { device: diskId, "snapshot-file": next.path, format: next.format, mode: "existing" };
+    await give(this.spec.name, [next.device]);
+    const layer = { device: diskId, "snapshot-file": next.device, format: next.format, mode: "existing" };
     await this.qmp.call("blockdev-snapshot-sync", layer);
   }
 
-  async diskPath(): Promise<string> {
+  async diskDevice(): Promise<string> {
     type Block = { device: string; inserted?: { file: string } };
     const blocks = await this.qmp.call<Block[]>("query-block");
     const file = blocks.find((block) => block.device === diskId)?.inserted?.file;
@@ -127,19 +113,3 @@ export async function loadSaved(pid: number, memory: string, dir: string): Promi
 
 const sha256 = async (path: string): Promise<string> =>
   new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex");
-
-/** Kills the process of `handle`, if it is still that process, and waits until it is gone. */
-export async function killProcess(handle: VmHandle): Promise<void> {
-  const isSame = () => startTimeOf(handle.pid) === handle.startTime;
-  if (!isSame()) return;
-  try {
-    process.kill(handle.pid, "SIGKILL");
-  } catch {
-    return; // ended meanwhile
-  }
-  const deadline = performance.now() + killTimeoutMs;
-  while (isSame() && existsSync(`/proc/${handle.pid}`)) {
-    if (performance.now() > deadline) throw new WrennError("agent_error", `process ${handle.pid} does not die`);
-    await Bun.sleep(1);
-  }
-}

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
-import { type Pages, pageBytes } from "../../memory/pages.ts";
+import { type Pages, pageBytes } from "../memory/pages.ts";
 
 /**
  * A guest's memory is a private mapping of its template's memory file, so the pages it changed are the anonymous pages of

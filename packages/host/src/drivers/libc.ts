@@ -1,0 +1,66 @@
+import { dlopen, FFIType, ptr, read } from "bun:ffi";
+
+/** System calls that no module of the runtime offers. Loaded on first use, so that machines without them need nothing. */
+const load = () =>
+  dlopen("libc.so.6", {
+    ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+    mknod: { args: [FFIType.cstring, FFIType.u32, FFIType.u64], returns: FFIType.i32 },
+    fallocate: { args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64], returns: FFIType.i32 },
+    lseek: { args: [FFIType.i32, FFIType.i64, FFIType.i32], returns: FFIType.i64 },
+    __errno_location: { args: [], returns: FFIType.ptr },
+  }).symbols;
+
+let loaded: ReturnType<typeof load> | undefined;
+const c = () => {
+  loaded ??= load();
+  return loaded;
+};
+
+/** errno(3) values that callers tell apart. */
+export const errno = { ENOENT: 2, ENXIO: 6, EBUSY: 16, ENODEV: 19, EINVAL: 22 } as const;
+
+/** A system call that failed, with its `errno`. */
+export class SystemError extends Error {
+  constructor(
+    readonly call: string,
+    readonly errno: number,
+  ) {
+    super(`${call} failed with errno ${errno}`);
+  }
+}
+
+const check = (result: number | bigint, call: string): number => {
+  if (Number(result) < 0) throw new SystemError(call, read.i32(c().__errno_location()!, 0));
+  return Number(result);
+};
+
+/** ioctl(2) with a structure, or with a number that stands for itself. Gives what the call returns. */
+export function ioctl(fd: number, request: number, argument: Uint8Array | number, call: string): number {
+  const pointer = typeof argument === "number" ? argument : ptr(argument.buffer, argument.byteOffset);
+  return check(c().ioctl(fd, request, pointer as ReturnType<typeof ptr>), call);
+}
+
+/** Makes a block device node (mknod(2)). */
+export function makeBlockNode(path: string, device: { major: number; minor: number }): void {
+  const blockDevice = 0o060000;
+  const { major, minor } = device;
+  const number = BigInt((minor & 0xff) | (major << 8)) | (BigInt(minor & ~0xff) << 12n); // makedev(3) for small majors
+  check(c().mknod(Buffer.from(`${path}\0`), blockDevice | 0o600, number), `mknod ${path}`);
+}
+
+/** Turns a range of a file into a hole: it reads as zeros and takes no space (fallocate(2), PUNCH_HOLE with KEEP_SIZE). */
+export function punchHole(fd: number, offset: number, length: number): void {
+  check(c().fallocate(fd, 3, BigInt(offset), BigInt(length)), "fallocate");
+}
+
+/** The runs of data in a sparse file, in order (lseek(2), SEEK_DATA and SEEK_HOLE). */
+export function* dataRuns(fd: number, size: number): Generator<{ offset: number; length: number }> {
+  const [seekData, seekHole] = [3, 4];
+  for (let at = 0; at < size; ) {
+    const offset = Number(c().lseek(fd, BigInt(at), seekData));
+    if (offset < 0) return; // nothing but a hole follows
+    const end = Math.min(check(c().lseek(fd, BigInt(offset), seekHole), "lseek"), size);
+    yield { offset, length: end - offset };
+    at = end;
+  }
+}
