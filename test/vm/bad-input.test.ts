@@ -51,7 +51,7 @@ describe("a create that cannot be", () => {
     ["a petabyte of memory", { memory_mb: 2 ** 30 }, { status: 400, code: "invalid_request" }],
     ["more memory than the host has", { memory_mb: 65_536 }, { status: 503, code: "no_hosts_available" }],
     ["an exabyte of disk", { disk_size_mb: 2 ** 40 }, { status: 400, code: "invalid_request" }],
-    ["more disk than the template has", { disk_size_mb: 1_000_000 }, { status: 400, code: "invalid_request" }],
+    ["more disk than the host has", { disk_size_mb: 1_000_000 }, { status: 507, code: "insufficient_storage" }],
     ["a time-out in the past", { timeout_sec: -5 }, { status: 400, code: "invalid_request" }],
     ["a number where text belongs", { template: 7 }, { status: 400, code: "invalid_request" }],
   ];

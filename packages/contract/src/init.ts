@@ -17,6 +17,8 @@ export type InitRequest = {
   machineId?: string;
   /** Base64 of at least 32 fresh random bytes; the kernel's generator is given them and reseeded before the answer. */
   entropy?: string;
+  /** The disk was made this large: the root file system is grown over it before the answer. */
+  diskBytes?: number;
 };
 
 /** Answer of `POST /init` when it carried `entropy` (status 200); without it the answer is 204, as clients expect. */

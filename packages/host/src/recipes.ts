@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
-import type { Drivers } from "./drivers/ports.ts";
+import type { Drivers, Vm } from "./drivers/ports.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
@@ -72,10 +72,21 @@ async function handOver(sandbox: Sandbox, machine: Machine, template: Template, 
   await using undo = new AsyncDisposableStack();
   undo.use(machine.held);
   sandbox.note({ machine: recordOf(machine) });
+  const { diskMib, extraDiskMib } = sandbox.record.spec;
+  const isGrown = !!extraDiskMib && token === undefined; // a layer over a grown one is as large: only the first needs it
+  if (isGrown) await growDisk(machine.vm, diskMib);
   await machine.vm.cont();
-  await identify(sandbox, template, agentOf(machine), token);
+  await identify(sandbox, template, agentOf(machine), { present: token, diskMib: isGrown ? diskMib : undefined });
   undo.move();
   return machine;
+}
+
+async function growDisk(vm: Vm, mib: number): Promise<void> {
+  if (!vm.growDisk)
+    throw new WrennError("unimplemented", "this host's machines cannot have a larger disk than their template", {
+      remedy: "Ask for the template's size, or build a template with a larger disk.",
+    });
+  await vm.growDisk(mib);
 }
 
 /**
@@ -166,7 +177,12 @@ function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): Sna
 }
 
 /** Gives the guest its identity; without its acknowledgement the sandbox is never handed out. */
-async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent, present?: string): Promise<void> {
+async function identify(
+  sandbox: Sandbox,
+  template: Template,
+  agent: GuestAgent,
+  { present, diskMib }: { present: string | undefined; diskMib: number | undefined },
+): Promise<void> {
   const { id, token, spec } = sandbox.record;
   const { image } = template;
   const identity: Identity = {
@@ -178,6 +194,7 @@ async function identify(sandbox: Sandbox, template: Template, agent: GuestAgent,
     templateId: image.name,
     hostname: `wrenn-${id.slice(0, 8)}`,
     machineId: crypto.randomUUID().replaceAll("-", ""),
+    ...(diskMib !== undefined && { diskBytes: diskMib * 2 ** 20 }),
   };
   const taken = await agent.identify(identity, present);
   sandbox.record.versions = {

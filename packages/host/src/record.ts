@@ -12,6 +12,8 @@ export type SandboxSpec = {
   readonly vcpus: number;
   readonly memoryMib: number;
   readonly diskMib: number;
+  /** What its disk has beyond its template's; the file system is grown when it starts. */
+  readonly extraDiskMib?: number | undefined;
   readonly timeoutSec: number;
   readonly timeoutAction: TimeoutAction;
   readonly envs: Readonly<Record<string, string>>;

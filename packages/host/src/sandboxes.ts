@@ -1,6 +1,6 @@
 import { type SandboxId, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
-import { machineSize } from "./config.ts";
+import { Admission } from "./admission.ts";
 import type { Journal } from "./journal.ts";
 import { type Machine, recordOf } from "./machine.ts";
 import {
@@ -13,7 +13,6 @@ import {
   startFrom,
 } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
-import { minFreeDiskMib, needDisk } from "./room.ts";
 import { Sandbox } from "./sandbox.ts";
 
 /** Layers deeper than this cost every read of the guest; a pause then merges them. */
@@ -32,6 +31,7 @@ export class Sandboxes implements AsyncDisposable {
   constructor(
     readonly kitchen: Kitchen,
     readonly log: Logger,
+    readonly admission = new Admission(kitchen.paths.root),
   ) {
     this.journal = kitchen.journal;
     this.#reaper = setInterval(() => this.#reap(), reaperPeriodMs);
@@ -47,7 +47,7 @@ export class Sandboxes implements AsyncDisposable {
     const sandbox = this.register(newRecord(id, run, spec, token || randomToken()));
     return sandbox.exclusive(async () => {
       try {
-        await this.#admit(spec);
+        using _ = await this.admission.admit(spec, spec.extraDiskMib);
         const machine = await create(sandbox, this.kitchen);
         await this.#ran(sandbox, machine, { origin: spec.snapshot });
       } catch (thrown) {
@@ -229,7 +229,7 @@ export class Sandboxes implements AsyncDisposable {
     // The snapshot stands in the row meanwhile: an agent killed half-way finds the sandbox paused at it.
     sandbox.move(event, { run, snapshot: from.id });
     try {
-      await this.#admit(spec);
+      using _ = await this.admission.admit(spec);
       const machine = await startFrom(sandbox, this.kitchen, from);
       await this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
     } catch (thrown) {
@@ -293,19 +293,6 @@ export class Sandboxes implements AsyncDisposable {
     this.journal.sandboxes.remove(sandbox.id);
     this.#byId.delete(sandbox.id);
     await this.kitchen.layers.collect();
-  }
-
-  async #admit(spec: SandboxSpec): Promise<void> {
-    const { memoryMib } = machineSize();
-    if (spec.memoryMib > memoryMib)
-      throw new WrennError(
-        "no_hosts_available",
-        `the host has ${memoryMib} MiB of memory, ${spec.memoryMib} are asked for`,
-        {
-          remedy: "Ask for less memory, or add a larger host.",
-        },
-      );
-    await needDisk(this.kitchen.paths.root, minFreeDiskMib);
   }
 
   #reap(): void {

@@ -129,18 +129,15 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
   if (request.snapshot) {
     // Memory and disk are the checkpoint's, and so are their sizes.
     const { spec } = findSnapshot(sandboxes.kitchen, request.snapshot);
-    return { ...spec, ...wishesOf(request), snapshot: request.snapshot };
+    return { ...spec, ...wishesOf(request), snapshot: request.snapshot, extraDiskMib: 0 };
   }
   const image = await sandboxes.kitchen.templates.image(request.template);
-  if (request.diskMib > image.diskMib)
-    throw new WrennError("invalid_request", `the template "${image.name}" has a disk of ${image.diskMib} MiB`, {
-      remedy: "Ask for no more, or build the template with a larger disk.",
-    });
   return {
     template: image.name,
     vcpus: request.vcpus || defaults.vcpus,
     memoryMib: request.memoryMib || defaults.memoryMib,
-    diskMib: image.diskMib,
+    diskMib: Math.max(image.diskMib, request.diskMib),
+    extraDiskMib: Math.max(0, request.diskMib - image.diskMib),
     ...wishesOf(request),
   };
 }

@@ -64,8 +64,23 @@ describe("a sandbox's life", () => {
 
   test("more memory than the host has is refused before anything starts", async () => {
     await using host = await FakeHost.start();
-    expect(codeOf(await failing(host.create({ memoryMib: 1 << 30 })))).toBe("no_hosts_available");
+    host.setAvailable(() => 1_000);
+    expect(codeOf(await failing(host.create({ memoryMib: 1_000 })))).toBe("no_hosts_available");
     expect(await host.leftovers()).toEqual(nothing);
+  });
+
+  test("a disk larger than the template's is grown before the guest runs, and only once", async () => {
+    await using host = await FakeHost.start();
+    const effects: string[] = [];
+    host.world.before = (effect) => void effects.push(effect);
+    const { id } = await host.create({ diskMib: 300, extraDiskMib: 299 });
+    const [machine] = [...host.world.machines.values()];
+    expect([machine!.diskMib, machine!.memory.init!.diskBytes]).toEqual([300, 300 * 2 ** 20]);
+    expect(effects.indexOf("vm.growDisk")).toBeLessThan(effects.lastIndexOf("vm.cont"));
+    await host.sandboxes.pause(id);
+    await host.sandboxes.resume(id, 2);
+    expect(effects.filter((effect) => effect === "vm.growDisk").length).toBe(1);
+    expect([...host.world.machines.values()][0]!.memory.init!.diskBytes).toBeUndefined();
   });
 
   test("a time-out pauses or kills, as asked, and activity puts it off", async () => {

@@ -1,30 +1,17 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-web";
 import { fromConnectError, headers, hostagent, newSandboxId, proxyPath } from "@wrenn/contract";
 import { FakeWorld, fakeImage } from "../src/drivers/fake.ts";
 import { type HostAgent, start } from "../src/index.ts";
 import { quiet } from "./support/host.ts";
+import { hostClient } from "./support/wire.ts";
 
 const token = "a token of the test";
 const world = new FakeWorld();
 let dir: string;
 let agent: HostAgent;
-let client: ReturnType<typeof connect>;
-
-function connect(address: string, secret: string) {
-  const send = (input: RequestInfo | URL, init?: RequestInit) => {
-    const all = new Headers(init?.headers);
-    all.set(headers.hostToken, secret);
-    return fetch(input, { ...init, headers: all });
-  };
-  return createClient(
-    hostagent.HostAgentService,
-    createConnectTransport({ baseUrl: address, fetch: send as typeof fetch }),
-  );
-}
+let client: ReturnType<typeof hostClient>;
 
 const guest = (id: string, path: string, init: RequestInit = {}) =>
   fetch(`${agent.address}${proxyPath(id, 49983)}${path}`, {
@@ -40,7 +27,7 @@ beforeAll(async () => {
     disks: world.disks,
     nets: world.nets,
   });
-  client = connect(agent.address, token);
+  client = hostClient(agent.address, token);
 });
 
 afterAll(async () => {
@@ -52,7 +39,7 @@ afterAll(async () => {
 const created = async () => (await client.createSandbox({ id: newSandboxId(), run: 1n, template: "minimal" })).sandbox!;
 
 test("without the token nothing but health is answered", async () => {
-  const thrown = await connect(agent.address, "wrong").getHost({}).catch(fromConnectError);
+  const thrown = await hostClient(agent.address, "wrong").getHost({}).catch(fromConnectError);
   expect(thrown).toMatchObject({ code: "unauthorized" });
   expect((await fetch(`${agent.address}${proxyPath("x", 80)}/`)).status).toBe(401);
   expect((await fetch(`${agent.address}/health`)).status).toBe(200);
@@ -81,8 +68,8 @@ test("refusals keep code, remedy and details", async () => {
   const again = await client.pauseSandbox({ id }).catch(fromConnectError);
   expect(again).toMatchObject({ code: "invalid_state", details: { id, state: "paused" } });
   expect(await client.pauseSandbox({ id: "no" }).catch(fromConnectError)).toMatchObject({ code: "invalid_request" });
-  const tooBig = client.createSandbox({ id: newSandboxId(), run: 1n, template: "minimal", diskMib: 1 << 20 });
-  expect(await tooBig.catch(fromConnectError)).toMatchObject({ code: "invalid_request" });
+  const tooBig = client.createSandbox({ id: newSandboxId(), run: 1n, template: "minimal", diskMib: 1 << 30 });
+  expect(await tooBig.catch(fromConnectError)).toMatchObject({ code: "insufficient_storage" });
   await client.destroySandbox({ id });
 });
 

@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import { type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
 import type { Agent } from "../server.ts";
+import { growRoot } from "./disk.ts";
 import { sandboxVariables, writeSandboxFiles } from "./environment.ts";
 import { runRestoreHooks } from "./hooks.ts";
 import { reseedKernel, setClock, setHostname, setMachineId } from "./machine.ts";
@@ -20,6 +21,7 @@ export async function initialize(request: Request, { identity, ownsMachine }: Ag
     throw new WrennError("conflict", "a newer /init was already accepted", { remedy: "Send the current time." });
   }
   if (ownsMachine) becomeMachine(init, at);
+  if (ownsMachine && init.diskBytes !== undefined) await growRoot(init.diskBytes);
   identity.take(init);
   Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
   if (init.entropy === undefined) return new Response(null, { status: 204 });

@@ -9,6 +9,8 @@ type Machine = {
   spec: VmSpec;
   memory: Memory;
   disk: string;
+  /** What its disk was grown to. */
+  diskMib?: number;
   isStopped: boolean;
   server: Bun.Server<undefined>;
   end: (how: string) => void;
@@ -70,6 +72,7 @@ export class FakeWorld {
     }
     if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
     if (pathname === "/memory") return new Response(machine.memory.text);
+    if (pathname === "/slow") return slowly(Number(new URL(request.url).search.slice(1)));
     if (pathname === "/metrics") {
       this.asked++;
       return Response.json(this.load);
@@ -82,6 +85,16 @@ export class FakeWorld {
     if (pathname === "/process.Process/Start") return connectStream([{ event: { end: { exited: true } } }]);
     return Response.json({ version: "fake" });
   }
+}
+
+/** An answer that takes `ms`: a head at once, and one byte at the end. */
+function slowly(ms: number): Response {
+  async function* body() {
+    yield new Uint8Array(1);
+    await Bun.sleep(ms);
+    yield new Uint8Array(1);
+  }
+  return new Response(body() as unknown as BodyInit);
 }
 
 /** A Connect stream and its end (Connect protocol, "Streaming responses"); messages are JSON values, or encoded ones. */
@@ -137,6 +150,11 @@ class FakeVm implements Vm {
   async switchDisk(next: Disk): Promise<void> {
     await this.world.before("vm.switchDisk");
     this.machine.disk = next.path;
+  }
+
+  async growDisk(mib: number): Promise<void> {
+    await this.world.before("vm.growDisk");
+    this.machine.diskMib = mib;
   }
 
   async diskDevice(): Promise<string> {

@@ -87,6 +87,8 @@ export type Vm = AsyncDisposable & {
   forward(guestPort: number): Promise<void>;
   /** Of a stopped VM: continues on the layer `next`, which lies on the present one; that one is never written to again. */
   switchDisk(next: Disk): Promise<void>;
+  /** Of a stopped VM: makes its disk `mib` large, which its guest sees when it runs. Absent where disks cannot grow. */
+  growDisk?(mib: number): Promise<void>;
   /** The `device` of the disk layer that it writes to. */
   diskDevice(): Promise<string>;
   /**

@@ -21,6 +21,13 @@ const guestTimeoutMs = 1_500;
 /** How often the size of disk layers is looked at, and told when it changed by a MiB. */
 const diskEveryMs = 10_000;
 
+/**
+ * A guest that computes is in use, also with nobody connected: its share of one processor, per cent, as a mean over some
+ * ten seconds. An idle guest under emulation needs 1 to 3.
+ */
+const busyPct = 25;
+const weightOfNow = 0.1;
+
 /** Series are written down this often, so that a killed agent loses no more. */
 const saveEveryMs = 5 * 60_000;
 
@@ -32,6 +39,7 @@ type Watched = {
   readAtMs: number;
   diskBytes: number;
   diskAtMs: number;
+  busyPct: number;
 };
 
 /**
@@ -102,7 +110,8 @@ export class Sampler implements AsyncDisposable {
     await this.#saveAll();
   }
 
-  #sampleOne({ phase, record }: Sandbox, watched: Watched): void {
+  #sampleOne(sandbox: Sandbox, watched: Watched): void {
+    const { phase, record } = sandbox;
     if (phase.at !== "running") return;
     const { pid } = phase.machine.vm;
     const usage = this.usage(pid);
@@ -112,6 +121,8 @@ export class Sampler implements AsyncDisposable {
     if (before && now.atMs - before.atMs < everyMs / 2) return; // a share of too short a time says nothing
     watched.last = now;
     const cpuPct = before ? share(now.cpuMs - before.cpuMs, (now.atMs - before.atMs) * record.spec.vcpus) : 0;
+    watched.busyPct += (cpuPct * record.spec.vcpus - watched.busyPct) * weightOfNow;
+    if (watched.busyPct >= busyPct) sandbox.touch();
     const { guest, diskBytes } = watched;
     watched.series.add({ timestampMs: now.atMs, cpuPct, memBytes: now.memBytes, diskBytes, guest });
   }
@@ -138,7 +149,7 @@ export class Sampler implements AsyncDisposable {
     if (!watched) {
       watched = {
         ...{ series: new Series(), last: undefined, guest: undefined },
-        ...{ guestAskedAtMs: Date.now(), readAtMs: 0, diskBytes: 0, diskAtMs: 0 },
+        ...{ guestAskedAtMs: Date.now(), readAtMs: 0, diskBytes: 0, diskAtMs: 0, busyPct: 0 },
       };
       this.#watched.set(id, watched);
     }

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { newSandboxId, type SandboxId } from "@wrenn/contract";
 import pino from "pino";
+import { Admission } from "../../src/admission.ts";
 import { compile } from "../../src/config.ts";
 import { FakeWorld, fakeImage } from "../../src/drivers/fake.ts";
 import type { Drivers } from "../../src/drivers/ports.ts";
@@ -36,6 +37,7 @@ export class FakeHost implements AsyncDisposable {
   sandboxes!: Sandboxes;
   pool!: Pool;
   #journal!: Journal;
+  #available: () => number = () => 1 << 20;
 
   private constructor(
     readonly dir: string,
@@ -53,6 +55,11 @@ export class FakeHost implements AsyncDisposable {
     await this.sandboxes[Symbol.asyncDispose]();
     this.#journal[Symbol.dispose]();
     await this.#boot();
+  }
+
+  /** What the host has of memory from now on, MiB. */
+  setAvailable(available: () => number): void {
+    this.#available = available;
   }
 
   create(changes: Partial<SandboxSpec> = {}, id: SandboxId = newSandboxId()) {
@@ -95,7 +102,7 @@ export class FakeHost implements AsyncDisposable {
     const layers = new Layers(drivers.disks, templates, this.#journal, paths);
     this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
     const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool: this.pool };
-    this.sandboxes = new Sandboxes(kitchen, quiet);
+    this.sandboxes = new Sandboxes(kitchen, quiet, new Admission(this.dir, () => this.#available()));
     await heal(this.sandboxes, quiet);
   }
 }

@@ -54,6 +54,10 @@ export class QemuVm implements Vm {
     await this.qmp.call("blockdev-snapshot-sync", layer);
   }
 
+  async growDisk(mib: number): Promise<void> {
+    await this.qmp.call("block_resize", { device: diskId, size: mib * 2 ** 20 });
+  }
+
   async diskDevice(): Promise<string> {
     type Block = { device: string; inserted?: { file: string } };
     const blocks = await this.qmp.call<Block[]>("query-block");
