@@ -92,6 +92,24 @@ describe("checkpoints", () => {
   });
 });
 
+describe("sizes", () => {
+  test("a larger disk is the sandbox's from its first command on, and after a pause; its template stays", async () => {
+    const id = newSandboxId();
+    const large = { id, run: 1n, template: "base", diskMib: 7_000 };
+    expect((await rpc().createSandbox(large)).sandbox!.diskMib).toBe(7_000);
+    const size = async (sandbox: string) => Number(await sh(sandbox, "df --output=size -m / | tail -1"));
+    expect(await size(id)).toBeGreaterThan(6_500);
+    await remember(id, "on the larger disk");
+    await rpc().pauseSandbox({ id });
+    await rpc().resumeSandbox({ id, run: 2n });
+    expect(await size(id)).toBeGreaterThan(6_500);
+    expect(await recall(id)).toBe("on the larger disk\non the larger disk");
+    const other = await created();
+    expect(await size(other)).toBeLessThan(5_200);
+    for (const one of [id, other]) await rpc().destroySandbox({ id: one });
+  });
+});
+
 describe("isolation", () => {
   let id: string;
   beforeAll(async () => {

@@ -111,6 +111,7 @@ async function removeLeftovers({ kitchen, journal }: Sandboxes): Promise<void> {
     if (!homes.has(home)) await rm(paths.machine(home), { recursive: true, force: true });
   for (const home of await readdir(`${paths.root}/bases`))
     if (!homes.has(home)) await rm(paths.base(home), { recursive: true, force: true });
+  await kitchen.drivers.limits?.sweep(new Set([...homes].filter((home) => home !== undefined)));
   await layers.collect();
 }
 

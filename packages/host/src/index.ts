@@ -2,6 +2,7 @@ import { mkdir, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { compile, type HostConfig, type HostOptions, machineSize } from "./config.ts";
+import { findLimits } from "./drivers/cgroups.ts";
 import { layFloor } from "./drivers/floor.ts";
 import { vmmGid } from "./drivers/owner.ts";
 import { type Drivers, fitting } from "./drivers/ports.ts";
@@ -45,8 +46,9 @@ export async function chooseDrivers(config: HostConfig, log: Logger): Promise<Dr
   };
   const vmm = new Qemu(machine, findings.vmmVersion, cpuModel());
   const egress = await layFloor(config.egress, log);
-  log.info({ egress: egress.detail }, "network");
-  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode(egress.isOpen) });
+  const limits = await findLimits(config.dir);
+  log.info({ egress: egress.detail, limits: limits.detail }, "bounds of machines");
+  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode(egress.isOpen), limits });
 }
 
 async function vmmGroup(accelerator: string): Promise<number> {
@@ -80,6 +82,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       await templates[Symbol.asyncDispose]();
       await preparing;
       await sandboxes[Symbol.asyncDispose]();
+      await drivers.limits?.[Symbol.asyncDispose]();
       journal[Symbol.dispose]();
     },
   };

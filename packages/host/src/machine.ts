@@ -28,12 +28,13 @@ export async function raise(
   const home = randomId();
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(paths.machine(home), { recursive: true, force: true }));
+  undo.defer(async () => drivers.limits?.release(home)); // after the VM, which must have ended
   await mkdir(paths.machine(home), { recursive: true, mode: 0o700 });
   undo.defer(() => rm(paths.base(home), { recursive: true, force: true }));
   if (saved) await rebase(paths, home, saved);
   const disk = undo.use(await makeDisk());
   const nic = undo.use(await drivers.nets.attach(home));
-  const spec = vmSpec(home, template, { paths, disk, nic });
+  const spec = vmSpec(home, template, { drivers, paths, disk, nic });
   const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, saved));
   return { home, disk, nic, vm, held: undo.move() };
 }
@@ -55,9 +56,10 @@ export async function adopt(
   await using undo = new AsyncDisposableStack();
   for (const folder of [paths.machine(record.home), paths.base(record.home)])
     undo.defer(() => rm(folder, { recursive: true, force: true }));
+  undo.defer(async () => drivers.limits?.release(record.home));
   undo.use(disk);
   const nic = undo.use(await drivers.nets.attach(record.home));
-  const spec = vmSpec(record.home, template, { paths, disk, nic });
+  const spec = vmSpec(record.home, template, { drivers, paths, disk, nic });
   const vm = await drivers.vmm.adopt(spec, template.frozen, record.handle);
   if (!vm) return undefined;
   undo.use(vm);
@@ -74,7 +76,10 @@ export const agentOf = ({ nic }: { nic: Nic }): GuestAgent => {
 /** What the journal keeps of a machine. */
 export const recordOf = ({ home, vm }: Machine): MachineRecord => ({ home, handle: vm.handle });
 
-function vmSpec(home: string, template: Template, parts: { paths: Paths; disk: Disk; nic: Nic }): VmSpec {
+type Parts = { drivers: Drivers; paths: Paths; disk: Disk; nic: Nic };
+
+function vmSpec(home: string, template: Template, { drivers, paths, disk, nic }: Parts): VmSpec {
   const { vcpus, memoryMib } = template.frozen;
-  return { name: home, dir: parts.paths.machine(home), vcpus, memoryMib, disk: parts.disk, nic: parts.nic };
+  const confine = async (pid: number) => drivers.limits?.confine(home, pid, { vcpus, memoryMib });
+  return { name: home, dir: paths.machine(home), vcpus, memoryMib, disk, nic, confine };
 }

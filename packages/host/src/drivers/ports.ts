@@ -1,3 +1,5 @@
+import type { Limits } from "./cgroups.ts";
+
 /**
  * What the recipes need of a machine, on three axes: virtual machines, disk layers, networks. Drivers trade only the
  * values below and say at start what they can take, so a wrong pair is refused before the first sandbox.
@@ -72,6 +74,8 @@ export type VmSpec = {
   readonly memoryMib: number;
   readonly disk: Disk;
   readonly nic: Nic;
+  /** To be called with the VMM's process id as soon as there is one, before it runs anything of a guest. */
+  readonly confine?: (pid: number) => Promise<void>;
 };
 
 /** A virtual machine that exists. Disposing kills its VMM process and waits for its end; twice is harmless. */
@@ -136,8 +140,8 @@ export interface Vmm {
   sweep(root: string, keep: ReadonlySet<number>): Promise<number[]>;
 }
 
-/** The three axes that this machine runs with. */
-export type Drivers = { readonly vmm: Vmm; readonly disks: Disks; readonly nets: Nets };
+/** The three axes that this machine runs with, and the bounds it puts around VMMs. */
+export type Drivers = { readonly vmm: Vmm; readonly disks: Disks; readonly nets: Nets; readonly limits?: Limits };
 
 /** Refuses, by name, drivers that do not fit together. */
 export function fitting(drivers: Drivers): Drivers {

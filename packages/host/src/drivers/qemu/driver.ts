@@ -90,6 +90,7 @@ export class Qemu implements Vmm {
     });
     const handle = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "", ports: [] };
     try {
+      await launch.confine?.(child.pid);
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
       const ports = await forwardedPorts(qmp);
       launch.nic.forwarded(ports);
