@@ -31,6 +31,8 @@ export type Options = {
   /** Folder of the built dashboard; beside the program when it is absent. */
   dashboardDir?: string | undefined;
   logLevel?: string | undefined;
+  /** Builds of templates that this server carries out at once; 0 leaves them to other servers. */
+  buildsAtOnce?: number | undefined;
   timings?: Partial<Timings> | undefined;
   access?: AccessOptions | undefined;
 };
@@ -46,6 +48,7 @@ export type Config = Readonly<{
   metricsToken: string | undefined;
   dashboardDir: string;
   logLevel: string;
+  buildsAtOnce: number;
   timings: Readonly<Timings>;
   access: AccessConfig;
 }>;
@@ -57,6 +60,9 @@ const defaults: Timings = {
   authMs: 5_000,
   keepAliveMs: 15_000,
 };
+
+/** A build keeps a processor busy; two leave the smallest machine something for its sandboxes. */
+const usualBuildsAtOnce = 2;
 
 /** Checks and completes options. Throws `invalid_request` with a remedy. */
 export function compile(options: Options): Config {
@@ -76,6 +82,7 @@ export function compile(options: Options): Config {
     metricsToken: options.metricsToken || undefined,
     dashboardDir: options.dashboardDir ?? defaultDashboardDir(),
     logLevel: options.logLevel ?? "info",
+    buildsAtOnce: options.buildsAtOnce ?? usualBuildsAtOnce,
     timings: { ...defaults, ...options.timings },
     access: compileAccess(options.access),
   });
@@ -101,7 +108,15 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     dashboardDir: env.WRENN_DASHBOARD_DIR || undefined,
     logLevel: env.LOG_LEVEL || undefined,
     access: accessFromEnvironment(env),
+    buildsAtOnce: wholeNumber(env, "WRENN_BUILDS"),
   };
+}
+
+function wholeNumber(env: Readonly<Record<string, string | undefined>>, name: string): number | undefined {
+  const text = env[name];
+  if (!text) return undefined;
+  if (!/^\d{1,3}$/.test(text)) throw bad(`${name} is "${text}".`, "Set it to a whole number.");
+  return Number(text);
 }
 
 const bad = (message: string, remedy: string) => new WrennError("invalid_request", message, { remedy });

@@ -11,6 +11,7 @@ import { Registry } from "./hosts/registry.ts";
 import { openLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { buildServices } from "./services/index.ts";
+import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
 import { HostStore } from "./store/fleet/hosts.ts";
@@ -52,6 +53,8 @@ export async function start(options: Options): Promise<ControlPlane> {
     onceStore: new OnceStore(db),
     keyStore,
     portStore: new PortStore(db),
+    buildStores: openBuildStores(db),
+    buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),
     agentSecret: await sharedSecret(db, "agent_secret"),
     eventStore: new EventStore(client),
@@ -71,6 +74,8 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
+  undo.use(services.templates);
+  undo.use(services.worker);
   const registry = undo.use(
     await Registry.start({
       fleet,

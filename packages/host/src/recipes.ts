@@ -3,12 +3,13 @@ import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
 import type { Drivers, Vm } from "./drivers/ports.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
+import type { Image } from "./images.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise, rebase, recordOf } from "./machine.ts";
 import type { Paths } from "./paths.ts";
 import type { Pool, Pooled } from "./pool.ts";
-import type { SnapshotRecord } from "./record.ts";
+import type { Defaults, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Template, Templates } from "./templates.ts";
 
@@ -27,7 +28,7 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
   const { spec } = sandbox.record;
   if (spec.snapshot !== undefined) return startFrom(sandbox, kitchen, findSnapshot(kitchen, spec.snapshot));
   const template = await kitchen.templates.ready(spec.template, spec);
-  sandbox.note({ templateKey: template.key, defaultUser: template.image.defaultUser });
+  sandbox.note({ templateKey: template.key, defaultUser: defaultsOf(spec, template.image).user });
   const pooled = kitchen.pool.take(template);
   if (pooled) return claim(sandbox, kitchen, { template, pooled });
   const nextLayer = kitchen.layers.reserve(template.key, undefined);
@@ -50,7 +51,8 @@ async function claim(
 /** Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. */
 export async function startFrom(sandbox: Sandbox, kitchen: Kitchen, from: SnapshotRecord): Promise<Machine> {
   const template = await kitchen.templates.byKey(from.templateKey);
-  sandbox.note({ templateKey: template.key, defaultUser: from.defaultUser });
+  const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
+  sandbox.note({ templateKey: template.key, defaultUser });
   const nextLayer = kitchen.layers.reserve(template.key, from.layer);
   sandbox.note({ nextLayer });
   return start(sandbox, kitchen, { template, nextLayer, saved: kitchen.paths.snapshot(from.id), token: from.token });
@@ -176,6 +178,10 @@ function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): Sna
   return row;
 }
 
+/** What the sandbox was asked to have, else what its image has. */
+const defaultsOf = ({ defaults }: SandboxSpec, image: Image): Defaults =>
+  defaults ?? { user: image.defaultUser, workdir: image.defaultWorkdir, env: image.env };
+
 /** Gives the guest its identity; without its acknowledgement the sandbox is never handed out. */
 async function identify(
   sandbox: Sandbox,
@@ -185,11 +191,12 @@ async function identify(
 ): Promise<void> {
   const { id, token, spec } = sandbox.record;
   const { image } = template;
+  const { user, workdir, env } = defaultsOf(spec, image);
   const identity: Identity = {
     accessToken: token,
-    envVars: { ...image.env, ...spec.envs, WRENN_SANDBOX: "true", WRENN_SANDBOX_ID: id, WRENN_TEMPLATE_ID: image.name },
-    defaultUser: image.defaultUser,
-    defaultWorkdir: image.defaultWorkdir,
+    envVars: { ...env, ...spec.envs, WRENN_SANDBOX: "true", WRENN_SANDBOX_ID: id, WRENN_TEMPLATE_ID: image.name },
+    defaultUser: user,
+    defaultWorkdir: workdir,
     sandboxId: id,
     templateId: image.name,
     hostname: `wrenn-${id.slice(0, 8)}`,

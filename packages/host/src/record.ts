@@ -18,6 +18,15 @@ export type SandboxSpec = {
   readonly timeoutAction: TimeoutAction;
   readonly envs: Readonly<Record<string, string>>;
   readonly teamId: string;
+  /** What commands get that say nothing themselves; `undefined` leaves it to the image. */
+  readonly defaults?: Defaults | undefined;
+};
+
+/** User, folder and environment of commands that name none. */
+export type Defaults = {
+  readonly user: string;
+  readonly workdir: string;
+  readonly env: Readonly<Record<string, string>>;
 };
 
 /** A machine that a sandbox has: its folder's name, and what finds it again after a restart of the agent. */

@@ -143,8 +143,9 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
 }
 
 /** What a caller chooses for a sandbox whatever it starts from. */
-const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId }: hostagent.CreateSandboxRequest) => ({
+const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId, defaults }: hostagent.CreateSandboxRequest) => ({
   ...{ timeoutSec, envs, teamId },
+  ...(defaults && { defaults: { user: defaults.user, workdir: defaults.workdir, env: { ...defaults.env } } }),
   timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
 });
 
@@ -168,6 +169,8 @@ async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<ty
       digest: image.digest,
       sizeBytes: BigInt(image.sizeBytes),
       defaultUser: image.defaultUser,
+      defaultWorkdir: image.defaultWorkdir,
+      env: { ...image.env },
       ready,
       createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
     })),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Code } from "../errors.ts";
-import { safeName } from "../ids.ts";
+import { safeName, taggedName } from "../ids.ts";
 import { states } from "../state.ts";
 
 /** Shapes of the public REST API in the Wrenn dialect; OpenAPI is generated from them. Times are RFC 3339, UTC. */
@@ -58,7 +58,7 @@ export const CreateCapsule = z
   .object({
     template: z
       .string()
-      .regex(safeName, "a template name has 1 to 64 letters, digits, `.`, `_`, `-`")
+      .regex(taggedName, "a template name has 1 to 64 letters, digits, `.`, `_`, `-`, and may end in `:TAG`")
       .default("minimal"),
     vcpus: z.int().min(0).max(limits.vcpus).optional(),
     memory_mb: z

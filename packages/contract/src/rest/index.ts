@@ -1,4 +1,5 @@
 /** Shapes of the public REST API, a file for each area; OpenAPI is generated from them. */
+export * from "./builds.ts";
 export * from "./core.ts";
 export * as e2b from "./e2b.ts";
 export * from "./people.ts";

@@ -7,6 +7,8 @@ import type { Metrics } from "../metrics.ts";
 import type { Services } from "../services/index.ts";
 import { asWrennError } from "../store/database.ts";
 import { agentRoutes } from "./agent.ts";
+import { buildRoutes } from "./builds/builds.ts";
+import { templateRoutes } from "./builds/templates.ts";
 import { capsuleRoutes } from "./capsules.ts";
 import { commandRoutes } from "./commands.ts";
 import type { Built } from "./dashboard/files.ts";
@@ -47,6 +49,8 @@ export function buildApp(
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
   snapshotRoutes(app, services.snapshots);
+  templateRoutes(app, services);
+  buildRoutes(app, services.builds, config.timings.keepAliveMs);
   portRoutes(app, services.ports, config.proxyDomain);
   eventRoutes(app, services.events, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);

@@ -10,6 +10,7 @@ import type { PortStore } from "../store/ports.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import { Access } from "./access.ts";
+import { type BuildStores, buildsOn, versionsOn } from "./builds/index.ts";
 import { Commands } from "./commands.ts";
 import { Deadlines } from "./e2b/deadlines.ts";
 import { Leases } from "./e2b/leases.ts";
@@ -37,6 +38,9 @@ export type Ground = {
   keyStore: KeyStore;
   eventStore: EventStore;
   portStore: PortStore;
+  buildStores: BuildStores;
+  /** Builds of templates that this server carries out at once; with 0 it leaves them to others. */
+  buildsAtOnce: number;
   /** What tokens and links of ports are made from. */
   portSecret: Buffer;
   /** What tokens of guest agents are made from. */
@@ -60,6 +64,7 @@ export function buildServices(ground: Ground) {
     store: sandboxStore,
     once: ground.onceStore,
     snapshots: snapshotStore,
+    versions: versionsOn(ground),
     fleet,
     tasks,
     events,
@@ -98,6 +103,7 @@ export function buildServices(ground: Ground) {
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),
+    ...buildsOn(ground, { sandboxes, guests }),
     telemetry: new Telemetry(sandboxes, fleet),
   };
 }

@@ -15,8 +15,9 @@ import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
 import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
 import { type Change, type ListFilter, NoRoom, type SandboxStore, type Seen } from "../store/sandboxes.ts";
-import type { NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
+import type { Defaults, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
+import type { Versions } from "./builds/versions.ts";
 import type { Caller } from "./caller.ts";
 import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
@@ -31,7 +32,14 @@ const askAgainMs = 100;
  * What a new sandbox starts from: a template, or a snapshot, which is one too, and the hosts that have it, best first.
  * `name` is what it is shown as.
  */
-export type Source = { hosts: readonly Host[]; name: string; template: string; snapshot?: string };
+export type Source = {
+  hosts: readonly Host[];
+  name: string;
+  template: string;
+  snapshot?: string;
+  /** What commands get that name no user, folder or variable; absent leaves it to the template or snapshot. */
+  defaults?: Defaults;
+};
 /** What a new sandbox shall be beyond its source. */
 export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; terms?: Terms };
 /** How a pause comes about: because its time was up, which must still be so when it begins. */
@@ -45,6 +53,7 @@ export class Sandboxes {
   readonly store: SandboxStore;
   readonly once: OnceStore;
   readonly snapshots: SnapshotStore;
+  readonly versions: Versions;
   readonly fleet: Fleet;
   readonly tasks: Tasks;
   readonly events: Events;
@@ -53,12 +62,16 @@ export class Sandboxes {
   readonly agentToken: (id: SandboxId) => string;
 
   constructor(
-    ground: Pick<Sandboxes, "store" | "once" | "snapshots" | "fleet" | "tasks" | "events" | "log" | "agentToken">,
+    ground: Pick<
+      Sandboxes,
+      "store" | "once" | "snapshots" | "versions" | "fleet" | "tasks" | "events" | "log" | "agentToken"
+    >,
   ) {
     ({
       store: this.store,
       once: this.once,
       snapshots: this.snapshots,
+      versions: this.versions,
       fleet: this.fleet,
       tasks: this.tasks,
       events: this.events,
@@ -103,11 +116,13 @@ export class Sandboxes {
     }
   }
 
-  /** The team's snapshot of this name, or the template. */
+  /** The team's snapshot of this name, a template that was built, or one of a host. */
   async #source(caller: Caller, spec: rest.CreateCapsule): Promise<Source> {
     const name = spec.template;
     const snapshot = await this.snapshots.named(caller.team, name);
     if (snapshot) return this.sourceOf(snapshot, name);
+    const built = await this.versions.find(caller.team, name);
+    if (built) return { ...this.sourceOf(built.snapshot, name), defaults: built.defaults };
     const hosts = this.fleet.candidates({ team: caller.team, ...needsOf(spec), zone: spec.availability_zone });
     return { hosts: await this.fleet.having(hosts, name), name, template: name };
   }
@@ -381,5 +396,6 @@ function requestOf(row: SandboxRow, source: Source, spec: Wishes) {
     snapshot: source.snapshot ?? "",
     timeoutAction: row.timeoutAction === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
     envs: spec.envs ?? {},
+    ...(source.defaults && { defaults: source.defaults }),
   };
 }

@@ -9,6 +9,7 @@ import people from "../../migrations/0010_people.sql" with { type: "text" };
 import audit from "../../migrations/0011_audit.sql" with { type: "text" };
 import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
+import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
@@ -22,6 +23,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0011_audit", text: audit },
   { name: "0020_hosts", text: hosts, down: withoutHosts },
   { name: "0030_deadlines", text: deadlines },
+  { name: "0040_templates", text: templates },
 ];
 
 /** Any constant: all replicas of one database must use the same. */

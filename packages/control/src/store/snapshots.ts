@@ -19,7 +19,13 @@ export class SnapshotStore {
     this.#named = db
       .select()
       .from(snapshots)
-      .where(and(eq(snapshots.teamId, sql.placeholder("team")), eq(snapshots.name, sql.placeholder("name"))))
+      .where(
+        and(
+          eq(snapshots.teamId, sql.placeholder("team")),
+          eq(snapshots.name, sql.placeholder("name")),
+          eq(snapshots.ofBuild, false),
+        ),
+      )
       .prepare("snapshot_by_name");
   }
 
@@ -37,12 +43,17 @@ export class SnapshotStore {
     return row;
   }
 
-  /** A team's snapshots, newest first. */
+  /** The snapshot with this id, of any team. */
+  async byId(id: string): Promise<SnapshotRow | undefined> {
+    return (await this.#db.select().from(snapshots).where(eq(snapshots.id, id)))[0];
+  }
+
+  /** A team's snapshots, newest first; without those of its builds. */
   async list(team: string): Promise<SnapshotRow[]> {
     return await this.#db
       .select()
       .from(snapshots)
-      .where(eq(snapshots.teamId, team))
+      .where(and(eq(snapshots.teamId, team), eq(snapshots.ofBuild, false)))
       .orderBy(desc(snapshots.createdAt), desc(snapshots.id));
   }
 

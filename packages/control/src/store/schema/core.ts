@@ -87,6 +87,8 @@ export const snapshots = pgTable("snapshots", {
   diskMib: integer("disk_mib").notNull(),
   sizeBytes: bigint("size_bytes", { mode: "number" }).notNull(),
   metadata: textMap("metadata").notNull().default({}),
+  /** Made by a build, which looks after it; the team does not see it. */
+  ofBuild: boolean("of_build").notNull().default(false),
   createdAt: time("created_at").notNull().defaultNow(),
 });
 

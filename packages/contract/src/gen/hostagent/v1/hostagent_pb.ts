@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent: GenFile = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiEAoOR2V0SG9zdFJlcXVlc3Qi+wEKD0dldEhvc3RSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGFyY2gYAiABKAkSEQoJY3B1X2NvcmVzGAMgASgNEhIKCm1lbW9yeV9taWIYBCABKAQSEAoIZGlza19taWIYBSABKAQSCwoDdm1tGAYgASgJEhMKC2FjY2VsZXJhdG9yGAcgASgJEhMKC3ZtbV92ZXJzaW9uGAggASgJEikKCXRlbXBsYXRlcxgJIAMoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZRIXCg9tZW1vcnlfZnJlZV9taWIYCiABKAQSFQoNZGlza19mcmVlX21pYhgLIAEoBCJ4CghUZW1wbGF0ZRIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEEhQKDGRlZmF1bHRfdXNlchgEIAEoCRINCgVyZWFkeRgFIAEoCBIVCg1jcmVhdGVkX2F0X21zGAYgASgDIuICChRDcmVhdGVTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSEAoIdGVtcGxhdGUYAyABKAkSDQoFdmNwdXMYBCABKA0SEgoKbWVtb3J5X21pYhgFIAEoDRIQCghkaXNrX21pYhgGIAEoDRITCgt0aW1lb3V0X3NlYxgHIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgIIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEjoKBGVudnMYCSADKAsyLC5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52c0VudHJ5Eg8KB3RlYW1faWQYCiABKAkSEAoIc25hcHNob3QYCyABKAkSFAoMYWNjZXNzX3Rva2VuGAwgASgJGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj8KFUNyZWF0ZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIQoTUGF1c2VTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSI+ChRQYXVzZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giWQoUUmVzdW1lU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhgKC3RpbWVvdXRfc2VjGAMgASgNSACIAQFCDgoMX3RpbWVvdXRfc2VjIj8KFVJlc3VtZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIwoVRGVzdHJveVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2UiOwoYU2V0U2FuZGJveFRpbWVvdXRSZXF1ZXN0EgoKAmlkGAEgASgJEhMKC3RpbWVvdXRfc2VjGAIgASgNIkMKGVNldFNhbmRib3hUaW1lb3V0UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiAKElBpbmdTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSIVChNQaW5nU2FuZGJveFJlc3BvbnNlIh8KEUdldFNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIjwKEkdldFNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiQQoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEigKCXNhbmRib3hlcxgBIAMoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLmAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRI9CgZzeW5jZWQYASABKAsyKy5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZS5TeW5jZWRIABIoCgdjaGFuZ2VkGAIgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3hIABJDCglrZWVwYWxpdmUYAyABKAsyLi5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZS5LZWVwQWxpdmVIABoICgZTeW5jZWQaCwoJS2VlcEFsaXZlQgcKBWV2ZW50IsIBCghTbmFwc2hvdBIKCgJpZBgBIAEoCRISCgpzYW5kYm94X2lkGAIgASgJEg4KBnBhcmVudBgDIAEoCRIQCgh0ZW1wbGF0ZRgEIAEoCRINCgV2Y3B1cxgFIAEoDRISCgptZW1vcnlfbWliGAYgASgNEhAKCGRpc2tfbWliGAcgASgNEhUKDWNyZWF0ZWRfYXRfbXMYCCABKAMSFAoMbWVtb3J5X2J5dGVzGAkgASgEEhIKCmRpc2tfYnl0ZXMYCiABKAQiJgoYQ2hlY2twb2ludFNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIkUKGUNoZWNrcG9pbnRTYW5kYm94UmVzcG9uc2USKAoIc25hcHNob3QYASABKAsyFi5ob3N0YWdlbnQudjEuU25hcHNob3QiQwoWUm9sbGJhY2tTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSEAoIc25hcHNob3QYAyABKAkiQQoXUm9sbGJhY2tTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IhYKFExpc3RTbmFwc2hvdHNSZXF1ZXN0IkIKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRIpCglzbmFwc2hvdHMYASADKAsyFi5ob3N0YWdlbnQudjEuU25hcHNob3QiIwoVRGVsZXRlU25hcHNob3RSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkRlbGV0ZVNuYXBzaG90UmVzcG9uc2UiSAoYR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0EgoKAmlkGAEgASgJEhAKCHN0YXJ0X21zGAIgASgDEg4KBmVuZF9tcxgDIAEoAyJZChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEikKBnBvaW50cxgBIAMoCzIZLmhvc3RhZ2VudC52MS5NZXRyaWNQb2ludBIRCgljcHVfY291bnQYAiABKA0ikwEKC01ldHJpY1BvaW50EhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIPCgdjcHVfcGN0GAIgASgBEhEKCW1lbV9ieXRlcxgDIAEoBBISCgpkaXNrX2J5dGVzGAQgASgEEiwKBWd1ZXN0GAUgASgLMhguaG9zdGFnZW50LnYxLkd1ZXN0UG9pbnRIAIgBAUIICgZfZ3Vlc3QixgEKCkd1ZXN0UG9pbnQSDwoHY3B1X3BjdBgBIAEoARIWCg5tZW1fdXNlZF9ieXRlcxgCIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYAyABKAQSFwoPbWVtX3RvdGFsX2J5dGVzGAQgASgEEhcKD2Rpc2tfdXNlZF9ieXRlcxgFIAEoBBIYChBkaXNrX3RvdGFsX2J5dGVzGAYgASgEEhQKDG5ldF9yeF9ieXRlcxgHIAEoBBIUCgxuZXRfdHhfYnl0ZXMYCCABKAQqhQIKDFNhbmRib3hTdGF0ZRIdChlTQU5EQk9YX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWU0FOREJPWF9TVEFURV9TVEFSVElORxABEhkKFVNBTkRCT1hfU1RBVEVfUlVOTklORxACEhkKFVNBTkRCT1hfU1RBVEVfUEFVU0lORxADEhgKFFNBTkRCT1hfU1RBVEVfUEFVU0VEEAQSGgoWU0FOREJPWF9TVEFURV9SRVNVTUlORxAFEhoKFlNBTkRCT1hfU1RBVEVfU1RPUFBJTkcQBhIZChVTQU5EQk9YX1NUQVRFX1NUT1BQRUQQBxIXChNTQU5EQk9YX1NUQVRFX0VSUk9SEAgqYgoNVGltZW91dEFjdGlvbhIeChpUSU1FT1VUX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFRJTUVPVVRfQUNUSU9OX1BBVVNFEAESFwoTVElNRU9VVF9BQ1RJT05fS0lMTBACMukKChBIb3N0QWdlbnRTZXJ2aWNlEkYKB0dldEhvc3QSHC5ob3N0YWdlbnQudjEuR2V0SG9zdFJlcXVlc3QaHS5ob3N0YWdlbnQudjEuR2V0SG9zdFJlc3BvbnNlElgKDUNyZWF0ZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElUKDFBhdXNlU2FuZGJveBIhLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiIuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlElgKDVJlc3VtZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElsKDkRlc3Ryb3lTYW5kYm94EiMuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmQKEUNoZWNrcG9pbnRTYW5kYm94EiYuaG9zdGFnZW50LnYxLkNoZWNrcG9pbnRTYW5kYm94UmVxdWVzdBonLmhvc3RhZ2VudC52MS5DaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEl4KD1JvbGxiYWNrU2FuZGJveBIkLmhvc3RhZ2VudC52MS5Sb2xsYmFja1NhbmRib3hSZXF1ZXN0GiUuaG9zdGFnZW50LnYxLlJvbGxiYWNrU2FuZGJveFJlc3BvbnNlElgKDUxpc3RTbmFwc2hvdHMSIi5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlElsKDkRlbGV0ZVNuYXBzaG90EiMuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlc3BvbnNlEmQKEVNldFNhbmRib3hUaW1lb3V0EiYuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBonLmhvc3RhZ2VudC52MS5TZXRTYW5kYm94VGltZW91dFJlc3BvbnNlElIKC1BpbmdTYW5kYm94EiAuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVxdWVzdBohLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlc3BvbnNlEk8KCkdldFNhbmRib3gSHy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlc3BvbnNlElgKDUxpc3RTYW5kYm94ZXMSIi5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmQKEUdldFNhbmRib3hNZXRyaWNzEiYuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBonLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEl0KDldhdGNoU2FuZGJveGVzEiMuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAFiBnByb3RvMw");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiEAoOR2V0SG9zdFJlcXVlc3Qi+wEKD0dldEhvc3RSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGFyY2gYAiABKAkSEQoJY3B1X2NvcmVzGAMgASgNEhIKCm1lbW9yeV9taWIYBCABKAQSEAoIZGlza19taWIYBSABKAQSCwoDdm1tGAYgASgJEhMKC2FjY2VsZXJhdG9yGAcgASgJEhMKC3ZtbV92ZXJzaW9uGAggASgJEikKCXRlbXBsYXRlcxgJIAMoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZRIXCg9tZW1vcnlfZnJlZV9taWIYCiABKAQSFQoNZGlza19mcmVlX21pYhgLIAEoBCLrAQoIVGVtcGxhdGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIUCgxkZWZhdWx0X3VzZXIYBCABKAkSDQoFcmVhZHkYBSABKAgSFQoNY3JlYXRlZF9hdF9tcxgGIAEoAxIXCg9kZWZhdWx0X3dvcmtkaXIYByABKAkSLAoDZW52GAggAygLMh8uaG9zdGFnZW50LnYxLlRlbXBsYXRlLkVudkVudHJ5GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEigwEKCERlZmF1bHRzEgwKBHVzZXIYASABKAkSDwoHd29ya2RpchgCIAEoCRIsCgNlbnYYAyADKAsyHy5ob3N0YWdlbnQudjEuRGVmYXVsdHMuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKMAwoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHRlbXBsYXRlGAMgASgJEg0KBXZjcHVzGAQgASgNEhIKCm1lbW9yeV9taWIYBSABKA0SEAoIZGlza19taWIYBiABKA0SEwoLdGltZW91dF9zZWMYByABKA0SMwoOdGltZW91dF9hY3Rpb24YCCABKA4yGy5ob3N0YWdlbnQudjEuVGltZW91dEFjdGlvbhI6CgRlbnZzGAkgAygLMiwuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudnNFbnRyeRIPCgd0ZWFtX2lkGAogASgJEhAKCHNuYXBzaG90GAsgASgJEhQKDGFjY2Vzc190b2tlbhgMIAEoCRIoCghkZWZhdWx0cxgNIAEoCzIWLmhvc3RhZ2VudC52MS5EZWZhdWx0cxorCglFbnZzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI/ChVDcmVhdGVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiEKE1BhdXNlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPgoUUGF1c2VTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IlkKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIYCgt0aW1lb3V0X3NlYxgDIAEoDUgAiAEBQg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiMKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIjsKGFNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBIKCgJpZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoDSJDChlTZXRTYW5kYm94VGltZW91dFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIgChJQaW5nU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiFQoTUGluZ1NhbmRib3hSZXNwb25zZSIfChFHZXRTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSI8ChJHZXRTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IhYKFExpc3RTYW5kYm94ZXNSZXF1ZXN0IkEKFUxpc3RTYW5kYm94ZXNSZXNwb25zZRIoCglzYW5kYm94ZXMYASADKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIXChVXYXRjaFNhbmRib3hlc1JlcXVlc3Qi5gEKFldhdGNoU2FuZGJveGVzUmVzcG9uc2USPQoGc3luY2VkGAEgASgLMisuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuU3luY2VkSAASKAoHY2hhbmdlZBgCIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94SAASQwoJa2VlcGFsaXZlGAMgASgLMi4uaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuS2VlcEFsaXZlSAAaCAoGU3luY2VkGgsKCUtlZXBBbGl2ZUIHCgVldmVudCLCAQoIU25hcHNob3QSCgoCaWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIOCgZwYXJlbnQYAyABKAkSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRIVCg1jcmVhdGVkX2F0X21zGAggASgDEhQKDG1lbW9yeV9ieXRlcxgJIAEoBBISCgpkaXNrX2J5dGVzGAogASgEIiYKGENoZWNrcG9pbnRTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSJFChlDaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEigKCHNuYXBzaG90GAEgASgLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IkMKFlJvbGxiYWNrU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHNuYXBzaG90GAMgASgJIkEKF1JvbGxiYWNrU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IiMKFURlbGV0ZVNuYXBzaG90UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZWxldGVTbmFwc2hvdFJlc3BvbnNlIkgKGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBIKCgJpZBgBIAEoCRIQCghzdGFydF9tcxgCIAEoAxIOCgZlbmRfbXMYAyABKAMiWQoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgZwb2ludHMYASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQSEQoJY3B1X2NvdW50GAIgASgNIpMBCgtNZXRyaWNQb2ludBIUCgx0aW1lc3RhbXBfbXMYASABKAMSDwoHY3B1X3BjdBgCIAEoARIRCgltZW1fYnl0ZXMYAyABKAQSEgoKZGlza19ieXRlcxgEIAEoBBIsCgVndWVzdBgFIAEoCzIYLmhvc3RhZ2VudC52MS5HdWVzdFBvaW50SACIAQFCCAoGX2d1ZXN0IsYBCgpHdWVzdFBvaW50Eg8KB2NwdV9wY3QYASABKAESFgoObWVtX3VzZWRfYnl0ZXMYAiABKAQSFwoPbWVtX2NhY2hlX2J5dGVzGAMgASgEEhcKD21lbV90b3RhbF9ieXRlcxgEIAEoBBIXCg9kaXNrX3VzZWRfYnl0ZXMYBSABKAQSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoBBIUCgxuZXRfcnhfYnl0ZXMYByABKAQSFAoMbmV0X3R4X2J5dGVzGAggASgEKoUCCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIZChVTQU5EQk9YX1NUQVRFX1BBVVNJTkcQAxIYChRTQU5EQk9YX1NUQVRFX1BBVVNFRBAEEhoKFlNBTkRCT1hfU1RBVEVfUkVTVU1JTkcQBRIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAYSGQoVU0FOREJPWF9TVEFURV9TVE9QUEVEEAcSFwoTU0FOREJPWF9TVEFURV9FUlJPUhAIKmIKDVRpbWVvdXRBY3Rpb24SHgoaVElNRU9VVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIYChRUSU1FT1VUX0FDVElPTl9QQVVTRRABEhcKE1RJTUVPVVRfQUNUSU9OX0tJTEwQAjLpCgoQSG9zdEFnZW50U2VydmljZRJGCgdHZXRIb3N0EhwuaG9zdGFnZW50LnYxLkdldEhvc3RSZXF1ZXN0Gh0uaG9zdGFnZW50LnYxLkdldEhvc3RSZXNwb25zZRJYCg1DcmVhdGVTYW5kYm94EiIuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJVCgxQYXVzZVNhbmRib3gSIS5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVxdWVzdBoiLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJYCg1SZXN1bWVTYW5kYm94EiIuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRJbCg5EZXN0cm95U2FuZGJveBIjLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJkChFDaGVja3BvaW50U2FuZGJveBImLmhvc3RhZ2VudC52MS5DaGVja3BvaW50U2FuZGJveFJlcXVlc3QaJy5ob3N0YWdlbnQudjEuQ2hlY2twb2ludFNhbmRib3hSZXNwb25zZRJeCg9Sb2xsYmFja1NhbmRib3gSJC5ob3N0YWdlbnQudjEuUm9sbGJhY2tTYW5kYm94UmVxdWVzdBolLmhvc3RhZ2VudC52MS5Sb2xsYmFja1NhbmRib3hSZXNwb25zZRJYCg1MaXN0U25hcHNob3RzEiIuaG9zdGFnZW50LnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZRJbCg5EZWxldGVTbmFwc2hvdBIjLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXNwb25zZRJkChFTZXRTYW5kYm94VGltZW91dBImLmhvc3RhZ2VudC52MS5TZXRTYW5kYm94VGltZW91dFJlcXVlc3QaJy5ob3N0YWdlbnQudjEuU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRJSCgtQaW5nU2FuZGJveBIgLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlcXVlc3QaIS5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXNwb25zZRJPCgpHZXRTYW5kYm94Eh8uaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXF1ZXN0GiAuaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXNwb25zZRJYCg1MaXN0U2FuZGJveGVzEiIuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJkChFHZXRTYW5kYm94TWV0cmljcxImLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaJy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJdCg5XYXRjaFNhbmRib3hlcxIjLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZTABYgZwcm90bzM");
 
 /**
  * @generated from message hostagent.v1.ErrorDetail
@@ -292,6 +292,16 @@ export type Template = Message<"hostagent.v1.Template"> & {
    * @generated from field: int64 created_at_ms = 6;
    */
   createdAtMs: bigint;
+
+  /**
+   * @generated from field: string default_workdir = 7;
+   */
+  defaultWorkdir: string;
+
+  /**
+   * @generated from field: map<string, string> env = 8;
+   */
+  env: { [key: string]: string };
 };
 
 /**
@@ -300,6 +310,35 @@ export type Template = Message<"hostagent.v1.Template"> & {
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
   messageDesc(file_hostagent_v1_hostagent, 4);
+
+/**
+ * What commands get that say nothing themselves.
+ *
+ * @generated from message hostagent.v1.Defaults
+ */
+export type Defaults = Message<"hostagent.v1.Defaults"> & {
+  /**
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * @generated from field: string workdir = 2;
+   */
+  workdir: string;
+
+  /**
+   * @generated from field: map<string, string> env = 3;
+   */
+  env: { [key: string]: string };
+};
+
+/**
+ * Describes the message hostagent.v1.Defaults.
+ * Use `create(DefaultsSchema)` to create a new message.
+ */
+export const DefaultsSchema: GenMessage<Defaults> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 5);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxRequest
@@ -370,6 +409,13 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
    * @generated from field: string access_token = 12;
    */
   accessToken: string;
+
+  /**
+   * Instead of the template's own; what is made from this sandbox has them too.
+   *
+   * @generated from field: hostagent.v1.Defaults defaults = 13;
+   */
+  defaults?: Defaults | undefined;
 };
 
 /**
@@ -377,7 +423,7 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 5);
+  messageDesc(file_hostagent_v1_hostagent, 6);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxResponse
@@ -394,7 +440,7 @@ export type CreateSandboxResponse = Message<"hostagent.v1.CreateSandboxResponse"
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 6);
+  messageDesc(file_hostagent_v1_hostagent, 7);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxRequest
@@ -411,7 +457,7 @@ export type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & 
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 7);
+  messageDesc(file_hostagent_v1_hostagent, 8);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxResponse
@@ -428,7 +474,7 @@ export type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> 
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 8);
+  messageDesc(file_hostagent_v1_hostagent, 9);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxRequest
@@ -455,7 +501,7 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 9);
+  messageDesc(file_hostagent_v1_hostagent, 10);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxResponse
@@ -472,7 +518,7 @@ export type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxResponse"
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 10);
+  messageDesc(file_hostagent_v1_hostagent, 11);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxRequest
@@ -489,7 +535,7 @@ export type DestroySandboxRequest = Message<"hostagent.v1.DestroySandboxRequest"
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 11);
+  messageDesc(file_hostagent_v1_hostagent, 12);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxResponse
@@ -502,7 +548,7 @@ export type DestroySandboxResponse = Message<"hostagent.v1.DestroySandboxRespons
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 12);
+  messageDesc(file_hostagent_v1_hostagent, 13);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutRequest
@@ -524,7 +570,7 @@ export type SetSandboxTimeoutRequest = Message<"hostagent.v1.SetSandboxTimeoutRe
  * Use `create(SetSandboxTimeoutRequestSchema)` to create a new message.
  */
 export const SetSandboxTimeoutRequestSchema: GenMessage<SetSandboxTimeoutRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 13);
+  messageDesc(file_hostagent_v1_hostagent, 14);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutResponse
@@ -541,7 +587,7 @@ export type SetSandboxTimeoutResponse = Message<"hostagent.v1.SetSandboxTimeoutR
  * Use `create(SetSandboxTimeoutResponseSchema)` to create a new message.
  */
 export const SetSandboxTimeoutResponseSchema: GenMessage<SetSandboxTimeoutResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 14);
+  messageDesc(file_hostagent_v1_hostagent, 15);
 
 /**
  * @generated from message hostagent.v1.PingSandboxRequest
@@ -558,7 +604,7 @@ export type PingSandboxRequest = Message<"hostagent.v1.PingSandboxRequest"> & {
  * Use `create(PingSandboxRequestSchema)` to create a new message.
  */
 export const PingSandboxRequestSchema: GenMessage<PingSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 15);
+  messageDesc(file_hostagent_v1_hostagent, 16);
 
 /**
  * @generated from message hostagent.v1.PingSandboxResponse
@@ -571,7 +617,7 @@ export type PingSandboxResponse = Message<"hostagent.v1.PingSandboxResponse"> & 
  * Use `create(PingSandboxResponseSchema)` to create a new message.
  */
 export const PingSandboxResponseSchema: GenMessage<PingSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 16);
+  messageDesc(file_hostagent_v1_hostagent, 17);
 
 /**
  * @generated from message hostagent.v1.GetSandboxRequest
@@ -588,7 +634,7 @@ export type GetSandboxRequest = Message<"hostagent.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 17);
+  messageDesc(file_hostagent_v1_hostagent, 18);
 
 /**
  * @generated from message hostagent.v1.GetSandboxResponse
@@ -605,7 +651,7 @@ export type GetSandboxResponse = Message<"hostagent.v1.GetSandboxResponse"> & {
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 18);
+  messageDesc(file_hostagent_v1_hostagent, 19);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesRequest
@@ -618,7 +664,7 @@ export type ListSandboxesRequest = Message<"hostagent.v1.ListSandboxesRequest"> 
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 19);
+  messageDesc(file_hostagent_v1_hostagent, 20);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesResponse
@@ -635,7 +681,7 @@ export type ListSandboxesResponse = Message<"hostagent.v1.ListSandboxesResponse"
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 20);
+  messageDesc(file_hostagent_v1_hostagent, 21);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesRequest
@@ -648,7 +694,7 @@ export type WatchSandboxesRequest = Message<"hostagent.v1.WatchSandboxesRequest"
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 21);
+  messageDesc(file_hostagent_v1_hostagent, 22);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse
@@ -687,7 +733,7 @@ export type WatchSandboxesResponse = Message<"hostagent.v1.WatchSandboxesRespons
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22);
+  messageDesc(file_hostagent_v1_hostagent, 23);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.Synced
@@ -700,7 +746,7 @@ export type WatchSandboxesResponse_Synced = Message<"hostagent.v1.WatchSandboxes
  * Use `create(WatchSandboxesResponse_SyncedSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SyncedSchema: GenMessage<WatchSandboxesResponse_Synced> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22, 0);
+  messageDesc(file_hostagent_v1_hostagent, 23, 0);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.KeepAlive
@@ -713,7 +759,7 @@ export type WatchSandboxesResponse_KeepAlive = Message<"hostagent.v1.WatchSandbo
  * Use `create(WatchSandboxesResponse_KeepAliveSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_KeepAliveSchema: GenMessage<WatchSandboxesResponse_KeepAlive> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22, 1);
+  messageDesc(file_hostagent_v1_hostagent, 23, 1);
 
 /**
  * A point in time of a sandbox: memory, devices and disk.
@@ -783,7 +829,7 @@ export type Snapshot = Message<"hostagent.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23);
+  messageDesc(file_hostagent_v1_hostagent, 24);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxRequest
@@ -800,7 +846,7 @@ export type CheckpointSandboxRequest = Message<"hostagent.v1.CheckpointSandboxRe
  * Use `create(CheckpointSandboxRequestSchema)` to create a new message.
  */
 export const CheckpointSandboxRequestSchema: GenMessage<CheckpointSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 24);
+  messageDesc(file_hostagent_v1_hostagent, 25);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxResponse
@@ -817,7 +863,7 @@ export type CheckpointSandboxResponse = Message<"hostagent.v1.CheckpointSandboxR
  * Use `create(CheckpointSandboxResponseSchema)` to create a new message.
  */
 export const CheckpointSandboxResponseSchema: GenMessage<CheckpointSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 25);
+  messageDesc(file_hostagent_v1_hostagent, 26);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxRequest
@@ -844,7 +890,7 @@ export type RollbackSandboxRequest = Message<"hostagent.v1.RollbackSandboxReques
  * Use `create(RollbackSandboxRequestSchema)` to create a new message.
  */
 export const RollbackSandboxRequestSchema: GenMessage<RollbackSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 26);
+  messageDesc(file_hostagent_v1_hostagent, 27);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxResponse
@@ -861,7 +907,7 @@ export type RollbackSandboxResponse = Message<"hostagent.v1.RollbackSandboxRespo
  * Use `create(RollbackSandboxResponseSchema)` to create a new message.
  */
 export const RollbackSandboxResponseSchema: GenMessage<RollbackSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 27);
+  messageDesc(file_hostagent_v1_hostagent, 28);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsRequest
@@ -874,7 +920,7 @@ export type ListSnapshotsRequest = Message<"hostagent.v1.ListSnapshotsRequest"> 
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 28);
+  messageDesc(file_hostagent_v1_hostagent, 29);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsResponse
@@ -891,7 +937,7 @@ export type ListSnapshotsResponse = Message<"hostagent.v1.ListSnapshotsResponse"
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 29);
+  messageDesc(file_hostagent_v1_hostagent, 30);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotRequest
@@ -908,7 +954,7 @@ export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"
  * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
  */
 export const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30);
+  messageDesc(file_hostagent_v1_hostagent, 31);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotResponse
@@ -921,7 +967,7 @@ export type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotRespons
  * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
  */
 export const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 31);
+  messageDesc(file_hostagent_v1_hostagent, 32);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsRequest
@@ -950,7 +996,7 @@ export type GetSandboxMetricsRequest = Message<"hostagent.v1.GetSandboxMetricsRe
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 32);
+  messageDesc(file_hostagent_v1_hostagent, 33);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsResponse
@@ -975,7 +1021,7 @@ export type GetSandboxMetricsResponse = Message<"hostagent.v1.GetSandboxMetricsR
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33);
+  messageDesc(file_hostagent_v1_hostagent, 34);
 
 /**
  * @generated from message hostagent.v1.MetricPoint
@@ -1020,7 +1066,7 @@ export type MetricPoint = Message<"hostagent.v1.MetricPoint"> & {
  * Use `create(MetricPointSchema)` to create a new message.
  */
 export const MetricPointSchema: GenMessage<MetricPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34);
+  messageDesc(file_hostagent_v1_hostagent, 35);
 
 /**
  * @generated from message hostagent.v1.GuestPoint
@@ -1074,7 +1120,7 @@ export type GuestPoint = Message<"hostagent.v1.GuestPoint"> & {
  * Use `create(GuestPointSchema)` to create a new message.
  */
 export const GuestPointSchema: GenMessage<GuestPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 35);
+  messageDesc(file_hostagent_v1_hostagent, 36);
 
 /**
  * @generated from enum hostagent.v1.SandboxState
