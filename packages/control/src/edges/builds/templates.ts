@@ -1,0 +1,133 @@
+import { rest, WrennError } from "@wrenn/contract";
+import { z } from "zod";
+import type { Builds } from "../../services/builds/builds.ts";
+import type { Templates } from "../../services/builds/templates.ts";
+import { type App, endpoint } from "../endpoint.ts";
+import { build, builtTemplate } from "./present.ts";
+
+const buildCodes = ["conflict", "rate_limited", "no_hosts_available", "host_unavailable"] as const;
+const hash = /^[0-9a-f]{64}$/;
+
+/** `/v1/templates`: what was built, how its versions are called, and the way to build more. */
+export function templateRoutes(app: App, { templates, builds }: { templates: Templates; builds: Builds }): void {
+  fileRoutes(app, builds);
+  endpoint(
+    app,
+    {
+      method: "get",
+      path: "/v1/templates",
+      summary: "List the templates that were built: the team's own and the installation's.",
+      status: 200,
+      answer: z.array(rest.BuiltTemplate),
+    },
+    async ({ caller }) => (await templates.list(caller)).map(builtTemplate),
+  );
+  endpoint(
+    app,
+    {
+      method: "get",
+      path: "/v1/templates/{name}",
+      summary: "One of them, by name or id.",
+      status: 200,
+      answer: rest.BuiltTemplate,
+      codes: ["not_found"],
+    },
+    async ({ caller, c }) => builtTemplate(await templates.get(caller, c.req.param("name")!)),
+  );
+  endpoint(
+    app,
+    {
+      method: "delete",
+      path: "/v1/templates/{name}",
+      summary: "Remove a template with all its versions; sandboxes that were made from it stay.",
+      status: 204,
+      codes: ["not_found", "forbidden", "conflict"],
+    },
+    async ({ caller, c }) => templates.remove(caller, c.req.param("name")!),
+  );
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/templates/{name}/builds",
+      summary: "Build a version from a Dockerfile, a recipe, or a template or image as it is.",
+      body: rest.CreateBuild,
+      status: 202,
+      answer: rest.Build,
+      codes: buildCodes,
+    },
+    async ({ caller, body, c }) => {
+      const name = c.req.param("name")!;
+      return c.json(build(await builds.submit(caller, name, body), name.split(":")[0]!), 202);
+    },
+  );
+  tagRoutes(app, templates);
+}
+
+function tagRoutes(app: App, templates: Templates): void {
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/templates/{name}/tags",
+      summary: "Point tags at a version.",
+      body: rest.TagTemplate,
+      status: 200,
+      answer: rest.BuiltTemplate,
+      codes: ["not_found", "forbidden"],
+    },
+    async ({ caller, body, c }) => {
+      const name = c.req.param("name")!;
+      await templates.tag(caller, name, body.version, body.tags);
+      return builtTemplate(await templates.get(caller, name));
+    },
+  );
+  endpoint(
+    app,
+    {
+      method: "delete",
+      path: "/v1/templates/{name}/tags/{tag}",
+      summary: "Remove a tag; the version stays under its other tags and its id.",
+      status: 204,
+      codes: ["invalid_request", "not_found", "forbidden"],
+    },
+    async ({ caller, c }) => templates.untag(caller, c.req.param("name")!, [c.req.param("tag")!]),
+  );
+}
+
+/** Archives that COPY takes from; they are told by their SHA-256, so the same one is sent once. */
+function fileRoutes(app: App, builds: Builds): void {
+  endpoint(
+    app,
+    {
+      method: "get",
+      path: "/v1/templates/files/{hash}",
+      summary: "Whether an archive with this SHA-256 was uploaded.",
+      status: 200,
+      answer: rest.BuildFilesPresent,
+      codes: ["invalid_request"],
+    },
+    async ({ caller, c }) => ({ present: await builds.hasFiles(caller, readHash(c.req.param("hash")!)) }),
+  );
+  endpoint(
+    app,
+    {
+      method: "put",
+      path: "/v1/templates/files/{hash}",
+      summary: "Upload an archive (tar, tar.gz, tar.zst or zip) under its SHA-256.",
+      rawBody: { content: { "application/octet-stream": { schema: { type: "string", format: "binary" } } } },
+      status: 204,
+    },
+    async ({ caller, c }) => {
+      const body = c.req.raw.body ?? new Blob().stream();
+      await builds.upload(caller.team, readHash(c.req.param("hash")!), body, true);
+    },
+  );
+}
+
+function readHash(text: string): string {
+  if (hash.test(text)) return text;
+  throw new WrennError("invalid_request", "The name of an archive is its SHA-256.", {
+    remedy: "Send 64 hexadecimal digits, as `sha256sum` prints them.",
+  });
+}
