@@ -21,6 +21,7 @@ import { treeCommand } from "./commands/tree.ts";
 import { addCompletion, isQuestion, knownIds } from "./completion.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { badUsage, Failure, report } from "./output.ts";
+import { templateCommand } from "./template/commands.ts";
 import { upCommand } from "./up/command.ts";
 
 function program(ids: readonly string[]): Command {
@@ -43,8 +44,8 @@ function program(ids: readonly string[]): Command {
       pauseCommand(),
       resumeCommand(),
       removeCommand(),
-      templatesCommand(),
     ],
+    "Templates:": [templatesCommand(), templateCommand()],
     "Points in time:": [checkpointCommand(), forkCommand(), rollbackCommand(), snapshotsCommand(), treeCommand()],
     "Inside a sandbox:": [
       execCommand(),

@@ -1,5 +1,6 @@
 import { headers, type rest, WrennError } from "@wrenn/contract";
 import { Agent } from "./agent.ts";
+import { Builds } from "./builds.ts";
 import { type Endpoint, resolveEndpoint, type WrennOptions } from "./config.ts";
 import { errorOf, isAbort, timedOut, unreachable } from "./errors.ts";
 import { type EventOptions, follow, type WrennEvent } from "./events.ts";
@@ -50,6 +51,8 @@ export class Wrenn {
   readonly options: WrennOptions;
   /** The team's snapshots. */
   readonly snapshots: Snapshots = new Snapshots(this);
+  /** Templates that are built, and their builds. */
+  readonly builds: Builds = new Builds(this);
   #endpoint: Promise<Endpoint> | undefined;
 
   constructor(options: WrennOptions = {}) {

@@ -11,6 +11,14 @@
  * ```
  */
 export { type Code, codes, type State, states, version, WrennError } from "@wrenn/contract";
+export {
+  type BuildInfo,
+  type BuildLogLine,
+  type BuildOptions,
+  type Builds,
+  type BuiltTemplateInfo,
+  succeeded,
+} from "./builds.ts";
 export { type CallOptions, type TemplateInfo, Wrenn } from "./client.ts";
 export * from "./commands.ts";
 export { defaultBaseUrl, type Endpoint, type Profile, profilePath, readProfile, type WrennOptions } from "./config.ts";

@@ -65,6 +65,7 @@ export class Builder {
     const known = await this.#known([key]);
     const kept = known.get(key);
     if (kept) {
+      await this.reports.reached(this.#total, this.#total);
       for (const action of last.actions) this.#skip(action);
       log.at(this.#total);
       log.say("cached", "template");

@@ -1,0 +1,128 @@
+import { readFile, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { Command } from "commander";
+import { type BuildInfo, type BuildOptions, Wrenn } from "wrenn";
+import { duration, mebibytes, pair, whole } from "../options.ts";
+import { bytes, Failure, paint, print, printJson, usage } from "../output.ts";
+import { packContext } from "./context.ts";
+import { BuildProgress, took } from "./progress.ts";
+
+type Flags = {
+  file?: string;
+  from?: string;
+  tag?: string;
+  buildArg?: Record<string, string>;
+  target?: string;
+  start?: string;
+  ready?: string;
+  vcpus?: number;
+  memory?: number;
+  cache: boolean;
+  timeout?: number;
+  detach?: boolean;
+  quiet?: boolean;
+  json?: boolean;
+};
+
+/** `wrenn template build`. */
+export const buildCommand = (): Command =>
+  new Command("build")
+    .description("build a template from a Dockerfile, or from a template or image as it is")
+    .argument("[folder]", "folder with the Dockerfile and the files it copies", ".")
+    .option("-f, --file <path>", "Dockerfile; default: Dockerfile in the folder")
+    .option("--from <name>", "instead of a Dockerfile: a template or an image, taken as it is")
+    .option("-t, --tag <name[:tag]>", "name of the template; default: the folder's name")
+    .option("--build-arg <name=value>", "value of an ARG; repeatable", pair)
+    .option("--target <stage>", "stage to build; default: the last one")
+    .option("--start <command>", "what runs in every sandbox of it from the begin; instead of CMD")
+    .option("--ready <command>", "must succeed before the template is frozen; instead of HEALTHCHECK")
+    .option("--vcpus <n>", "virtual processors", whole)
+    .option("--memory <size>", "memory, such as 512M or 2G", mebibytes)
+    .option("--no-cache", "do every step anew")
+    .option("--timeout <duration>", "longest the build may take, such as 30m; default 1h", duration)
+    .option("-d, --detach", "do not wait: print the build's id")
+    .option("-q, --quiet", "leave out what the steps print")
+    .option("--json", "print the build as JSON when it is over")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  wrenn template build . -t tools\n  wrenn template build --from python:3.12-slim -t python\n  wrenn run -t tools -- ls",
+    )
+    .action((folder: string, flags: Flags) => build(folder, flags));
+
+async function build(folder: string, flags: Flags): Promise<void> {
+  const client = new Wrenn();
+  const what = await (flags.from === undefined ? fromFolder(client, folder, flags) : { from: flags.from });
+  const name = flags.tag ?? nameOf(flags.from ?? resolve(folder));
+  const started = await client.builds.start(name, {
+    ...{ ...what, args: flags.buildArg, target: flags.target, startCommand: flags.start, healthcheck: flags.ready },
+    ...{ vcpus: flags.vcpus, memoryMiB: flags.memory, noCache: !flags.cache, timeoutMs: flags.timeout },
+  });
+  if (flags.detach) return flags.json ? printJson(started) : print(started.id);
+  await finish(client, started, flags);
+}
+
+/** Follows a build to its end and says how it went. Ctrl-C cancels it. */
+async function finish(client: Wrenn, started: BuildInfo, flags: Flags): Promise<void> {
+  const cancel = () => {
+    process.stderr.write("cancelling; press Ctrl-C again to leave it running\n");
+    process.once("SIGINT", () => process.exit(130));
+    client.builds.cancel(started.id).catch(() => {});
+  };
+  process.once("SIGINT", cancel);
+  try {
+    const done = await follow(client, started.id, flags.quiet === true);
+    if (flags.json) printJson(done);
+    if (done.status !== "success") throw failed(done);
+    if (flags.json) return;
+    const names = done.tags.filter((tag) => tag !== "default").map((tag) => `${done.template}:${tag}`);
+    print(`${paint("green", "✓")} ${[done.template, ...names].join(", ")}  ${bytes(done.sizeBytes)}, ${took(done)}`);
+    print(paint("dim", `next: wrenn create -t ${done.template}`));
+  } finally {
+    process.removeListener("SIGINT", cancel);
+  }
+}
+
+/** Prints the log of a build until it is over. */
+export async function follow(client: Wrenn, id: string, isQuiet: boolean): Promise<BuildInfo> {
+  const progress = new BuildProgress(isQuiet);
+  const lines = client.builds.follow(id, { requestTimeoutMs: 0 });
+  for (;;) {
+    const next = await lines.next();
+    if (next.done) return next.value;
+    if (next.value.stream === "step" || next.value.stream === "cached")
+      progress.expect((await client.builds.get(id)).totalSteps);
+    progress.line(next.value);
+  }
+}
+
+const failed = ({ status, error, id }: BuildInfo): Failure =>
+  status === "cancelled"
+    ? new Failure(`the build ${id} was cancelled`)
+    : new Failure(error?.message ?? `the build ${id} failed`, error?.remedy);
+
+async function fromFolder(client: Wrenn, folder: string, flags: Flags): Promise<BuildOptions> {
+  if (!(await stat(folder).catch(() => undefined))?.isDirectory())
+    throw usage(`${folder} is no folder`, "Name the folder with the Dockerfile, or use --from NAME.");
+  const file = flags.file ?? join(folder, "Dockerfile");
+  const dockerfile = await readFile(file, "utf8").catch(() => undefined);
+  if (dockerfile === undefined)
+    throw usage(`there is no ${file}`, "Write one, name another with -f, or use --from NAME.");
+  if (!/^\s*(COPY|ADD)\s/im.test(dockerfile)) return { dockerfile };
+  await using context = await packContext(folder);
+  const { sent } = await client.builds.upload(context.sha256, () => Bun.file(context.path), { requestTimeoutMs: 0 });
+  const size = `${context.files} files, ${bytes(context.sizeBytes)}`;
+  process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${size}\n`, process.stderr));
+  return { dockerfile, files: context.sha256 };
+}
+
+/** A name for a template, of a folder or an image. */
+export function nameOf(text: string): string {
+  const last = basename(text.includes("/") || !text.includes(":") ? text : dirname(`${text}/x`));
+  const name = last
+    .replace(/[:@].*$/, "")
+    .toLowerCase()
+    .replace(/[^a-z0-9._-]+/g, "-")
+    .replace(/^[^a-z0-9]+/, "");
+  if (name) return name.slice(0, 64);
+  throw usage(`"${text}" gives no name for a template`, "Name it with -t.");
+}
