@@ -7,6 +7,7 @@ import { initialize } from "./identity/init.ts";
 import type { Identity } from "./identity/state.ts";
 import { metrics } from "./metrics.ts";
 import { openPort } from "./ports.ts";
+import { since } from "./processes/history.ts";
 
 /** What the paths act on. */
 export type Agent = {
@@ -51,6 +52,8 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
       return Response.json(identity.envs);
     case "GET /metrics":
       return Response.json(metrics());
+    case "GET /logs":
+      return Response.json(since(Number(query.get("after")) || 0));
     case "POST /init":
       return initialize(request, agent);
     case "POST /snapshot/prepare":

@@ -47,6 +47,19 @@ test("metrics have every field the platforms ask for", async () => {
   expect(metrics.mem_used!).toBeLessThan(metrics.mem_total!);
 });
 
+test("the log tells commands as people write them, and how they ended", async () => {
+  const { last } = (await (await fetch(`${url}/logs`)).json()) as { last: number };
+  await echo("$HOME");
+  const since = async (after: number) =>
+    (await (await fetch(`${url}/logs?after=${after}`)).json()) as { last: number; happenings: { message: string }[] };
+  const told = await since(last);
+  expect(told.happenings.map(({ message }) => message)).toEqual([
+    "started: echo $HOME",
+    "ended: echo $HOME: exit status 0",
+  ]);
+  expect((await since(told.last)).happenings).toEqual([]);
+});
+
 describe("init", () => {
   test("environment, working directory and user take effect on later processes", async () => {
     expect((await init({ envVars: { PLACE: "here" }, defaultWorkdir: folder })).status).toBe(204);

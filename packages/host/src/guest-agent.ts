@@ -80,6 +80,16 @@ export class GuestAgent {
     };
   }
 
+  /** What happened in the guest after number `after`. Throws when it does not answer in time. */
+  async happenings(token: string, after: number, timeoutMs: number): Promise<unknown> {
+    const answer = await unpooled(`${this.#base}/logs?after=${after}`, {
+      headers: { [headers.accessToken]: token },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
+    return answer.json();
+  }
+
   /** Lets the agent drop what it need not carry into every restore. */
   async prepare(): Promise<void> {
     await unpooled(`${this.#base}/snapshot/prepare`, { method: "POST" });

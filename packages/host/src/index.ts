@@ -12,6 +12,7 @@ import { UserMode } from "./drivers/user-mode.ts";
 import { heal } from "./heal.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
+import { Scribe } from "./logs/scribe.ts";
 import { Metrics } from "./metrics/exposition.ts";
 import { Sampler } from "./metrics/sampler.ts";
 import { Paths } from "./paths.ts";
@@ -69,8 +70,9 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool }, log);
   await heal(sandboxes, log);
   const sampler = await Sampler.start(sandboxes, log);
+  const scribe = await Scribe.start(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
-  const server = serve(config, { sandboxes, sampler, metrics }, log);
+  const server = serve(config, { sandboxes, sampler, scribe, metrics }, log);
   const preparing = templates.prepare(defaults);
   return {
     address: `http://${config.hostname}:${server.port}`,
@@ -78,6 +80,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");
       await sampler[Symbol.asyncDispose]();
+      await scribe[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
       await templates[Symbol.asyncDispose]();
       await preparing;

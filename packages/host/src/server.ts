@@ -4,6 +4,7 @@ import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { headers, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
+import type { Scribe } from "./logs/scribe.ts";
 import type { Metrics } from "./metrics/exposition.ts";
 import type { Sampler } from "./metrics/sampler.ts";
 import { forward, upgrade } from "./proxy.ts";
@@ -15,12 +16,18 @@ import { type Bridge, bridging } from "./websocket.ts";
 const idleTimeoutSec = 0;
 
 /** What is served. */
-export type Served = { readonly sandboxes: Sandboxes; readonly sampler: Sampler; readonly metrics: Metrics };
+export type Served = {
+  readonly sandboxes: Sandboxes;
+  readonly sampler: Sampler;
+  readonly scribe: Scribe;
+  readonly metrics: Metrics;
+};
 
 /** The host agent's listener: RPC, the proxy to the guests, and a health check. Everything but the last needs the token. */
-export function serve(config: HostConfig, { sandboxes, sampler, metrics }: Served, log: Logger): Bun.Server<Bridge> {
+export function serve(config: HostConfig, served: Served, log: Logger): Bun.Server<Bridge> {
+  const { sandboxes, metrics } = served;
   const handlers = new Map(
-    hostService(createConnectRouter(), sandboxes, sampler).handlers.map((handler) => [
+    hostService(createConnectRouter(), served).handlers.map((handler) => [
       handler.requestPath,
       createFetchHandler(handler),
     ]),

@@ -5,11 +5,12 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
-import type { Sampler } from "./metrics/sampler.ts";
+import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
+import type { Served } from "./server.ts";
 
 const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
 
@@ -20,7 +21,7 @@ export const defaults = { vcpus: 1, memoryMib: 512 };
 const keepAliveMs = 15_000;
 
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
-export function hostService(router: ConnectRouter, sandboxes: Sandboxes, sampler: Sampler): ConnectRouter {
+export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe }: Served): ConnectRouter {
   const answered = answering(sandboxes.log);
   return router.service(HostAgentService, {
     getHost: () => answered(() => describeHost(sandboxes)),
@@ -67,6 +68,12 @@ export function hostService(router: ConnectRouter, sandboxes: Sandboxes, sampler
         const disk = layer === undefined ? 0 : await sandboxes.kitchen.layers.usedBytes(layer);
         return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
       }),
+    getSandboxLogs: ({ id, after, limit, newest }) =>
+      answered(async () => {
+        const which = { newest, ...(limit > 0 && { limit }) };
+        const entries = await scribe.entries(sandboxes.find(idOf(id)), Number(after), which);
+        return { entries: entries.map(entryToWire) };
+      }),
     getSandboxMetrics: (request) => answered(() => metricsOf(sandboxes.find(idOf(request.id)), request, sampler)),
     listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
     watchSandboxes: (_, { signal }) => changes(sandboxes, signal),
@@ -101,6 +108,12 @@ function toWire(record: Readonly<SandboxRecord>): Wire {
     diskUsedBytes: BigInt(record.diskUsedBytes ?? 0), // absent in rows of an earlier agent
   });
 }
+
+const entryToWire = ({ cursor, timestampMs, ...entry }: Entry): MessageInitShape<typeof hostagent.LogEntrySchema> => ({
+  ...entry,
+  cursor: BigInt(cursor),
+  timestampMs: BigInt(timestampMs),
+});
 
 async function snapshotToWire(row: SnapshotRecord, { kitchen }: Sandboxes): Promise<SnapshotWire> {
   const disk = await stat(kitchen.paths.layer(row.layer)).catch(() => undefined);

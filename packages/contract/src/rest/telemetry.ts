@@ -39,3 +39,40 @@ export const CapsuleMetrics = z
   .object({ sandbox_id: z.string(), range: z.string(), points: z.array(MetricPoint) })
   .meta({ id: "CapsuleMetrics" });
 export type CapsuleMetrics = z.infer<typeof CapsuleMetrics>;
+
+/** Query of `GET /v1/capsules/{id}/logs`. */
+export const LogsQuery = z.object({
+  cursor: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .meta({ description: "Entries after the one with this cursor; absent: the newest ones." }),
+  limit: z.coerce.number().int().min(1).max(1_000).default(200),
+  level: z.enum(["debug", "info", "warn", "error"]).default("info").meta({ description: "At least this grave." }),
+  follow: z
+    .enum(["true", "false"])
+    .default("false")
+    .meta({ description: "`true`: server-sent events, one `log` each, until the sandbox is gone." }),
+});
+
+/** One entry of a sandbox's log. */
+export const LogEntry = z
+  .object({
+    cursor: z.int(),
+    timestamp: z.string(),
+    level: z.enum(["debug", "info", "warn", "error"]),
+    source: z
+      .enum(["host", "process", "console"])
+      .meta({ description: "Its life, the commands in it, or what its kernel prints." }),
+    message: z.string(),
+    fields: z.record(z.string(), z.string()).optional(),
+  })
+  .meta({ id: "LogEntry" });
+export type LogEntry = z.infer<typeof LogEntry>;
+
+/** Answer of `GET /v1/capsules/{id}/logs`, oldest entry first. `next_cursor` leads on, also when nothing is new. */
+export const CapsuleLogs = z
+  .object({ sandbox_id: z.string(), entries: z.array(LogEntry), next_cursor: z.int() })
+  .meta({ id: "CapsuleLogs" });
+export type CapsuleLogs = z.infer<typeof CapsuleLogs>;

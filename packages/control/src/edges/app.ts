@@ -26,6 +26,7 @@ import { portRoutes } from "./ports.ts";
 import { requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
+import { logRoutes } from "./telemetry/logs.ts";
 import { telemetryRoutes } from "./telemetry/metrics.ts";
 
 /** Every HTTP route, on the services. */
@@ -57,6 +58,7 @@ export function buildApp(
   e2bRoutes(app, services, { log, config });
   metricRoutes(app, metrics, config.metricsToken);
   telemetryRoutes(app, services.telemetry);
+  logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
   describeStreams(app);
   docsRoutes(app);

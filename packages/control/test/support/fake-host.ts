@@ -24,6 +24,7 @@ type Step =
   | "timeout"
   | "watch"
   | "metrics"
+  | "logs"
   | "proxy";
 
 /** A host agent in memory that serves the real protocol over HTTP; its guests are one agent at `guest`. */
@@ -52,6 +53,8 @@ export class FakeHost {
   readonly #aborts: (() => void)[] = [];
   /** The load of every sandbox. */
   points: hostagent.MetricPoint[] = [];
+  /** The log of every sandbox. */
+  entries: hostagent.LogEntry[] = [];
   /** Milliseconds each life-cycle step takes. */
   delayMs = 0;
 
@@ -202,6 +205,11 @@ export class FakeHost {
       setSandboxTimeout: wrap("timeout", async ({ id, timeoutSec }: { id: string; timeoutSec: number }) => ({
         sandbox: this.#put({ ...this.#need(id), timeoutSec }),
       })),
+      getSandboxLogs: wrap("logs", async ({ id, after, limit, newest }: hostagent.GetSandboxLogsRequest) => {
+        this.#need(id);
+        const entries = this.entries.filter((entry) => entry.cursor > after);
+        return { entries: newest ? entries.slice(-limit) : entries.slice(0, limit) };
+      }),
       getSandboxMetrics: wrap("metrics", async ({ id, startMs }: hostagent.GetSandboxMetricsRequest) => {
         this.#need(id);
         return { cpuCount: 2, points: this.points.filter((point) => point.timestampMs >= startMs) };

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { create } from "@bufbuild/protobuf";
-import { hostagent } from "@wrenn/contract";
+import { hostagent, type rest } from "@wrenn/contract";
 import { Plane } from "../support/plane.ts";
 
-const { MetricPointSchema } = hostagent;
+const { LogEntrySchema, MetricPointSchema } = hostagent;
 
 let plane: Plane;
 beforeAll(async () => {
@@ -38,4 +38,36 @@ test("a range that is none of ours, and a sandbox that is gone, are refused", as
   expect((await plane.fetch("GET", `/v1/capsules/${id}/metrics?range=3w`)).status).toBe(400);
   await plane.fetch("DELETE", `/v1/capsules/${id}`);
   expect((await plane.fetch("GET", `/v1/capsules/${id}/metrics`)).status).toBe(404);
+});
+
+const logged = (cursor: bigint, level: string, message: string) =>
+  create(LogEntrySchema, { cursor, level, message, source: "process", timestampMs: 1_000n, fields: { pid: "7" } });
+
+test("a log's newest entries come first, a cursor leads on, and the level filters without losing the place", async () => {
+  const { id } = await plane.create();
+  plane.host.entries = [logged(1n, "info", "one"), logged(2n, "warn", "two"), logged(3n, "info", "three")];
+  const ask = async (query: string) =>
+    (await plane.json(200, "GET", `/v1/capsules/${id}/logs?${query}`)) as unknown as rest.CapsuleLogs;
+  expect((await ask("limit=2")).entries.map((entry) => entry.message)).toEqual(["two", "three"]);
+  expect((await ask("cursor=0&limit=2")).entries.map((entry) => entry.message)).toEqual(["one", "two"]);
+  const grave = await ask("cursor=0&level=warn");
+  expect(grave).toMatchObject({ next_cursor: 3, entries: [{ cursor: 2, source: "process", fields: { pid: "7" } }] });
+  expect(await ask("cursor=3")).toMatchObject({ next_cursor: 3, entries: [] });
+  for (const wrong of ["limit=0", "level=loud", "cursor=-1", "follow=maybe"])
+    expect((await plane.fetch("GET", `/v1/capsules/${id}/logs?${wrong}`)).status).toBe(400);
+});
+
+test("a log that is followed tells what is new, once, and ends with the sandbox", async () => {
+  const { id } = await plane.create();
+  plane.host.entries = [logged(1n, "info", "one")];
+  const answer = await plane.fetch("GET", `/v1/capsules/${id}/logs?follow=true`);
+  expect(answer.headers.get("content-type")).toBe("text/event-stream");
+  let text = "";
+  for await (const chunk of answer.body!) {
+    text += new TextDecoder().decode(chunk);
+    if (text.includes('"two"')) await plane.fetch("DELETE", `/v1/capsules/${id}`);
+    else plane.host.entries = [logged(1n, "info", "one"), logged(2n, "info", "two")];
+  }
+  expect(text.match(/"message":"(one|two)"/g)).toEqual(['"message":"one"', '"message":"two"']);
+  expect(text).toEndWith("event: end\ndata: {}\n\n");
 });

@@ -1,4 +1,5 @@
 import { WrennError } from "@wrenn/contract";
+import { follow } from "./history.ts";
 import type { GuestProcess } from "./process.ts";
 
 /** How a caller names a process. */
@@ -26,6 +27,7 @@ export class Registry {
   add(process: GuestProcess): void {
     this.#ended.delete(process.pid);
     this.#live.set(process.pid, process);
+    follow(process);
     if (process.tag !== undefined) this.#tags.set(process.tag, process);
     if (process.end) this.#bury(process);
     else process.onEnd.add(() => this.#bury(process));

@@ -69,7 +69,8 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     // No new programs, no new privileges: a guest that breaks out of the emulation finds little to call.
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ...["-qmp", `unix:${launch.dir}/qmp.sock,server=on,wait=off`],
-    ...["-serial", launch.kernel ? `file:${launch.dir}/console.log` : "null"],
+    // Appended to, so that whoever reads it may cut it off.
+    ...["-chardev", `file,id=console,path=${launch.dir}/console.log,append=on`, "-serial", "chardev:console"],
     ...[
       "-drive",
       `id=${diskId},file=${launch.disk.device},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
