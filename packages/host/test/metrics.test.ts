@@ -125,8 +125,7 @@ test("an idle guest is left asleep, one in use is asked", async () => {
     expect(host.world.asked).toBe(0);
     sandbox.touch();
     sampler.sample();
-    await Bun.sleep(20);
-    expect(host.world.asked).toBe(1);
+    while (host.world.asked === 0) await Bun.sleep(5);
     const points = await everything(sampler, host, id);
     expect(points[0]!.cpuPct).toBe(0); // nothing to compare it with
     expect(points.at(-1)!.cpuPct).toBeCloseTo(50);
