@@ -1,7 +1,7 @@
 import { type AgentOptions, compile } from "./config.ts";
 import type { Method } from "./connect/method.ts";
 import { filesystemMethods } from "./filesystem/service.ts";
-import { sandboxVariables, writeSandboxFiles } from "./identity/environment.ts";
+import { markSandbox, sandboxVariables } from "./identity/environment.ts";
 import { Identity } from "./identity/state.ts";
 import { prepare } from "./processes/command.ts";
 import { openGroups } from "./processes/groups.ts";
@@ -35,7 +35,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
   if (config.ownsMachine) {
     protectAgent();
     openGroups();
-    writeSandboxFiles({});
+    markSandbox();
     Object.assign(identity.envs, sandboxVariables({}));
   }
   if (config.cmd) registry.add(startInitCommand(config.cmd, identity));

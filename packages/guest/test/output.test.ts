@@ -1,9 +1,11 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import fc from "fast-check";
 import type { Channel } from "../src/processes/frames.ts";
 import { Output, unreadBytes } from "../src/processes/output.ts";
 import { collect, sh, startAndLeave, until, useAgent } from "./support/agent.ts";
 import { envelope, slowReader, streamReader } from "./support/raw.ts";
+
+setDefaultTimeout(30_000); // 64 MiB through a machine that is busy
 
 const agent = useAgent();
 

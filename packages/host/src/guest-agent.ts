@@ -122,7 +122,9 @@ export class GuestAgent {
    * agent's code compiled, and the files it reads in the guest's cache, for every sandbox to come.
    */
   async exercise(user: string): Promise<void> {
-    const nobody = { sandboxId: "0".repeat(25), templateId: "template", machineId: "0".repeat(32), hostname: "wrenn" };
+    // As long as the real ones: the guest then overwrites its files in place, which is what it is to be warm for.
+    const [sandboxId, machineId, hostname] = ["0".repeat(25), "0".repeat(32), `wrenn-${"0".repeat(8)}`];
+    const nobody = { sandboxId, machineId, hostname, templateId: "template" };
     await this.identify({ ...nobody, envVars: { WRENN_SANDBOX: "true" } });
     await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
     await this.run("true", [], { user });

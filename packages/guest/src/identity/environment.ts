@@ -1,13 +1,10 @@
-import { mkdirSync, writeFileSync } from "node:fs";
 import type { InitRequest } from "@wrenn/contract";
+import { overwrite } from "./overwrite.ts";
 
 /** Where programs of the guest find out where they are (Wrenn guest agent, section 1). */
 const folder = "/run/wrenn";
 
-const write = (name: string, value: string) => {
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(`${folder}/.${name}`, value);
-};
+const write = (name: string, value: string) => overwrite(`${folder}/.${name}`, value);
 
 /** The variables every process gets because it runs in a sandbox, in both dialects. */
 export function sandboxVariables({ sandboxId, templateId }: Pick<InitRequest, "sandboxId" | "templateId">) {
@@ -19,9 +16,11 @@ export function sandboxVariables({ sandboxId, templateId }: Pick<InitRequest, "s
   };
 }
 
-/** Writes the same facts as files, for programs that were started before they were known. */
+/** Tells the same to programs that were started before it was known, as files. */
 export function writeSandboxFiles({ sandboxId, templateId }: Pick<InitRequest, "sandboxId" | "templateId">): void {
-  write("WRENN_SANDBOX", "true");
   if (sandboxId) write("WRENN_SANDBOX_ID", sandboxId);
   if (templateId) write("WRENN_TEMPLATE_ID", templateId);
 }
+
+/** Marks the machine as a sandbox, once, when the agent starts. */
+export const markSandbox = (): void => write("WRENN_SANDBOX", "true");

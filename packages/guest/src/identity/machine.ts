@@ -1,6 +1,7 @@
 import { ptr } from "bun:ffi";
-import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { libc, systemCall } from "../native.ts";
+import { overwrite } from "./overwrite.ts";
 
 const number = { clock_settime: 227, sethostname: 170 }; // x86-64
 const realTime = 0; // CLOCK_REALTIME
@@ -20,8 +21,8 @@ export function setClock(nanoseconds: bigint): void {
 export function setHostname(name: string): void {
   const bytes = Buffer.from(name);
   systemCall("sethostname", number.sethostname, ptr(bytes), bytes.length);
-  writeFileSync("/etc/hostname", `${name}\n`);
-  writeFileSync("/etc/hosts", withOwnName(readIfThere("/etc/hosts"), name));
+  overwrite("/etc/hostname", `${name}\n`);
+  overwrite("/etc/hosts", withOwnName(readIfThere("/etc/hosts"), name));
 }
 
 const ownAddress = "127.0.1.1"; // Debian's convention for a host's own name
@@ -42,7 +43,7 @@ function readIfThere(file: string): string {
 
 /** Writes `/etc/machine-id`. */
 export function setMachineId(id: string): void {
-  writeFileSync("/etc/machine-id", `${id}\n`, { mode: 0o444 });
+  overwrite("/etc/machine-id", `${id}\n`, 0o444);
 }
 
 const addEntropy = 0x4008_5203n; // RNDADDENTROPY: struct rand_pool_info { int entropy_count; int buf_size; __u32 buf[]; }

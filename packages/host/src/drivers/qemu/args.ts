@@ -31,7 +31,8 @@ const commandLine = (machine: Machine): string =>
     "root=/dev/vda rw rootfstype=ext4 init=/usr/local/bin/wrenn-init",
     `wrenn.ip=${guestNet.ip}/24 wrenn.gw=${guestNet.gateway} wrenn.dns=${guestNet.dns}`,
     "random.trust_cpu=on cryptomgr.notests", // the self-tests cost an emulated boot half a second
-    ...(machine.accelerator === "tcg" ? ["tsc=reliable wrenn.emulated=1"] : []),
+    // An emulated processor does not speculate: the kernel's defences against that would only be translated and run.
+    ...(machine.accelerator === "tcg" ? ["tsc=reliable wrenn.emulated=1 mitigations=off psi=0"] : []),
     ...(machine.accelerator === "tcg" && machine.tscKhz ? [`tsc_early_khz=${machine.tscKhz}`] : []),
   ].join(" ");
 
@@ -80,7 +81,8 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
       "-netdev",
       `user,id=${netId},ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,
     ],
-    ...["-device", `virtio-net-device,netdev=${netId},mac=02:fc:00:00:00:05`],
+    // No announcement after a restore: nobody moved, and the guest would tell its neighbours before it serves its first request.
+    ...["-device", `virtio-net-device,netdev=${netId},guest_announce=off,mac=02:fc:00:00:00:05`],
     ...["-device", "virtio-rng-device"],
     ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine)] : []),
     ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),
