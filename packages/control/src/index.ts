@@ -70,6 +70,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.sessions);
   undo.use(services.mailer);
   undo.use(services.audit);
+  undo.use(services.janitor);
   undo.use(await listenForAccess(client, () => services.access.forget()));
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());

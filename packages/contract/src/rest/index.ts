@@ -1,4 +1,6 @@
 /** Shapes of the public REST API, a file for each area; OpenAPI is generated from them. */
+
+export * from "./admin.ts";
 export * from "./builds.ts";
 export * from "./core.ts";
 export * as e2b from "./e2b.ts";

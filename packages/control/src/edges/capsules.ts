@@ -65,6 +65,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
         "no_hosts_available",
         "insufficient_storage",
         "rate_limited",
+        "quota_exceeded",
         ...hostCodes,
       ],
     },
@@ -115,7 +116,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
 type One = (row: SandboxRow) => Promise<rest.Capsule | undefined>;
 
 function changes(app: App, sandboxes: Sandboxes, one: One): void {
-  const codes = ["invalid_state", "insufficient_storage", ...hostCodes] as const;
+  const codes = ["invalid_state", "insufficient_storage", "quota_exceeded", ...hostCodes] as const;
   endpoint(
     app,
     {
@@ -161,7 +162,7 @@ function changes(app: App, sandboxes: Sandboxes, one: One): void {
 }
 
 function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType<typeof shower>; one: One }): void {
-  const codes = ["invalid_state", "insufficient_storage", "rate_limited", ...hostCodes] as const;
+  const codes = ["invalid_state", "insufficient_storage", "rate_limited", "quota_exceeded", ...hostCodes] as const;
   endpoint(
     app,
     {

@@ -7,7 +7,11 @@ import type { Caller } from "../services/caller.ts";
 
 /** What a request carries through the app: its id, and whose it is once the key is known. */
 export type Env = {
-  Bindings: { peer?: (request: Request) => string | undefined };
+  Bindings: {
+    peer?: (request: Request) => string | undefined;
+    /** Who asks, when another route let them in already; never from outside. */
+    admitted?: Caller;
+  };
   Variables: { requestId: string; team: string; caller: Caller; body: unknown };
 };
 /** The app that edges add their routes to. */

@@ -1,12 +1,13 @@
 import { capsuleId, headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Server } from "bun";
 import type { Log } from "../log.ts";
-import { needScopes } from "../services/access.ts";
+import { needAdmin, needScopes } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import { selectorOf } from "../services/commands.ts";
 import type { Services } from "../services/index.ts";
 import type { Live } from "../services/terminals.ts";
 import { asWrennError } from "../store/database.ts";
+import { localTeam } from "../store/keys.ts";
 import { type App, describe, readId } from "./endpoint.ts";
 import { requestIdOf } from "./request-id.ts";
 import { type Connection, framed, type Socket } from "./socket.ts";
@@ -14,9 +15,17 @@ import { type Connection, framed, type Socket } from "./socket.ts";
 /** Keeps proxies between from closing a terminal that nobody types in. */
 const pingMs = 30_000;
 
-const path = /^\/v1\/capsules\/([^/]+)\/(?:(exec)\/stream|(pty)|processes\/([^/]+)\/stream)$/;
+const path = /^\/v1\/(admin\/)?capsules\/([^/]+)\/(?:(exec)\/stream|(pty)|processes\/([^/]+)\/stream)$/;
 
-type Target = { id: SandboxId; kind: "exec" | "pty" | "process"; selector: string; requestId: string };
+type Target = {
+  id: SandboxId;
+  kind: "exec" | "pty" | "process";
+  selector: string;
+  requestId: string;
+  isAdmin: boolean;
+};
+/** Who a request says it is from, with the request that says so. */
+type Shown = { known: Caller; request: Request };
 type Start = Extract<rest.StreamClientFrame, { type: "start" }>;
 
 /** Puts the three WebSocket routes into the OpenAPI document. */
@@ -48,13 +57,13 @@ export class Streams {
     if (request.headers.get("upgrade")?.toLowerCase() !== "websocket") return undefined;
     const match = path.exec(new URL(request.url).pathname);
     if (!match) return undefined;
-    const [, id, exec, pty, selector = ""] = match;
+    const [, admin, id, exec, pty, selector = ""] = match;
     const requestId = requestIdOf(request);
     try {
       const kind = exec ? "exec" : pty ? "pty" : "process";
-      const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId };
-      const caller = await this.services.access.known(request, requestId);
-      const data = framed((socket) => this.#serve(socket, target, caller));
+      const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId, isAdmin: !!admin };
+      const known = await this.services.access.known(request, requestId);
+      const data = framed((socket) => this.#serve(socket, target, known && { known, request }));
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
         remedy: "Use a WebSocket client.",
@@ -70,14 +79,20 @@ export class Streams {
     for (const socket of this.#open) socket.close();
   }
 
-  async #serve(socket: Socket, target: Target, known: Caller | undefined): Promise<void> {
+  async #serve(socket: Socket, target: Target, shown: Shown | undefined): Promise<void> {
     const started = performance.now();
     let code: string | undefined;
-    let told = known;
+    let told: Caller | undefined;
+    let unwatch = () => {};
     this.#open.add(socket);
     try {
-      const caller = known ?? (await this.#authenticate(socket, target.requestId));
+      const open = shown
+        ? () => this.services.access.open(shown.request, target.requestId)
+        : await this.#authenticate(socket, target.requestId);
+      const caller = inTeam(shown?.known ?? (await open()), target);
       told = caller;
+      // Who loses access loses what is open too.
+      unwatch = this.services.access.watch(open, () => void socket.fail(unauthenticated(), true));
       await this.services.guests.locate(caller, target.id);
       const live = await this.#begin(socket, target, caller);
       if (live) await show(socket, live, target.kind);
@@ -87,6 +102,7 @@ export class Streams {
       if (error.status >= 500) this.log.error({ requestId: target.requestId, err: error }, "stream failed");
       await socket.fail(error, true);
     } finally {
+      unwatch();
       socket.close();
       this.#open.delete(socket);
       if (told) {
@@ -104,16 +120,22 @@ export class Streams {
     }
   }
 
-  async #authenticate(socket: Socket, requestId: string): Promise<Caller> {
+  /** Waits for the first frame, and answers how to learn whose token it holds. */
+  async #authenticate(socket: Socket, requestId: string): Promise<() => Promise<Caller>> {
     const timer = setTimeout(() => void socket.fail(unauthenticated(), true), this.authMs);
     try {
       const frame = await socket.next().catch(() => undefined);
       if (frame?.type !== "auth") throw unauthenticated();
-      const caller = await this.services.access.byToken(frame.token, requestId).catch((cause) => {
-        throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
-      });
-      needScopes(caller, ["sandboxes:exec"]);
-      return caller;
+      const { token } = frame;
+      const open = async () => {
+        const caller = await this.services.access.byToken(token, requestId).catch((cause) => {
+          throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
+        });
+        needScopes(caller, ["sandboxes:exec"]);
+        return caller;
+      };
+      await open();
+      return open;
     } finally {
       clearTimeout(timer);
     }
@@ -133,6 +155,10 @@ export class Streams {
     return terminals.run(caller, id, { ...first, cmd: needCommand(first) }, socket.closed);
   }
 }
+
+/** Administrators reach the sandboxes of the installation's own team. Throws `unauthorized`, `forbidden`. */
+const inTeam = (caller: Caller, { isAdmin }: Target): Caller =>
+  isAdmin ? { ...needAdmin(caller), team: localTeam.id } : caller;
 
 function readSelector(encoded: string): string {
   try {

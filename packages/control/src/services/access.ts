@@ -13,6 +13,8 @@ export type Knock = { method: string; headers: Headers; url: string };
 
 /** The one door: every edge learns here who asks. */
 export class Access {
+  readonly #watched = new Set<{ open: () => Promise<Caller>; end: () => void }>();
+
   constructor(
     readonly keys: Keys,
     readonly sessions: Sessions,
@@ -49,10 +51,22 @@ export class Access {
     return { team, actor, requestId, ...(scopes !== null && { scopes: scopes.split(" ") as rest.Scope[] }) };
   }
 
+  /** Calls `end` when `open` does not succeed any more, since access has ended. Answers how to stop watching. */
+  watch(open: () => Promise<Caller>, end: () => void): () => void {
+    const watch = { open, end };
+    this.#watched.add(watch);
+    return () => this.#watched.delete(watch);
+  }
+
   /** Reads everything anew: somebody's access has ended, here or on another replica. */
   forget(): void {
     this.keys.forget();
     this.sessions.forget();
+    for (const watch of this.#watched)
+      watch.open().catch((thrown) => {
+        // A database that is away says nothing about access.
+        if (thrown instanceof WrennError && (thrown.status === 401 || thrown.status === 403)) watch.end();
+      });
   }
 }
 

@@ -23,6 +23,7 @@ import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Audit } from "./people/audit.ts";
 import { buildPeople } from "./people/index.ts";
+import { Quotas } from "./people/quotas.ts";
 import { Ports } from "./ports.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -60,7 +61,9 @@ export function buildServices(ground: Ground) {
   const store = ground.eventStore;
   const audit = new Audit(ground.peopleStore.audit, ground.encryptionKey, log);
   const events = new Events({ audit, store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
+  const quotas = new Quotas(ground.peopleStore);
   const sandboxes = new Sandboxes({
+    quotas,
     store: sandboxStore,
     once: ground.onceStore,
     snapshots: snapshotStore,
@@ -79,6 +82,10 @@ export function buildServices(ground: Ground) {
     ...ground,
     keys,
     audit,
+    quotas,
+    destroy: (caller, owned) => {
+      for (const { id, team } of owned) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
+    },
     destroySandboxes: async (caller, team) => {
       const all = await sandboxStore.list(team, { states: livingStates, limit: Number.MAX_SAFE_INTEGER });
       for (const { id } of all) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
@@ -86,6 +93,7 @@ export function buildServices(ground: Ground) {
   });
   return {
     ...people,
+    quotas,
     log,
     audit,
     tasks,

@@ -22,6 +22,7 @@ import type { Caller } from "./caller.ts";
 import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
+import type { Quotas } from "./people/quotas.ts";
 import { absent, otherCreation, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -58,13 +59,14 @@ export class Sandboxes {
   readonly tasks: Tasks;
   readonly events: Events;
   readonly log: Log;
+  readonly quotas: Pick<Quotas, "admit" | "timeoutFor">;
   /** What the guest agent of a sandbox asks its callers for. */
   readonly agentToken: (id: SandboxId) => string;
 
   constructor(
     ground: Pick<
       Sandboxes,
-      "store" | "once" | "snapshots" | "versions" | "fleet" | "tasks" | "events" | "log" | "agentToken"
+      "store" | "once" | "snapshots" | "versions" | "fleet" | "tasks" | "events" | "log" | "quotas" | "agentToken"
     >,
   ) {
     ({
@@ -76,6 +78,7 @@ export class Sandboxes {
       tasks: this.tasks,
       events: this.events,
       log: this.log,
+      quotas: this.quotas,
       agentToken: this.agentToken,
     } = ground);
   }
@@ -133,7 +136,8 @@ export class Sandboxes {
   }
 
   /** Starts a sandbox from `source`; it is over, and no host holds anything of it, when this throws. */
-  async start(caller: Caller, source: Source, spec: Wishes, once?: Once): Promise<SandboxRow> {
+  async start(caller: Caller, source: Source, wishes: Wishes, once?: Once): Promise<SandboxRow> {
+    const spec = { ...wishes, timeout_sec: await this.quotas.admit(caller, wishes) };
     const pending = await this.#reserve(caller, source, spec, once);
     if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, spec, once));
     const row = await this.#advance(pending, "place");
@@ -233,7 +237,8 @@ export class Sandboxes {
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
     const change = { run: seen.run + 1, endAt: seen.endAt };
     const row = await this.#advance(seen, event, change).catch(async (thrown) => {
-      // Only a lack of room keeps a paused sandbox from being resumed.
+      if (!(thrown instanceof WrennError)) throw thrown;
+      // Only a lack of room keeps the row of a paused sandbox as it was.
       const now = step(seen.state, event) ? await this.store.find(seen.id) : undefined;
       throw now?.state === seen.state && now.run === seen.run ? full(seen.memoryMib) : thrown;
     });
@@ -289,9 +294,10 @@ export class Sandboxes {
   }
 
   /** Changes the seconds of inactivity after which the sandbox is paused or killed. */
-  async setTimeout(caller: Caller, id: SandboxId, timeoutSec: number): Promise<SandboxRow> {
+  async setTimeout(caller: Caller, id: SandboxId, wishSec: number): Promise<SandboxRow> {
     const row = await this.get(caller, id);
     if (!isSettled(row)) throw wrongState(row);
+    const timeoutSec = await this.quotas.timeoutFor(caller, wishSec);
     const answer = await this.#ask(
       row,
       (host, options) => host.rpc.setSandboxTimeout({ id, timeoutSec }, options),

@@ -38,11 +38,25 @@ const awayStates = /^(08|57P0[1-3]|53300)/;
 /** What Bun says when it lost, or never got, a connection. */
 const awayCodes = /^ERR_POSTGRES_(CONNECTION|IDLE_TIMEOUT|LIFETIME)/;
 
+/** SQLSTATE of a statement that would pass a quota (migration 0012); its message is the name of the limit. */
+const quotaState = "WRQ01";
+/** Sandboxes come and go; asking again sooner than this makes no sense. */
+const quotaRetrySec = 10;
+
+const overQuota = (limit: string, cause: unknown) =>
+  new WrennError("quota_exceeded", `The team's quota of ${limit} is used up.`, {
+    remedy:
+      "Delete or pause sandboxes, or ask an administrator for a higher quota; GET /v1/teams/ID/quotas tells both.",
+    details: { limit, retry_after_sec: `${quotaRetrySec}` },
+    cause,
+  });
+
 /** The error for a caller: a database that is away is `unavailable`, as it will be back; else as `WrennError.from`. */
 export function asWrennError(thrown: unknown): WrennError {
   for (let at = thrown; at instanceof Error; at = at.cause) {
     if (at instanceof WrennError) break;
     if (!(at instanceof SQL.PostgresError)) continue;
+    if (String(at.errno) === quotaState) return overQuota(at.message, thrown);
     if (!awayCodes.test(at.code) && !awayStates.test(String(at.errno))) break;
     return new WrennError("unavailable", "The database does not answer.", {
       remedy: "Try again in a moment; it may be starting.",

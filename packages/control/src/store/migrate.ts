@@ -7,9 +7,13 @@ import events from "../../migrations/0004_events.sql" with { type: "text" };
 import idempotency from "../../migrations/0005_idempotency.sql" with { type: "text" };
 import people from "../../migrations/0010_people.sql" with { type: "text" };
 import audit from "../../migrations/0011_audit.sql" with { type: "text" };
+import quotas from "../../migrations/0012_quotas.sql" with { type: "text" };
 import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
+import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
+import withoutAudit from "../../migrations/down/0011_audit.sql" with { type: "text" };
+import withoutQuotas from "../../migrations/down/0012_quotas.sql" with { type: "text" };
 import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
@@ -19,8 +23,9 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0003_ports", text: ports },
   { name: "0004_events", text: events },
   { name: "0005_idempotency", text: idempotency },
-  { name: "0010_people", text: people },
-  { name: "0011_audit", text: audit },
+  { name: "0010_people", text: people, down: withoutPeople },
+  { name: "0011_audit", text: audit, down: withoutAudit },
+  { name: "0012_quotas", text: quotas, down: withoutQuotas },
   { name: "0020_hosts", text: hosts, down: withoutHosts },
   { name: "0030_deadlines", text: deadlines },
   { name: "0040_templates", text: templates },

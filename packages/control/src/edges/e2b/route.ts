@@ -29,6 +29,8 @@ function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
   const fields = { requestId: c.get("requestId"), code: error.code, err: error };
   if (error.status >= 500) log.error(fields, "request failed");
   else log.debug(fields, "request refused");
+  const wait = error.details?.retry_after_sec;
+  if (wait !== undefined) c.header("Retry-After", wait);
   const code = statusOf[error.code] ?? httpStatus[error.code];
   const body: rest.e2b.ErrorBody = { code, message: [error.message, error.remedy].filter(Boolean).join(" ") };
   return c.json(body, code as 400);

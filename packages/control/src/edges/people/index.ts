@@ -1,5 +1,7 @@
 import type { Services } from "../../services/index.ts";
 import type { App } from "../endpoint.ts";
+import { adminPeopleRoutes, adminRoutes, quotaRoutes } from "./admin.ts";
+import { adminCapsuleRoutes } from "./admin-capsules.ts";
 import { auditRoutes } from "./audit.ts";
 import { openAuthRoutes, sessionRoutes } from "./auth.ts";
 import type { Doorway } from "./client.ts";
@@ -24,6 +26,10 @@ export function peopleRoutes(app: App, services: Services, doorway: Doorway): vo
   mfaRoutes(app, services);
   connectRoutes(app, services);
   auditRoutes(app, services.audit);
+  quotaRoutes(app, services);
+  adminPeopleRoutes(app, services);
+  adminRoutes(app, services);
+  adminCapsuleRoutes(app, services);
   keyRoutes(app, services);
   teamRoutes(app, services.teams);
   memberRoutes(app, services.teams);

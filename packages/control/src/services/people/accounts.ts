@@ -12,6 +12,7 @@ import { hashPassword, verifyPassword } from "./passwords.ts";
 import type { SecondFactor } from "./second-factor.ts";
 import { hashToken, newToken } from "./secrets.ts";
 import { type Client, defaultTeam, type Person, type Sessions } from "./sessions.ts";
+import type { Settings } from "./settings.ts";
 import type { Site } from "./site.ts";
 import type { Throttle } from "./throttle.ts";
 
@@ -35,6 +36,7 @@ export class Accounts {
   constructor(
     readonly ground: AccountGround,
     readonly secondFactor: Pick<SecondFactor, "check">,
+    readonly settings: Pick<Settings, "signUp">,
   ) {}
 
   /** What a sign-in page has to offer. */
@@ -42,7 +44,7 @@ export class Accounts {
     const { config, mailer, store } = this.ground;
     const isFirst = !(await store.users.hasAny());
     return {
-      signup: isFirst ? "open" : config.signUp,
+      signup: isFirst ? "open" : await this.settings.signUp(),
       providers: config.providers.map(({ id, name }) => ({ id, name })),
       mail: mailer.sends,
       first_account: isFirst,
@@ -75,11 +77,11 @@ export class Accounts {
 
   /** Throws `forbidden` where the policy lets only invited people, or nobody, make an account. */
   async mayJoin(invitation?: string): Promise<void> {
-    const { config, store } = this.ground;
-    if (config.signUp === "open" || (config.signUp === "invite" && invitation !== undefined)) return;
-    if (!(await store.users.hasAny())) return;
+    const policy = await this.settings.signUp();
+    if (policy === "open" || (policy === "invite" && invitation !== undefined)) return;
+    if (!(await this.ground.store.users.hasAny())) return;
     throw new WrennError("forbidden", "Sign-up is not open on this installation.", {
-      remedy: config.signUp === "invite" ? "Ask a team for an invitation." : "Ask an administrator.",
+      remedy: policy === "invite" ? "Ask a team for an invitation." : "Ask an administrator.",
     });
   }
 
@@ -133,7 +135,7 @@ export class Accounts {
     return await store.transaction(async (inside) => {
       if (!(await inside.teams.role(caller.user.id, teamId))) throw notMember(teamId);
       if (!(await inside.teams.find(teamId))) throw notMember(teamId);
-      return await sessions.begin(inside, (await inside.users.find(caller.user.id))!, client, teamId);
+      return await sessions.begin(inside, (await inside.users.find(caller.user.id))!, client, { team: teamId });
     });
   }
 

@@ -62,6 +62,7 @@ export class Audit implements AsyncDisposable {
       actorType: actor.type,
       actorId: actor.id,
       actorName: short(actor.name),
+      actorDigest: this.#digest(short(actor.name)),
       resourceType: resource.type,
       resourceId: short(resource.id ?? ""),
       action,
@@ -97,7 +98,8 @@ export class Audit implements AsyncDisposable {
       for (const row of rows) {
         const broken = (reason: string): Verdict => ({ ok: false, entries: seq, broken: { seq: seq + 1, reason } });
         if (row.seq !== seq + 1) return broken("an entry is missing");
-        if (row.hash !== this.#hash(hash, row, row.seq)) return broken("an entry was changed");
+        const isNamed = row.actorName === "" || !row.actorDigest || this.#digest(row.actorName) === row.actorDigest;
+        if (!isNamed || row.hash !== this.#hash(hash, row, row.seq)) return broken("an entry was changed");
         [seq, hash] = [row.seq, row.hash];
       }
     if (seq !== (head?.seq ?? 0) || hash !== (head?.hash ?? chainStart))
@@ -127,9 +129,19 @@ export class Audit implements AsyncDisposable {
     while (await this.store.seal((previous, row, seq) => this.#hash(previous, row, seq)));
   }
 
+  #digest(name: string): string {
+    return name === "" ? "" : createHmac("sha256", this.key).update(`actor:${name}`).digest("hex");
+  }
+
   #hash(previous: string, row: AuditRow, seq: number): string {
-    const { n: _n, seq: _seq, hash: _hash, metadata, createdAt, ...rest } = row;
-    const facts = Object.entries({ ...rest, createdAt: createdAt.toISOString(), seq }).sort(byName);
+    const { n: _n, seq: _seq, hash: _hash, metadata, createdAt, actorName, actorDigest, ...rest } = row;
+    // The name may be erased with its account; the digest stays and says whose it was to who knows the name.
+    const facts = Object.entries({
+      ...rest,
+      actor: actorDigest || actorName,
+      createdAt: createdAt.toISOString(),
+      seq,
+    }).sort(byName);
     const text = JSON.stringify([previous, facts, Object.entries(metadata).sort(byName)]);
     return createHmac("sha256", this.key).update(text).digest("hex");
   }

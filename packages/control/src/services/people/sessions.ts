@@ -14,6 +14,9 @@ export type Client = { ip: string; userAgent: string };
 /** Browsers write novels about themselves. */
 const maxAgentLength = 300;
 
+/** How a session begins: in which team, and whether an administrator acts as the user. */
+export type Beginning = { team?: string; as?: { impersonatorId: string; expiresAt: Date } };
+
 /** A caller who is signed in. */
 export type Person = Caller & Required<Pick<Caller, "user" | "session" | "role">>;
 
@@ -30,8 +33,8 @@ export class Sessions implements AsyncDisposable {
   }
 
   /** Signs `user` in to a team, in the transaction of `store`; answers what clients are given. */
-  async begin(store: PeopleStore, user: UserRow, client: Client, teamId?: string): Promise<rest.AuthResponse> {
-    const team = teamId ?? (await defaultTeam(store, user)).id;
+  async begin(store: PeopleStore, user: UserRow, client: Client, more: Beginning = {}): Promise<rest.AuthResponse> {
+    const team = more.team ?? (await defaultTeam(store, user)).id;
     const token = newSessionToken();
     const userAgent = client.userAgent.slice(0, maxAgentLength);
     await store.sessions.insert({
@@ -40,6 +43,7 @@ export class Sessions implements AsyncDisposable {
       teamId: team,
       ip: client.ip,
       userAgent,
+      ...more.as,
     });
     return { token, user_id: user.id, team_id: team, email: user.email, name: user.name };
   }

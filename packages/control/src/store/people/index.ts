@@ -1,7 +1,9 @@
 import type { Database } from "../database.ts";
+import { AdminStore } from "./admin.ts";
 import { AttemptStore } from "./attempts.ts";
 import { AuditStore } from "./audit.ts";
 import { MailStore } from "./mails.ts";
+import { QuotaStore } from "./quotas.ts";
 import { SessionStore } from "./sessions.ts";
 import { TeamStore } from "./teams.ts";
 import { TokenStore } from "./tokens.ts";
@@ -22,6 +24,8 @@ export class PeopleStore {
   readonly mails: MailStore;
   readonly attempts: AttemptStore;
   readonly audit: AuditStore;
+  readonly quotas: QuotaStore;
+  readonly admin: AdminStore;
 
   constructor(readonly db: Queries) {
     this.users = new UserStore(db);
@@ -31,6 +35,8 @@ export class PeopleStore {
     this.mails = new MailStore(db);
     this.attempts = new AttemptStore(db);
     this.audit = new AuditStore(db);
+    this.quotas = new QuotaStore(db);
+    this.admin = new AdminStore(db);
   }
 
   /** Does `work` as a whole or not at all. */

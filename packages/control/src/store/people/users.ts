@@ -65,6 +65,16 @@ export class UserStore {
     return row !== undefined;
   }
 
+  /** Whether an account beside this one administers the installation. */
+  async hasOtherAdmin(id: string): Promise<boolean> {
+    const [row] = await this.db
+      .select({ id: users.id })
+      .from(users)
+      .where(and(eq(users.status, "active"), eq(users.isAdmin, true), ne(users.id, id)))
+      .limit(1);
+    return row !== undefined;
+  }
+
   /** Whether somebody else administers the installation, or nobody else is there to be administered. */
   async isDispensable(user: UserRow): Promise<boolean> {
     if (!user.isAdmin) return true;

@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import { bigint, boolean, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
+import { bigint, boolean, doublePrecision, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
 import { textMap, time } from "./core.ts";
 
 /** People with an account. A deleted one keeps its row until it is erased. */
@@ -114,6 +114,8 @@ export const auditLogs = pgTable("audit_logs", {
   actorType: text("actor_type").notNull(),
   actorId: text("actor_id").notNull().default(""),
   actorName: text("actor_name").notNull().default(""),
+  /** Keyed digest of the name, which the chain holds in its place. */
+  actorDigest: text("actor_digest").notNull().default(""),
   resourceType: text("resource_type").notNull(),
   resourceId: text("resource_id").notNull().default(""),
   action: text("action").notNull(),
@@ -134,3 +136,17 @@ export const auditHeads = pgTable("audit_heads", {
 
 /** An entry of the audit log. */
 export type AuditRow = typeof auditLogs.$inferSelect;
+
+/** How much a team may have; null is no limit, and the row of team `*` is for teams without one. */
+export const quotas = pgTable("quotas", {
+  teamId: text("team_id").primaryKey(),
+  sandboxes: integer("sandboxes"),
+  vcpus: integer("vcpus"),
+  memoryMb: bigint("memory_mb", { mode: "number" }),
+  diskMb: bigint("disk_mb", { mode: "number" }),
+  createsPerSec: doublePrecision("creates_per_sec"),
+  maxTimeoutSec: integer("max_timeout_sec"),
+});
+
+/** A row of limits. */
+export type QuotaRow = typeof quotas.$inferSelect;

@@ -1,0 +1,25 @@
+import { WrennError } from "@wrenn/contract";
+
+/** The entity tag of what is shown: the same for the same content (RFC 9110, section 8.8.3). */
+export const tagOf = (shown: unknown): string =>
+  `"${new Bun.CryptoHasher("sha256").update(JSON.stringify(shown)).digest("base64url").slice(0, 22)}"`;
+
+/** An answer with its entity tag; 304 when the caller has it already. */
+export function tagged(have: string | undefined, shown: unknown): Response {
+  const etag = tagOf(shown);
+  const kept = { etag, "cache-control": "private, no-cache" };
+  if (have !== undefined && (have === "*" || names(have, etag)))
+    return new Response(null, { status: 304, headers: kept });
+  return Response.json(shown, { headers: kept });
+}
+
+/** Throws `precondition_failed` when a change was made for another version of `shown` than there is. */
+export function needMatch(wanted: string | undefined, shown: unknown): void {
+  if (wanted === undefined || wanted === "*" || names(wanted, tagOf(shown))) return;
+  throw new WrennError("precondition_failed", "It has changed since it was read.", {
+    remedy: "Read it again, and repeat the change with its new ETag.",
+  });
+}
+
+const names = (list: string, etag: string): boolean =>
+  list.split(",").some((one) => one.trim().replace(/^W\//, "") === etag);
