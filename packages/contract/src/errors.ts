@@ -88,7 +88,14 @@ export type ErrorParts = {
 
 /** The error envelope of the REST API: `{"error": {...}}`. */
 export type ErrorBody = {
-  error: { code: Code; message: string; remedy?: string; details?: Readonly<Record<string, string>> };
+  error: {
+    code: Code;
+    message: string;
+    remedy?: string;
+    details?: Readonly<Record<string, string>>;
+    /** Under which the server's log tells more. */
+    request_id?: string;
+  };
 };
 
 /** The only error that crosses a process boundary. `message` names the cause in one sentence, `remedy` the way out. */

@@ -27,6 +27,8 @@ export type AccessOptions = {
   /** 64 hex digits; without it a key in the database does, which does not protect against who can read that. */
   encryptionKey?: string | undefined;
   signUp?: SignUpPolicy | undefined;
+  /** Origins beside our own whose pages may call the API with a session. */
+  corsOrigins?: readonly string[] | undefined;
   /** How many reverse proxies append to `X-Forwarded-For` before a request arrives. */
   trustedProxies?: number | undefined;
 };
@@ -39,6 +41,7 @@ export type AccessConfig = Readonly<{
   providers: readonly ProviderOptions[];
   encryptionKey: string | undefined;
   signUp: SignUpPolicy;
+  corsOrigins: readonly string[];
   trustedProxies: number;
 }>;
 
@@ -58,6 +61,7 @@ export function compileAccess(options: AccessOptions = {}): AccessConfig {
     providers: options.providers ?? [],
     encryptionKey,
     signUp,
+    corsOrigins: [...(options.corsOrigins ?? []), options.dashboardUrl].flatMap(originOf),
     trustedProxies,
   });
 }
@@ -71,6 +75,7 @@ export function accessFromEnvironment(env: Readonly<Record<string, string | unde
     providers: providersFrom(env),
     encryptionKey: env.WRENN_ENCRYPTION_KEY || undefined,
     signUp: (env.WRENN_SIGNUP || undefined) as SignUpPolicy | undefined,
+    corsOrigins: env.WRENN_CORS_ORIGINS?.split(",").map((one) => one.trim()),
     trustedProxies: env.WRENN_TRUSTED_PROXIES ? Number(env.WRENN_TRUSTED_PROXIES) : undefined,
   };
 }
@@ -107,6 +112,12 @@ function providersFrom(env: Readonly<Record<string, string | undefined>>): Provi
       clientSecret: env.WRENN_OIDC_CLIENT_SECRET ?? "",
     });
   return found;
+}
+
+function originOf(url: string | undefined): string[] {
+  if (!url) return [];
+  if (URL.canParse(url)) return [new URL(url).origin];
+  throw bad(`"${url}" is not an origin.`, "Set WRENN_CORS_ORIGINS to origins such as https://app.example.com.");
 }
 
 function origin(name: string, url: string | undefined): string | undefined {

@@ -15,6 +15,18 @@ Environment:
   WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
   WRENN_METRICS_TOKEN      what a scraper of /metrics shows as Authorization: Bearer; without it there are none
   WRENN_DASHBOARD_DIR      folder of the built dashboard; default dashboard/ beside this program
+  WRENN_ENCRYPTION_KEY     64 hex digits; what secrets that must be read again are encrypted with
+  CP_PUBLIC_URL            where browsers find this server, for links in mails and sign-in by providers
+  OAUTH_REDIRECT_URL       where browsers find the dashboard, if it is somewhere else
+  WRENN_CORS_ORIGINS       other origins whose pages may call the API, separated by commas
+  WRENN_SIGNUP             who may make an account: open (default), invite or closed; the first always may
+  WRENN_TRUSTED_PROXIES    how many reverse proxies append to X-Forwarded-For, default 0
+  SMTP_HOST, SMTP_PORT, SMTP_USERNAME, SMTP_PASSWORD, SMTP_FROM_EMAIL
+                           the mail server; without it mails wait in GET /v1/dev/outbox
+  OAUTH_GITHUB_CLIENT_ID, OAUTH_GITHUB_CLIENT_SECRET, OAUTH_GITHUB_URL
+                           sign-in with GitHub, or with the GitHub Enterprise server of that address
+  WRENN_OIDC_ISSUER, WRENN_OIDC_CLIENT_ID, WRENN_OIDC_CLIENT_SECRET, WRENN_OIDC_NAME
+                           sign-in with any issuer of OpenID Connect
   LOG_LEVEL                default info
 `;
 

@@ -157,6 +157,7 @@ function serverPlan({ dir, listen }: Starting, command: string[], needs: ServerN
       CP_HOST_AGENT_ADDR: needs.agent,
       WRENN_HOST_TOKEN: needs.hostToken,
       WRENN_BOOTSTRAP_API_KEY: needs.apiKey,
+      WRENN_ENCRYPTION_KEY: needs.encryptionKey,
     }),
     log: `${dir}/logs/wrenn-cp.log`,
     stopSignal: "SIGTERM",

@@ -18,7 +18,7 @@ export function folderPath(flag?: string): string {
 }
 
 /** What the programs of one installation share and nobody else may know. */
-export type Secrets = { hostToken: string; apiKey: string };
+export type Secrets = { hostToken: string; apiKey: string; encryptionKey: string };
 
 /** Makes the data folder ready for this version, or says why it cannot be. */
 export async function prepareFolder(dir: string): Promise<void> {
@@ -57,9 +57,16 @@ export async function readSecrets(dir: string): Promise<Secrets> {
   });
   const found = parse(text);
   if (found === undefined)
-    throw new Failure(`${path} is damaged`, "Restore it from a backup, or remove it: API keys then change.");
-  if (found.hostToken && found.apiKey) return { hostToken: found.hostToken, apiKey: found.apiKey };
-  const secrets = { hostToken: found.hostToken ?? random(32), apiKey: found.apiKey ?? `wrn_${random(16)}` };
+    throw new Failure(
+      `${path} is damaged`,
+      "Restore it from a backup, or remove it: API keys then change, and second factors have to be set up anew.",
+    );
+  const secrets = {
+    hostToken: found.hostToken ?? random(32),
+    apiKey: found.apiKey ?? `wrn_${random(16)}`,
+    encryptionKey: found.encryptionKey ?? random(32),
+  };
+  if (Object.entries(secrets).every(([name, secret]) => found[name as keyof Secrets] === secret)) return secrets;
   await writeWhole(path, `${JSON.stringify(secrets, undefined, 2)}\n`, 0o600);
   return secrets;
 }

@@ -249,7 +249,8 @@ export const ErrorBodySchema = z
     error: z.object({
       code: z.string(),
       message: z.string(),
-      remedy: z.string().optional(),
+      remedy: z.string().optional().meta({ description: "What to do about it." }),
+      request_id: z.string().optional().meta({ description: "Under which the server's log tells more." }),
       details: z.record(z.string(), z.string()).optional(),
     }),
   })

@@ -18,12 +18,13 @@ import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
+import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
 import type { Doorway } from "./people/client.ts";
 import { auditing } from "./people/deeds.ts";
 import { openRoutes, peopleRoutes } from "./people/index.ts";
 import { portRoutes } from "./ports.ts";
-import { requestIdOf } from "./request-id.ts";
+import { envelope, requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 import { logRoutes } from "./telemetry/logs.ts";
@@ -37,6 +38,7 @@ export function buildApp(
   const app = newApp();
   app.use(observe(log, metrics));
   app.use(dashboard(built));
+  app.use(guard(config.access.corsOrigins));
   const doorway: Doorway = { config: config.access };
   openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
   app.use("/v1/*", authenticate(services));
@@ -112,5 +114,5 @@ function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
   else log.debug(fields, "request refused");
   const wait = error.details?.retry_after_sec;
   if (wait !== undefined) c.header("Retry-After", wait);
-  return c.json(error.toJSON(), error.status);
+  return c.json(envelope(error, c.get("requestId")), error.status);
 }

@@ -1,4 +1,4 @@
-import { headers } from "@wrenn/contract";
+import { type ErrorBody, headers, type WrennError } from "@wrenn/contract";
 
 /** A request id that a caller may give: enough for any tracing system's, nothing that could forge a log line. */
 const requestIdPattern = /^[\w.:-]{1,128}$/;
@@ -8,3 +8,8 @@ export const requestIdOf = (request: Request): string => {
   const given = request.headers.get(headers.requestId);
   return given && requestIdPattern.test(given) ? given : crypto.randomUUID();
 };
+
+/** The envelope of an error, with the id under which the log tells more. */
+export const envelope = (error: WrennError, requestId: string): ErrorBody => ({
+  error: { ...error.toJSON().error, request_id: requestId },
+});

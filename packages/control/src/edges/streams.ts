@@ -9,7 +9,7 @@ import type { Live } from "../services/terminals.ts";
 import { asWrennError } from "../store/database.ts";
 import { localTeam } from "../store/keys.ts";
 import { type App, describe, readId } from "./endpoint.ts";
-import { requestIdOf } from "./request-id.ts";
+import { envelope, requestIdOf } from "./request-id.ts";
 import { type Connection, framed, type Socket } from "./socket.ts";
 
 /** Keeps proxies between from closing a terminal that nobody types in. */
@@ -70,7 +70,10 @@ export class Streams {
       });
     } catch (thrown) {
       const error = asWrennError(thrown);
-      return Response.json(error, { status: error.status, headers: { [headers.requestId]: requestId } });
+      return Response.json(envelope(error, requestId), {
+        status: error.status,
+        headers: { [headers.requestId]: requestId },
+      });
     }
   }
 

@@ -18,20 +18,40 @@ export class Access {
   constructor(
     readonly keys: Keys,
     readonly sessions: Sessions,
+    /** Origins beside our own whose pages may use the cookie. */
+    readonly origins: readonly string[] = [],
   ) {}
 
   /** Who sent this request: by API key, else by bearer, else by cookie. Throws `unauthorized`, `csrf_required`, `forbidden`. */
   async open(request: Knock, requestId: string): Promise<Caller> {
     const shown = credentialOf(request.headers);
-    if (shown?.from === "cookie" && !isOwnPage(request)) throw csrf();
+    if (shown?.from === "cookie" && !this.#isOwnPage(request)) throw csrf();
     return this.#scoped(request, await this.byToken(shown?.token, requestId));
   }
 
   /** As {@link open}, and `undefined` when the request shows nothing: its first message will. */
   async known(request: Knock, requestId: string): Promise<Caller | undefined> {
     const shown = credentialOf(request.headers);
-    if (shown?.from === "cookie" && !isSameOrigin(request.headers)) return undefined;
+    if (shown?.from === "cookie" && !this.#isOwnOrigin(request.headers)) return undefined;
     return shown && this.#scoped(request, await this.byToken(shown.token, requestId));
+  }
+
+  /**
+   * Whether a page of ours sent what comes with the cookie. Pages of sandboxes are the same site where the domain is
+   * shared, so SameSite does not keep them out; a header that forces a preflight does, and so does the Origin.
+   */
+  #isOwnPage({ method, headers: given }: Knock): boolean {
+    if (safeMethods.includes(method)) return true;
+    return given.get(headers.csrf) !== null && this.#isOwnOrigin(given, true);
+  }
+
+  /** Whether Origin names this host, or one that was configured; a WebSocket of a browser always sends it. */
+  #isOwnOrigin(given: Headers, orAbsent = false): boolean {
+    const origin = given.get("origin");
+    if (origin === null) return orAbsent;
+    if (!URL.canParse(origin)) return false;
+    const host = given.get("x-forwarded-host") ?? given.get("host");
+    return this.origins.includes(origin) || new URL(origin).host === host?.toLowerCase();
   }
 
   #scoped({ method, url }: Knock, caller: Caller): Caller {
@@ -118,24 +138,6 @@ export function needScopes(caller: Caller, needed: readonly rest.Scope[] | undef
 }
 
 const safeMethods: readonly string[] = ["GET", "HEAD", "OPTIONS"];
-
-/**
- * Whether a page of ours sent what comes with the cookie. Pages of sandboxes are the same site where the domain is
- * shared, so SameSite does not keep them out; a header that forces a preflight does, and so does the Origin.
- */
-function isOwnPage({ method, headers: given }: Knock): boolean {
-  if (safeMethods.includes(method)) return true;
-  return given.get(headers.csrf) !== null && isSameOrigin(given, true);
-}
-
-/** Whether Origin names this host; a WebSocket of a browser always sends it. */
-function isSameOrigin(given: Headers, orAbsent = false): boolean {
-  const origin = given.get("origin");
-  if (origin === null) return orAbsent;
-  if (!URL.canParse(origin)) return false;
-  const host = given.get("x-forwarded-host") ?? given.get("host");
-  return new URL(origin).host === host?.toLowerCase();
-}
 
 const csrf = () =>
   new WrennError("csrf_required", `A change by cookie needs the header ${headers.csrf}.`, {

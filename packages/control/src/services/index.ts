@@ -107,7 +107,7 @@ export function buildServices(ground: Ground) {
     fleet,
     keys,
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
-    access: new Access(keys, people.sessions),
+    access: new Access(keys, people.sessions, ground.access.corsOrigins),
     commands: new Commands(guests),
     files: new Files(guests),
     terminals: new Terminals(guests),

@@ -38,6 +38,12 @@ const awayStates = /^(08|57P0[1-3]|53300)/;
 /** What Bun says when it lost, or never got, a connection. */
 const awayCodes = /^ERR_POSTGRES_(CONNECTION|IDLE_TIMEOUT|LIFETIME)/;
 
+/** SQLSTATEs of text that PostgreSQL cannot store: it has no NUL (PostgreSQL documentation, appendix A). */
+const unstorable: readonly string[] = ["22021", "22P05"];
+
+const unstorableText = (cause: unknown) =>
+  new WrennError("invalid_request", "The request has a NUL character in a text.", { remedy: "Leave it out.", cause });
+
 /** SQLSTATE of a statement that would pass a quota (migration 0012); its message is the name of the limit. */
 const quotaState = "WRQ01";
 /** Sandboxes come and go; asking again sooner than this makes no sense. */
@@ -56,6 +62,7 @@ export function asWrennError(thrown: unknown): WrennError {
   for (let at = thrown; at instanceof Error; at = at.cause) {
     if (at instanceof WrennError) break;
     if (!(at instanceof SQL.PostgresError)) continue;
+    if (unstorable.includes(String(at.errno))) return unstorableText(thrown);
     if (String(at.errno) === quotaState) return overQuota(at.message, thrown);
     if (!awayCodes.test(at.code) && !awayStates.test(String(at.errno))) break;
     return new WrennError("unavailable", "The database does not answer.", {
