@@ -235,6 +235,19 @@ async function echoed(port: number, text: string): Promise<string> {
   });
 }
 
+test("stats and top show load that is real", async () => {
+  expect((await wrenn(["exec", id, "--", "timeout", "2", "sh", "-c", "while :; do :; done"])).code).toBe(124);
+  type Point = { at: string; cpuPercent: number; memoryBytes: number; guest?: { memoryTotalBytes: number } };
+  const points = await json<Point[]>("stats", id, "--range", "5m");
+  expect(Math.max(...points.map(({ cpuPercent }) => cpuPercent))).toBeGreaterThan(20);
+  expect(points.some(({ memoryBytes, guest }) => memoryBytes > 0 && (guest?.memoryTotalBytes ?? 0) > 0)).toBe(true);
+  expect((await wrenn(["stats", id])).stdout).toMatch(/processor +[\d.]+ % +[\d.]+ % +[\d.]+ %/);
+  expect(
+    (await json<{ id: string; now: Point }[]>("top")).find((one) => one.id === id)?.now.memoryBytes,
+  ).toBeGreaterThan(0);
+  expect((await wrenn(["top", "--once"])).stdout).toContain(id);
+});
+
 test("the shell is told what may come next, ids of sandboxes included", async () => {
   expect((await wrenn(["complete", "bash"])).stdout).toContain("wrenn complete --");
   expect((await wrenn(["complete", "--", "exec", ""])).stdout).toContain(id);

@@ -12,6 +12,7 @@ import {
   resumeCommand,
   templatesCommand,
 } from "./commands/lifecycle.ts";
+import { statsCommand, topCommand } from "./commands/load.ts";
 import { portCommand } from "./commands/port.ts";
 import { killCommand, processesCommand } from "./commands/processes.ts";
 import { shellCommand } from "./commands/shell.ts";
@@ -40,7 +41,9 @@ function program(ids: readonly string[]): Command {
       createCommand(),
       runCommand(),
       listCommand(),
+      topCommand(),
       infoCommand(),
+      statsCommand(),
       pauseCommand(),
       resumeCommand(),
       removeCommand(),

@@ -34,6 +34,7 @@ export {
 } from "./files.ts";
 export type { SandboxInfo } from "./lifecycle.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
+export type { MetricPoint, MetricsOptions } from "./metrics.ts";
 export type { OutputChunk } from "./output.ts";
 export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";

@@ -5,6 +5,7 @@ import { Commands } from "./commands.ts";
 import type { WrennOptions } from "./config.ts";
 import { Files } from "./files.ts";
 import { change, lifecycle, pathOf, type SandboxInfo, sandboxInfo, seconds, settle } from "./lifecycle.ts";
+import { type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
 import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
@@ -186,6 +187,13 @@ export class Sandbox implements AsyncDisposable {
     return portAccess(await clientOf(options).request<rest.PortInfo>("POST", `${pathOf(id)}/ports/${port}`, call));
   }
 
+  /** Processor, memory, disk and network of a running or paused sandbox over time, oldest first. */
+  static async metrics(id: string, options: MetricsOptions & ConnectionOptions = {}): Promise<MetricPoint[]> {
+    const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs };
+    const path = `${pathOf(id)}/metrics?range=${options.range ?? "10m"}`;
+    return (await clientOf(options).request<rest.CapsuleMetrics>("GET", path, call)).points.map(metricPoint);
+  }
+
   static async #of(client: Wrenn, id: string): Promise<Sandbox> {
     return new Sandbox(client, id, await client.agent(id));
   }
@@ -235,6 +243,11 @@ export class Sandbox implements AsyncDisposable {
   /** How a port is reached from outside: its address, and what opens it while it is private. */
   openPort(port: number, options: OpenPortOptions = {}): Promise<PortAccess> {
     return Sandbox.openPort(this.id, port, { ...options, client: this.client });
+  }
+
+  /** Processor, memory, disk and network over time, oldest first. */
+  metrics(options: MetricsOptions = {}): Promise<MetricPoint[]> {
+    return Sandbox.metrics(this.id, { ...options, client: this.client });
   }
 
   /** Host name, and port where it needs one, of a port of this sandbox, such as `3000-cl-….example.com`. */
