@@ -3,13 +3,22 @@ import type { CallOptions, Wrenn } from "./client.ts";
 import { errorOf } from "./errors.ts";
 
 /** A line of a build's log. `step` and `done` stand around an instruction, `cached` says that it was not needed. */
-export type BuildLogLine = Omit<rest.BuildLogLine, "at"> & { at: Date };
+export type BuildLogLine = {
+  /** Rises with every line. */
+  seq: number;
+  at: Date;
+  /** Number of the instruction, from 1; 0 before the first. */
+  step: number;
+  stream: "step" | "cached" | "done" | "stdout" | "stderr" | "info" | "warn" | "error";
+  message: string;
+};
 
 /** A build of a template: queued, running, or over. */
 export type BuildInfo = {
   id: string;
   template: string;
-  status: rest.Build["status"];
+  /** A `waiting` one is announced, and not submitted yet. */
+  status: "waiting" | "pending" | "running" | "success" | "failed" | "cancelled";
   currentStep: number;
   totalSteps: number;
   tags: string[];
