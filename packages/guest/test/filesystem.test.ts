@@ -185,3 +185,23 @@ test("without recursive, what happens in folders below stays untold", async () =
   });
   expect(names.filter((name) => name.startsWith("below/"))).toEqual([]);
 });
+
+test("an upload is told as what it does: a file made and written, or written to; never under a temporary name", async () => {
+  const root = at("uploads");
+  mkdirSync(root);
+  const { watcherId } = await agent.files().createWatcher({ path: root, includeEntry: true });
+  const upload = (name: string, body: string) =>
+    fetch(`${agent.url}/files?${new URLSearchParams({ path: join(root, name) })}`, {
+      ...{ method: "POST", body, headers: { "Content-Type": "application/octet-stream" } },
+    });
+  for (const body of ["first", "second"]) expect((await upload("file", body)).status).toBe(200);
+  writeFileSync(join(root, "last"), "");
+  const seen: string[] = [];
+  await until(async () => {
+    for (const { name, type, entry } of (await agent.files().getWatcherEvents({ watcherId })).events)
+      seen.push(`${wire.EventType[type]} ${name} ${entry?.path ?? "gone"}`);
+    return seen.some((text) => text.startsWith("CREATE last"));
+  });
+  const file = `file ${join(root, "file")}`;
+  expect(seen.filter((text) => !text.includes("last"))).toEqual([`CREATE ${file}`, `WRITE ${file}`, `WRITE ${file}`]);
+});

@@ -16,6 +16,7 @@ import { WrennError } from "@wrenn/contract";
 import type { User } from "../users.ts";
 import { fileError } from "./errors.ts";
 import { giveTo, makeFolders } from "./folders.ts";
+import { temporaryName } from "./temporary.ts";
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_TRUNC } = constants;
 const newFileMode = 0o644;
@@ -41,7 +42,7 @@ export class FileWriter {
       makeFolders(dirname(path), user);
       this.#before = regularFile(path);
       this.#target = this.#before ? realpathSync(path) : path;
-      const temporary = join(dirname(this.#target), `.wrenn-upload-${crypto.randomUUID()}`);
+      const temporary = join(dirname(this.#target), temporaryName(this.#before !== undefined));
       const fd = this.#before && this.#before.nlink > 1 ? undefined : tryOpen(temporary);
       this.#temporary = fd === undefined ? undefined : temporary;
       this.#fd = fd ?? openSync(this.#target, O_WRONLY | O_CREAT | O_TRUNC, newFileMode);

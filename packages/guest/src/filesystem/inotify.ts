@@ -40,7 +40,12 @@ const initFlags = 0o4000 | 0o2000000; // non-blocking, close on exec
 const headerBytes = 16;
 
 /** One event: `name` is empty when it is about the watched directory itself. */
-export type InotifyEvent = { watch: number; mask: number; name: string };
+export type InotifyEvent = {
+  watch: number;
+  mask: number;
+  name: string /** Joins the two halves of a rename. */;
+  cookie: number;
+};
 
 /** One inotify instance. */
 export class Inotify {
@@ -87,7 +92,8 @@ function parse(bytes: Uint8Array): InotifyEvent[] {
     const padded = bytes.subarray(at + headerBytes, at + headerBytes + length);
     const end = padded.indexOf(0);
     const name = Buffer.from(end < 0 ? padded : padded.subarray(0, end)).toString();
-    events.push({ watch: view.getInt32(at, true), mask: view.getUint32(at + 4, true), name });
+    const [watch, mask, cookie] = [view.getInt32(at, true), view.getUint32(at + 4, true), view.getUint32(at + 8, true)];
+    events.push({ watch, mask, cookie, name });
     at += headerBytes + length;
   }
   return events;

@@ -3,6 +3,7 @@ import { join, relative } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { WrennError, filesystem as wire } from "@wrenn/contract";
 import { fileError } from "../files/errors.ts";
+import { isTemporary, replacesAnother } from "../files/temporary.ts";
 import { SystemError } from "../native.ts";
 import { type Entry, entryAt } from "./entries.ts";
 import { bit, Inotify, type InotifyEvent } from "./inotify.ts";
@@ -26,6 +27,8 @@ export class Watcher {
   readonly #folders = new Map<number, string>();
   /** Found in a new folder after its watch was set, and told: the kernel's event for them, if one comes, is a repeat. */
   readonly #told = new Set<string>();
+  /** The last file of an upload that left its temporary name; its new one comes in the next event. */
+  #uploaded: { cookie: number; replaces: boolean } | undefined;
   #events: FileEvent[] = [];
   #room: (() => void) | undefined;
   #closed = false;
@@ -82,7 +85,7 @@ export class Watcher {
     }
   }
 
-  #handle({ watch, mask, name }: InotifyEvent): void {
+  #handle({ watch, mask, name, cookie }: InotifyEvent): void {
     if (mask & bit.overflow) {
       if (this.options.recursive) this.#addBelow(this.options.path, false); // folders made meanwhile are not missed
       return;
@@ -90,9 +93,18 @@ export class Watcher {
     const folder = this.#folders.get(watch);
     if (folder === undefined) return;
     if (mask & bit.ignored) this.#folders.delete(watch);
+    else if (isTemporary(name)) this.#uploaded = { cookie, replaces: replacesAnother(name) };
+    else if (name && cookie !== 0 && cookie === this.#uploaded?.cookie) this.#tellUpload(join(folder, name));
     else if (name) this.#handleNamed(join(folder, name), mask);
     else if (folder === this.options.path && mask & (bit.removeSelf | bit.moveSelf))
       this.#tell(folder, mask & bit.removeSelf ? wire.EventType.REMOVE : wire.EventType.RENAME);
+  }
+
+  /** An upload arrives under its name in one piece, yet watchers are told of what it means: a file made, or written to. */
+  #tellUpload(path: string): void {
+    const { replaces } = this.#uploaded!;
+    if (!replaces && !this.#told.delete(path)) this.#tell(path, wire.EventType.CREATE);
+    this.#tell(path, wire.EventType.WRITE);
   }
 
   #handleNamed(path: string, mask: number): void {
@@ -133,6 +145,7 @@ export class Watcher {
 
   #addBelow(folder: string, isNew: boolean): void {
     for (const child of readdirSync(folder, { withFileTypes: true })) {
+      if (isTemporary(child.name)) continue;
       const path = join(folder, child.name);
       if (isNew && !this.#told.has(path)) {
         this.#told.add(path);
