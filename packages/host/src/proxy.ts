@@ -20,6 +20,9 @@ const notForwarded = [
   headers.asClient,
 ];
 
+/** Each look at a port that is not open yet costs an emulated guest some milliseconds. */
+const slowestLookMs = 250;
+
 /** Where a request goes, and what it needs on the way. */
 type Target = { readonly sandbox: Sandbox; readonly port: number; readonly address: string };
 
@@ -81,6 +84,27 @@ async function target(request: Request, sandboxes: Sandboxes): Promise<Target> {
   if (port === agentPort && isRefusedAgentPath(path)) throw new WrennError("not_found", `no such path: ${path}`);
   const sandbox = sandboxes.find(id);
   return { sandbox, port, address: `${await reach(sandbox, port)}${path}${url.search}` };
+}
+
+/** Waits until something listens on a port of the guest. Throws `timeout`, and `invalid_state` when the sandbox stops. */
+export async function waitForPort(sandbox: Sandbox, port: number, timeoutMs: number): Promise<void> {
+  if (port < 1 || port > 65_535) throw new WrennError("invalid_request", `${port} is no port`);
+  const deadline = performance.now() + timeoutMs;
+  const done = activity(sandbox);
+  try {
+    for (let pauseMs = 20; ; pauseMs = Math.min(pauseMs * 2, slowestLookMs)) {
+      const { machine, record } = sandbox;
+      if (await agentOf(machine).openPort(port, record.token)) return;
+      if (performance.now() + pauseMs > deadline)
+        throw new WrennError("timeout", `nothing listened on port ${port} within ${timeoutMs / 1000} s`, {
+          remedy: "Look at what the server in the sandbox printed, or wait longer.",
+          details: { port: String(port) },
+        });
+      await Bun.sleep(pauseMs);
+    }
+  } finally {
+    done();
+  }
 }
 
 /** Marks a request under way; what it gives ends that, once. */

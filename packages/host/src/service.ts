@@ -7,6 +7,7 @@ import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
 import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
+import { waitForPort } from "./proxy.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -67,6 +68,11 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe 
         const { layer } = sandbox.record;
         const disk = layer === undefined ? 0 : await sandboxes.kitchen.layers.usedBytes(layer);
         return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
+      }),
+    waitForPort: ({ id, port, timeoutMs }) =>
+      answered(async () => {
+        await waitForPort(sandboxes.find(idOf(id)), port, timeoutMs);
+        return {};
       }),
     getSandboxLogs: ({ id, after, limit, newest }) =>
       answered(async () => {

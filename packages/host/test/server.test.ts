@@ -159,3 +159,19 @@ test("a scraper with its own token reads the host's metrics and nothing else", a
   expect(text).toContain("wrenn_host_memory_free_bytes ");
   expect((await scrape(proxyPath(newSandboxId(), 80), "Bearer of the scraper")).status).toBe(401);
 });
+
+test("waiting for a port answers when something listens, says when nothing did, and is activity", async () => {
+  const { id } = await created();
+  world.closed.add(3000);
+  const thrown = await client.waitForPort({ id, port: 3000, timeoutMs: 100 }).catch(fromConnectError);
+  expect(thrown).toMatchObject({ code: "timeout", details: { port: "3000" } });
+  const before = (await client.getSandbox({ id })).sandbox!.lastActiveAtMs;
+  const waiting = client.waitForPort({ id, port: 3000, timeoutMs: 5_000 });
+  await Bun.sleep(50);
+  world.closed.delete(3000);
+  await waiting;
+  expect((await client.getSandbox({ id })).sandbox!.lastActiveAtMs).toBeGreaterThan(before);
+  await client.pauseSandbox({ id });
+  const paused = await client.waitForPort({ id, port: 3000, timeoutMs: 100 }).catch(fromConnectError);
+  expect(paused).toMatchObject({ code: "invalid_state" });
+});

@@ -104,8 +104,14 @@ export class Sandbox implements AsyncDisposable {
 
   /** Sandboxes of this key's team, newest first; those that ended are left out. */
   static async list(options: ConnectionOptions = {}): Promise<SandboxInfo[]> {
-    const found = await clientOf(options).request<rest.Capsule[]>("GET", "/v1/capsules", options);
-    return found.map(sandboxInfo);
+    const client = clientOf(options);
+    const found: SandboxInfo[] = [];
+    for (let cursor: string | undefined; ; ) {
+      const page = await client.list({ ...options, cursor });
+      found.push(...page.sandboxes);
+      if (page.next === undefined) return found;
+      cursor = page.next;
+    }
   }
 
   /** Facts about a sandbox; throws `not_found`. */

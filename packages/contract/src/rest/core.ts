@@ -229,6 +229,11 @@ export const OpenPort = z
   })
   .meta({ id: "OpenPort" });
 
+/** Body of `POST /v1/capsules/{id}/ports/{port}/wait`. */
+export const WaitForPort = z
+  .object({ timeout_sec: z.number().min(0).max(600).default(60) })
+  .meta({ id: "WaitForPort" });
+
 /** How a port of a sandbox is reached. */
 export const PortInfo = z
   .object({

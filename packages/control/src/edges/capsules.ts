@@ -1,4 +1,4 @@
-import { headers, parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
+import { capsuleId, headers, parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Sandboxes } from "../services/sandboxes.ts";
 import type { Snapshots } from "../services/snapshots.ts";
@@ -32,6 +32,12 @@ const CreateHeaders = z.object({
     .optional()
     .meta({ description: "Asked again with the same key and body within 24 hours, the answer is the same sandbox." }),
 });
+const CreateQuery = z.object({
+  wait: z
+    .enum(["true", "false"])
+    .default("true")
+    .meta({ description: "`false`, or `Prefer: respond-async`: answers 202 at once; its status tells when it runs." }),
+});
 const Metadata = z.record(z.string(), z.string());
 
 const hostCodes = ["host_unavailable", "agent_error"] as const;
@@ -55,6 +61,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
       path: "/v1/capsules",
       summary: "Create a sandbox; answers when it runs.",
       body: rest.CreateCapsule,
+      query: CreateQuery,
       headers: CreateHeaders,
       status: 201,
       answer: rest.Capsule,
@@ -69,7 +76,13 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
         ...hostCodes,
       ],
     },
-    async ({ caller, body, c }) => one(await sandboxes.create(caller, body, onceOf(c.req.raw.headers, body))),
+    async ({ caller, body, query, c }) => {
+      const once = onceOf(c.req.raw.headers, body);
+      if (query.wait === "true" && !prefersAsync(c.req.header("prefer")))
+        return one(await sandboxes.create(caller, body, once));
+      const row = await sandboxes.createSoon(caller, body, once);
+      return c.json(await one(row), 202, { location: `/v1/capsules/${capsuleId(row.id)}` });
+    },
   );
   endpoint(
     app,
@@ -190,6 +203,9 @@ function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType
     async ({ caller, id, body }) => one(await snapshots.rollback(caller, id, body.snapshot)),
   );
 }
+
+/** RFC 7240, section 4.1. */
+const prefersAsync = (prefer = ""): boolean => prefer.split(",").some((one) => one.trim() === "respond-async");
 
 /** The caller's key for this creation, and the digest that tells whether it is the same one. */
 /** The key under which a creation is asked for, if there is one. Throws `invalid_request` for a malformed one. */

@@ -6,6 +6,7 @@ import { linkParameters, readPort } from "./ingress.ts";
 
 /** `/v1/capsules/{id}/ports/{port}`; `domain` is what port addresses end in, the request's own host when it is absent. */
 export function portRoutes(app: App, ports: Ports, domain: string | undefined): void {
+  waitRoute(app, ports);
   endpoint(
     app,
     {
@@ -17,9 +18,7 @@ export function portRoutes(app: App, ports: Ports, domain: string | undefined): 
       answer: rest.PortInfo,
     },
     async ({ caller, id, body, c }): Promise<rest.PortInfo> => {
-      const port = readPort(c.req.param("port")!);
-      if (port === undefined)
-        throw new WrennError("invalid_request", "The port in the path is none.", { remedy: "Ports are 1 to 65535." });
+      const port = portOf(c);
       const access = await ports.open(caller, id, port, body);
       const url = `${origin(c, `${port}-${capsuleId(id)}`, domain)}/`;
       return {
@@ -32,6 +31,28 @@ export function portRoutes(app: App, ports: Ports, domain: string | undefined): 
       };
     },
   );
+}
+
+function waitRoute(app: App, ports: Ports): void {
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/capsules/{id}/ports/{port}/wait",
+      summary: "Answer when something listens on a port of a running sandbox.",
+      body: rest.WaitForPort,
+      status: 204,
+      codes: ["timeout", "invalid_state", "host_unavailable", "agent_error"],
+    },
+    async ({ caller, id, body, c }) => ports.wait(caller, id, portOf(c), body.timeout_sec * 1_000),
+  );
+}
+
+/** The port in the path. Throws `invalid_request`. */
+function portOf(c: Context<Env>): number {
+  const port = readPort(c.req.param("port")!);
+  if (port !== undefined) return port;
+  throw new WrennError("invalid_request", "The port in the path is none.", { remedy: "Ports are 1 to 65535." });
 }
 
 /** Where browsers find `label`: below the domain for ports, else below the host that was asked, `localhost` for an address. */

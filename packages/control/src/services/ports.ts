@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { agentPort, capsuleId, type SandboxId, WrennError } from "@wrenn/contract";
-import type { Host } from "../hosts/host.ts";
+import { type Host, hostError } from "../hosts/host.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { Terms } from "../store/schema/index.ts";
 import type { Caller } from "./caller.ts";
@@ -8,6 +8,7 @@ import { systemCaller } from "./e2b/deadlines.ts";
 import type { Waker } from "./e2b/waker.ts";
 import { type Guests, type Route, routeMs } from "./guests.ts";
 import type { Keys } from "./keys.ts";
+import { limits } from "./limits.ts";
 
 /** A link is for handing on, so it ends by itself: an hour when nothing else is asked for. */
 const defaultLinkSec = 3_600;
@@ -61,6 +62,17 @@ export class Ports {
       token: this.token(id),
       link: { signature: this.#sign("link", id, port, expires), expires },
     };
+  }
+
+  /** Answers when something listens on a port of a running sandbox. Throws `timeout`. */
+  async wait(caller: Caller, id: SandboxId, port: number, timeoutMs: number): Promise<void> {
+    const { rpc } = await this.guests.locate(caller, id);
+    const options = this.guests.fleet.options(caller, timeoutMs + limits.quick);
+    try {
+      await rpc.waitForPort({ id, port, timeoutMs: Math.round(timeoutMs) }, options);
+    } catch (thrown) {
+      throw hostError(thrown);
+    }
   }
 
   /** The token that opens every port of a sandbox but its agent's. */

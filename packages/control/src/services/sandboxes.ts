@@ -46,6 +46,10 @@ export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; term
 /** How a pause comes about: because its time was up, which must still be so when it begins. */
 export type PauseWish = { expired?: boolean };
 
+/** Told of a new sandbox's row before its host is asked to make it. */
+type Placed = (row: SandboxRow) => void;
+type How = { once?: Once | undefined; placed?: Placed | undefined };
+
 type Restart = (host: Host, request: { id: SandboxId; run: bigint }, options: CallOptions) => Promise<Reported>;
 type Reported = { sandbox?: hostagent.Sandbox | undefined };
 
@@ -99,11 +103,18 @@ export class Sandboxes {
    * Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws.
    * With `once` it is made once however often it is asked for; throws `conflict` when the key was for something else.
    */
-  create(caller: Caller, spec: rest.CreateCapsule, once?: Once): Promise<SandboxRow> {
+  create(caller: Caller, spec: rest.CreateCapsule, once?: Once, placed?: Placed): Promise<SandboxRow> {
     return this.tasks.run(async () => {
       const made = once && (await this.#made(caller, once));
-      return made ?? (await this.start(caller, await this.#source(caller, spec), spec, once));
+      return made ?? (await this.start(caller, await this.#source(caller, spec), spec, { once, placed }));
     });
+  }
+
+  /** As {@link create}, but answers as soon as the sandbox has its row and its host; how it goes on shows in its state. */
+  createSoon(caller: Caller, spec: rest.CreateCapsule, once?: Once): Promise<SandboxRow> {
+    const placed = Promise.withResolvers<SandboxRow>();
+    this.create(caller, spec, once, placed.resolve).then(placed.resolve, placed.reject);
+    return placed.promise;
   }
 
   /** The sandbox that a key stands for, when it runs; `undefined` when there is none, or its creation failed. */
@@ -136,11 +147,13 @@ export class Sandboxes {
   }
 
   /** Starts a sandbox from `source`; it is over, and no host holds anything of it, when this throws. */
-  async start(caller: Caller, source: Source, wishes: Wishes, once?: Once): Promise<SandboxRow> {
+  async start(caller: Caller, source: Source, wishes: Wishes, how: How = {}): Promise<SandboxRow> {
+    const { once, placed } = how;
     const spec = { ...wishes, timeout_sec: await this.quotas.admit(caller, wishes) };
     const pending = await this.#reserve(caller, source, spec, once);
-    if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, spec, once));
+    if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, wishes, how));
     const row = await this.#advance(pending, "place");
+    placed?.(row);
     return await this.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
       try {
         return await this.#launch(caller, row, source, spec);

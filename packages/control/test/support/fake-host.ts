@@ -24,6 +24,7 @@ type Step =
   | "timeout"
   | "watch"
   | "metrics"
+  | "wait"
   | "logs"
   | "proxy";
 
@@ -205,6 +206,11 @@ export class FakeHost {
       setSandboxTimeout: wrap("timeout", async ({ id, timeoutSec }: { id: string; timeoutSec: number }) => ({
         sandbox: this.#put({ ...this.#need(id), timeoutSec }),
       })),
+      waitForPort: wrap("wait", async ({ id, port }: hostagent.WaitForPortRequest) => {
+        this.#need(id);
+        if (!this.apps.has(port)) throw new WrennError("timeout", "nothing listened");
+        return {};
+      }),
       getSandboxLogs: wrap("logs", async ({ id, after, limit, newest }: hostagent.GetSandboxLogsRequest) => {
         this.#need(id);
         const entries = this.entries.filter((entry) => entry.cursor > after);

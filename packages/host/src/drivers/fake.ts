@@ -30,6 +30,8 @@ export class FakeWorld {
   /** What every guest says of its load, and how often one was asked. */
   load: Record<string, number> = { mem_used: 1_000, disk_total: 2_000 };
   asked = 0;
+  /** Ports of every guest on which nothing listens. */
+  readonly closed = new Set<number>();
   /** What every guest says has happened in it. */
   history: unknown = {};
   #nextPid = 1 << 23; // beyond the kernel's highest process id
@@ -75,6 +77,8 @@ export class FakeWorld {
     if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
     if (pathname === "/memory") return new Response(machine.memory.text);
     if (pathname === "/slow") return slowly(Number(new URL(request.url).search.slice(1)));
+    if (pathname.startsWith("/ports/"))
+      return new Response(null, { status: this.closed.has(Number(pathname.slice(7))) ? 404 : 204 });
     if (pathname === "/logs") return Response.json(this.history);
     if (pathname === "/metrics") {
       this.asked++;
