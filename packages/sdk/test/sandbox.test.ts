@@ -124,6 +124,19 @@ describe("requests", () => {
     expect(wrong).toMatchObject({ code: "invalid_request", message: '"127.0.0.1:9725" is not a server address' });
   });
 
+  test("a list holds every page", async () => {
+    const page = (number: number, next?: string) =>
+      Response.json(
+        [{ ...capsule, id: `cl-${number}` }],
+        next === undefined ? {} : { headers: { "X-Next-Cursor": next } },
+      );
+    const capsule = { status: "running", template: "base", created_at: new Date().toISOString(), last_updated: "" };
+    server.script.push(page(1, "first"), page(2, "second"), page(3));
+    const from = server.seen.length;
+    expect((await Sandbox.list({ client })).map(({ id }) => id)).toEqual(["cl-1", "cl-2", "cl-3"]);
+    expect(server.seen.length - from).toBe(3);
+  });
+
   test("health needs no key, and templates are listed", async () => {
     expect(await new Wrenn({ baseUrl: server.url }).health()).toMatchObject({ version: "0.1.0" });
     expect((await client.templates()).map((template) => template.name)).toEqual(["base"]);

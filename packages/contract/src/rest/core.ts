@@ -187,6 +187,7 @@ export type Template = z.infer<typeof Template>;
 /** A point in time of a sandbox: memory, processes and disk. It is a template too: create takes its name. */
 export const Snapshot = Template.extend({
   type: z.literal("snapshot"),
+  template: z.string().optional().meta({ description: "The template that its disk and memory lie on." }),
   capsule_id: z.string().meta({ description: "The sandbox it was taken of; it may be gone." }),
   parent: z.string().optional().meta({ description: "Name of the snapshot before it in its line." }),
 }).meta({ id: "Snapshot" });

@@ -52,6 +52,7 @@ export function snapshot(row: SnapshotRow, names: Names): rest.Snapshot {
     size_bytes: row.sizeBytes,
     created_at: row.createdAt.toISOString(),
     platform: false,
+    template: row.template,
     capsule_id: capsuleId(row.sandboxId),
     ...(parent !== undefined && { parent }),
     ...(Object.keys(row.metadata).length > 0 && { metadata: row.metadata }),
