@@ -72,6 +72,25 @@ describe("the data plane", () => {
     expect(seen.get(headers.accessToken)).toBeNull();
   });
 
+  test("the guest sees neither the session of a browser nor that of a program", async () => {
+    const sent = {
+      ...withKey,
+      cookie: "wrenn_session=wrs_secret",
+      authorization: "Bearer wrs_secret",
+      [headers.csrf]: "1",
+    };
+    await (await fetch(url("/health"), { headers: sent })).text();
+    const seen = plane.host.seen.get(`/proxy/${parseSandboxId(id)}/49983/health`)!;
+    for (const name of ["cookie", "authorization", headers.csrf]) expect(seen.get(name)).toBeNull();
+  });
+
+  test("what the guest answers runs nothing in the dashboard's origin", async () => {
+    const answer = await fetch(url("/health"), { headers: withKey });
+    expect(answer.headers.get("content-security-policy")).toBe("default-src 'none'; sandbox");
+    expect(answer.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(answer.headers.get("set-cookie")).toBeNull();
+  });
+
   test("32 MiB go up and come down unchanged in bounded memory", async () => {
     const size = 32 * mib;
     Bun.gc(true);

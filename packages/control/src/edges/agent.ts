@@ -24,16 +24,34 @@ export async function forward(guests: Guests, caller: Caller, request: Request):
   try {
     const upstream = await host.guest({ sandbox: id, port: agentPort }, path, {
       method: request.method,
-      headers: sentHeaders(request.headers, caller.requestId, [headers.accessToken]),
+      headers: sentHeaders(request.headers, caller.requestId, credentials(request.headers)),
       body: request.body,
       signal: request.signal,
       decompress: false,
       duplex: "half",
     });
-    return await relay(upstream, request.method);
+    return disarmed(await relay(upstream, request.method));
   } catch (thrown) {
     throw hostError(thrown);
   }
+}
+
+/** Headers that say who asks, to us: a guest could use them against its user. `Authorization: Basic` names a user in the guest. */
+function credentials(given: Headers): string[] {
+  const isOurs = /^bearer\b/i.test(given.get("authorization") ?? "");
+  return [headers.accessToken, headers.csrf, "cookie", ...(isOurs ? ["authorization"] : [])];
+}
+
+/**
+ * A guest's answer comes from the very origin of the dashboard, so a browser that navigates to it must run nothing of
+ * it there, and keep no cookie of it.
+ */
+function disarmed(answer: Response): Response {
+  answer.headers.delete("set-cookie");
+  answer.headers.delete("clear-site-data");
+  answer.headers.set("content-security-policy", "default-src 'none'; sandbox");
+  answer.headers.set("x-content-type-options", "nosniff");
+  return answer;
 }
 
 /** Sandbox and agent path of a URL. Throws `not_found` for paths that leave the agent, or that are its host's alone. */

@@ -3,4 +3,10 @@ import type { IconName } from "#lib/ui/icons.ts";
 /** The parts of a sandbox's page; `path` follows the sandbox's own. */
 export const tabs: readonly { path: string; label: string; icon: IconName }[] = [
   { path: "", label: "Terminal", icon: "terminal" },
+  { path: "/files", label: "Files", icon: "folder" },
+  { path: "/processes", label: "Processes", icon: "cpu" },
+  { path: "/ports", label: "Ports", icon: "plug" },
+  { path: "/snapshots", label: "Snapshots", icon: "branch" },
+  { path: "/metrics", label: "Metrics", icon: "pulse" },
+  { path: "/events", label: "Events", icon: "clock" },
 ];
