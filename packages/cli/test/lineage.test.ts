@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { SandboxInfo, SnapshotInfo } from "wrenn";
-import { draw, lineage, lineOf } from "../src/lineage.ts";
+import { lineage, lineOf, type SandboxInfo, type SnapshotInfo } from "wrenn";
+import { draw } from "../src/draw.ts";
 
 let clock = 0;
 const sandbox = (id: string, template: string, origin?: string) =>

@@ -33,6 +33,7 @@ export {
   type WriteInfo,
 } from "./files.ts";
 export type { SandboxInfo } from "./lifecycle.ts";
+export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
 export type { MetricPoint, MetricsOptions } from "./metrics.ts";
 export type { OutputChunk } from "./output.ts";

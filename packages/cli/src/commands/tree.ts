@@ -1,7 +1,7 @@
 import { Command } from "commander";
-import { Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
+import { type Branch, lineage, lineOf, Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
+import { draw } from "../draw.ts";
 import { resolveId } from "../ids.ts";
-import { type Branch, draw, lineage, lineOf } from "../lineage.ts";
 import { age, bytes, Failure, print, printJson, table } from "../output.ts";
 import type { Json } from "./lifecycle.ts";
 

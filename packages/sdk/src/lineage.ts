@@ -1,4 +1,5 @@
-import type { SandboxInfo, SnapshotInfo } from "wrenn";
+import type { SandboxInfo } from "./lifecycle.ts";
+import type { SnapshotInfo } from "./snapshots.ts";
 
 /** A template, snapshot or sandbox, and what was made from it. */
 export type Branch =
@@ -77,16 +78,4 @@ export function lineOf(roots: readonly Branch[], name: string): Branch[] {
     if (root.kind !== "template") return root;
     return { ...root, children: root.children.filter(holds) };
   });
-}
-
-/** A line of a drawn tree: the branch, and the strokes that lead to it. */
-export type Drawn = { strokes: string; branch: Branch };
-
-/** The tree line by line, as a terminal shows it. */
-export function* draw(branches: readonly Branch[], indent?: string): Generator<Drawn> {
-  for (const [at, branch] of branches.entries()) {
-    const isLast = at === branches.length - 1;
-    yield { strokes: indent === undefined ? "" : indent + (isLast ? "└── " : "├── "), branch };
-    yield* draw(branch.children, indent === undefined ? "" : indent + (isLast ? "    " : "│   "));
-  }
 }

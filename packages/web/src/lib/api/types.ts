@@ -1,0 +1,74 @@
+/** Shapes of the REST API that the dashboard reads where the SDK has no words of its own. Times are RFC 3339 text. */
+
+export type Role = "owner" | "admin" | "member";
+
+export type AuthOptions = {
+  signup: "open" | "invite" | "closed";
+  providers: { id: string; name: string }[];
+  mail: boolean;
+  first_account: boolean;
+};
+
+export type Me = {
+  id: string;
+  name: string;
+  email: string;
+  has_password: boolean;
+  providers: string[];
+  is_admin: boolean;
+  team_id: string;
+  role: Role;
+  mfa: boolean;
+  impersonated_by?: string;
+};
+
+export type LoginSession = {
+  id: string;
+  team_id: string;
+  ip: string;
+  user_agent: string;
+  created_at: string;
+  last_used_at: string;
+  expires_at: string;
+  current: boolean;
+};
+
+export type Team = { id: string; name: string; slug: string; is_byoc: boolean; created_at: string; role: Role };
+export type Member = { user_id: string; name: string; email: string; role: Role; joined_at: string };
+export type Invitation = {
+  id: string;
+  email: string;
+  role: Role;
+  invited_by?: string;
+  created_at: string;
+  expires_at: string;
+  url?: string;
+};
+
+export type ApiKey = {
+  id: string;
+  team_id: string;
+  name: string;
+  key_prefix: string;
+  created_by?: string;
+  creator_email?: string;
+  scopes?: string[];
+  created_at: string;
+  last_used?: string;
+  expires_at?: string;
+};
+
+/** Load of a sandbox at one instant. */
+export type MetricPoint = {
+  timestamp_unix: number;
+  cpu_pct: number;
+  mem_bytes: number;
+  disk_bytes: number;
+  mem_used_bytes?: number;
+  mem_total_bytes?: number;
+  disk_used_bytes?: number;
+  disk_total_bytes?: number;
+  net_rx_bytes?: number;
+  net_tx_bytes?: number;
+};
+export type CapsuleMetrics = { sandbox_id: string; range: string; points: MetricPoint[] };
