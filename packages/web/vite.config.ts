@@ -8,7 +8,7 @@ const server = process.env.WRENN_BASE_URL || "http://127.0.0.1:9725";
 const out = process.env.WRENN_WEB_OUT || "build";
 
 /** What the dashboard asks of the server; everything else is a page or a file of ours. */
-const api = ["/v1", "/auth", "/health", "/docs", "/openapi.json", "/openapi.yaml"];
+const api = ["/v1", "/auth/oauth", "/health", "/docs", "/openapi.json", "/openapi.yaml"];
 
 export default defineConfig({
   plugins: [

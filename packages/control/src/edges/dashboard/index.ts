@@ -47,7 +47,7 @@ export function dashboard(built: Built | undefined): MiddlewareHandler<Env> {
     if (!built) return path === "/" ? c.html(missing, 404, guarded) : next();
     const asset = built.files.get(path);
     if (asset && path !== indexPath) return answer(c.req.raw, asset);
-    const isPage = path === "/" || built.pages.has(path.split("/")[1]!);
+    const isPage = path === "/" || (built.pages.has(path.split("/")[1]!) && !path.startsWith("/auth/oauth/"));
     if (isPage && isNavigation(c.req.raw)) return answer(c.req.raw, built.files.get(indexPath)!);
     return next();
   };

@@ -69,7 +69,7 @@ class Live {
         for (const heard of this.#listeners) heard(event);
       }
     } catch (thrown) {
-      if (thrown instanceof WrennError && thrown.code === "unauthorized") return session.leave();
+      if (thrown instanceof WrennError && thrown.code === "unauthorized") return void session.leave();
       this.error = thrown;
       this.connection = "lost";
     }

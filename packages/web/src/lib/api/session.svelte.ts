@@ -1,34 +1,51 @@
 import { Wrenn, WrennError } from "wrenn";
+import type { AuthOptions, Me, Team } from "./types.ts";
 
 /** Where the key of a browser that signed in with one is kept. */
 const keyName = "wrenn.key";
 
-/** Who looks at the dashboard, and the client that speaks for them. */
+/** Asked for beside the session's cookie where something is changed: no other site can send it. */
+const csrf = { "X-Wrenn-CSRF": "1" };
+
+/** Who looks at the dashboard, and the client that speaks for them: a person with a session, or a team's key. */
 class Session {
   /** `unknown` until the first answer of the server. */
   state = $state<"unknown" | "out" | "in">("unknown");
+  /** The person; undefined for a key. */
+  me = $state.raw<Me | undefined>(undefined);
+  teams = $state.raw<readonly Team[]>([]);
   #key: string | undefined;
-  client: Wrenn = new Wrenn({ baseUrl: location.origin, authorize: () => this.#headers() });
+  client: Wrenn = new Wrenn({
+    baseUrl: location.origin,
+    authorize: () => (this.#key ? { "X-API-Key": this.#key } : csrf),
+    fetch: (url, init) => this.#fetch(url, init),
+  });
 
   /** What the first frame of a WebSocket says, where the browser's cookie does not. */
   get socketToken(): string | undefined {
     return this.#key;
   }
 
-  /** Finds out whether this browser is signed in. Throws when the server cannot be reached. */
+  /** The team that the person looks at now. */
+  get team(): Team | undefined {
+    return this.teams.find(({ id }) => id === this.me?.team_id);
+  }
+
+  /** Whether the person decides about members, keys and channels. */
+  get manages(): boolean {
+    return this.me?.role === "owner" || this.me?.role === "admin";
+  }
+
+  /** Finds out who this browser is. Throws when the server cannot be reached. */
   async restore(): Promise<void> {
     this.#key = localStorage.getItem(keyName) ?? undefined;
-    if (!this.#key) {
-      this.state = "out";
-      return;
-    }
     try {
-      await this.client.list({ limit: 1 });
+      if (this.#key) await this.client.list({ limit: 1 });
+      else await this.#readPerson();
       this.state = "in";
     } catch (thrown) {
-      if (!(thrown instanceof WrennError) || thrown.code !== "unauthorized") throw thrown;
-      this.#key = undefined;
-      this.state = "out";
+      if (!(thrown instanceof WrennError) || thrown.status >= 500) throw thrown;
+      this.#forget();
     }
   }
 
@@ -43,18 +60,86 @@ class Session {
       throw thrown;
     }
     localStorage.setItem(keyName, key);
+    this.me = undefined;
     this.state = "in";
   }
 
-  /** Forgets who is here; every page of this browser goes to the sign-in. */
-  leave(): void {
-    localStorage.removeItem(keyName);
-    this.#key = undefined;
-    this.state = "out";
+  /** Signs in by password; throws `mfa_required` when a code is asked for. */
+  async login(email: string, password: string, code?: string): Promise<void> {
+    this.#dropKey();
+    await this.#open("/v1/auth/login", { email, password, ...(code && { code }) });
   }
 
-  #headers(): Record<string, string> {
-    return this.#key ? { "X-API-Key": this.#key } : {};
+  /** Activates an account by its mailed link. */
+  async activate(token: string): Promise<void> {
+    this.#dropKey();
+    await this.#open("/v1/auth/activate", { token });
+  }
+
+  /** Takes the session that a provider's callback left in the cookie. */
+  async arrive(): Promise<void> {
+    this.#dropKey();
+    await this.#readPerson();
+    this.state = "in";
+  }
+
+  /** Looks at another team. The page begins anew, since everything on it belongs to a team. */
+  async switchTeam(teamId: string): Promise<void> {
+    await this.client.request("POST", "/v1/auth/switch-team", { body: { team_id: teamId } });
+    location.assign("/");
+  }
+
+  /** Reads the person and the teams again, after a change. */
+  async refresh(): Promise<void> {
+    if (this.me) await this.#readPerson();
+  }
+
+  /** Ends the session; every page of this browser goes to the sign-in. */
+  async leave(): Promise<void> {
+    if (this.me) await this.client.request("POST", "/v1/auth/logout").catch(() => {});
+    this.#forget();
+  }
+
+  /** What the sign-in page has to offer. */
+  options(): Promise<AuthOptions> {
+    return this.client.request<AuthOptions>("GET", "/v1/auth/options");
+  }
+
+  async #open(path: string, body: object): Promise<void> {
+    await this.client.request("POST", path, { body });
+    await this.#readPerson();
+    this.state = "in";
+  }
+
+  async #readPerson(): Promise<void> {
+    const [me, teams] = await Promise.all([
+      this.client.request<Me>("GET", "/v1/me"),
+      this.client.request<Team[]>("GET", "/v1/teams"),
+    ]);
+    this.me = me;
+    this.teams = teams;
+  }
+
+  /** A session that ended elsewhere ends here too, wherever the answer was for. */
+  async #fetch(url: string, init?: RequestInit): Promise<Response> {
+    const response = await fetch(url, init);
+    if (response.status === 401 && this.state === "in") {
+      const body = await response.clone().json().catch(() => undefined);
+      if (WrennError.fromBody(body)?.code === "unauthorized") this.#forget();
+    }
+    return response;
+  }
+
+  #dropKey(): void {
+    localStorage.removeItem(keyName);
+    this.#key = undefined;
+  }
+
+  #forget(): void {
+    this.#dropKey();
+    this.me = undefined;
+    this.teams = [];
+    this.state = "out";
   }
 }
 

@@ -7,13 +7,32 @@ export type Listening = { port: number; local: boolean };
 const agentPort = 49983;
 const listen = "0A";
 
-/** The ports on which something listens, from the kernel's own tables: no tool is needed in the sandbox. */
-export async function listening(sandbox: Sandbox): Promise<Listening[]> {
-  const { stdout } = await sandbox.commands.exec("cat", ["/proc/net/tcp", "/proc/net/tcp6"], { collect: true }).catch(
-    async () => sandbox.commands.exec("cat", ["/proc/net/tcp"]),
-  );
+/** The kernel's own tables: no tool but a shell is needed in the sandbox. */
+const script = "while cat /proc/net/tcp /proc/net/tcp6 2>/dev/null; echo --; do sleep 2; done";
+
+/** Follows the ports on which something listens, until the signal ends it. */
+export async function followPorts(
+  sandbox: Sandbox,
+  signal: AbortSignal,
+  show: (ports: Listening[]) => unknown,
+): Promise<void> {
+  let text = "";
+  const take = (more: string) => {
+    text += more;
+    const whole = text.split("--\n");
+    if (whole.length < 2) return;
+    text = whole.at(-1)!;
+    show(read(whole.at(-2)!));
+  };
+  const options = { timeoutMs: 0, collect: false, onStdout: take, signal, tag: "dashboard-ports" };
+  await sandbox.commands.exec("/bin/sh", ["-c", script], options).catch((thrown) => {
+    if (!signal.aborted) throw thrown;
+  });
+}
+
+function read(text: string): Listening[] {
   const found = new Map<number, boolean>();
-  for (const line of stdout.split("\n")) {
+  for (const line of text.split("\n")) {
     const [, address, hexPort, state] = /^\s*\d+: ([0-9A-F]+):([0-9A-F]{4}) \S+ ([0-9A-F]{2})/.exec(line) ?? [];
     if (!hexPort || state !== listen) continue;
     const port = Number.parseInt(hexPort, 16);

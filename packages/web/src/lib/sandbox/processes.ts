@@ -35,7 +35,7 @@ export async function followProcesses(
     show(read(whole.at(-2)!));
   };
   await sandbox.commands
-    .run(script, { timeoutMs: 0, collect: false, onStdout: take, signal, tag: "dashboard-processes" })
+    .exec("/bin/sh", ["-c", script], { timeoutMs: 0, collect: false, onStdout: take, signal, tag: "dashboard-processes" })
     .catch((thrown) => {
       if (!signal.aborted) throw thrown;
     });

@@ -1,18 +1,25 @@
+import type { Me } from "#lib/api/types.ts";
 import type { IconName } from "#lib/ui/icons.ts";
 
 /** A page that the sidebar leads to. `go` is the second key after `g`. */
 export type Place = { href: string; label: string; icon: IconName; go?: string };
 
-/** The sidebar, in groups. */
-export const places: readonly { title: string; items: readonly Place[] }[] = [
-  {
-    title: "Work",
-    items: [
-      { href: "/", label: "Home", icon: "home", go: "h" },
-      { href: "/sandboxes", label: "Sandboxes", icon: "box", go: "s" },
-    ],
-  },
-];
+/** The sidebar, in groups: what a key opens, then what a person sees, then what an administrator does. */
+export function placesFor(me: Me | undefined): { title: string; items: Place[] }[] {
+  const work: Place[] = [
+    { href: "/", label: "Home", icon: "home", go: "h" },
+    { href: "/sandboxes", label: "Sandboxes", icon: "box", go: "s" },
+    { href: "/templates", label: "Templates", icon: "layers", go: "t" },
+  ];
+  if (!me) return [{ title: "Work", items: work }];
+  const team: Place[] = [
+    { href: "/team", label: "Members", icon: "users", go: "m" },
+    { href: "/keys", label: "API keys", icon: "key", go: "k" },
+    { href: "/audit", label: "Audit log", icon: "scroll", go: "a" },
+    { href: "/settings", label: "Settings", icon: "gear", go: "," },
+  ];
+  return [{ title: "Work", items: work }, { title: "Team", items: team }];
+}
 
 /** Whether `path` lies below a place. */
 export const isAt = (path: string, href: string): boolean =>

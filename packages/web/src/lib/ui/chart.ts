@@ -8,7 +8,16 @@ export type Series = { label: string; tone: string; fill?: boolean };
 export type ChartData = { times: number[]; lines: (number | null)[][] };
 
 /** How a chart looks. */
-export type ChartOptions = { series: readonly Series[]; format: (value: number) => string; max?: number | undefined };
+export type ChartOptions = {
+  series: readonly Series[];
+  format: (value: number) => string;
+  max?: number | undefined;
+  /** Distances between the lines of the scale that are whole numbers to a reader. */
+  steps?: number[] | undefined;
+};
+
+const timeOf = (seconds: number): string =>
+  new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 /** The colour that a custom property has now. */
 const colorOf = (element: Element, name: string): string => {
@@ -32,10 +41,10 @@ export function drawChart(parent: HTMLElement, options: ChartOptions, data: Char
       width: Math.max(200, parent.clientWidth),
       height,
       padding: [8, 8, 0, 0],
-      legend: { show: true, live: true },
+      legend: { show: false },
       cursor: { points: { size: 6 }, drag: { x: true, y: false } },
       scales: { y: { range: (_self, _low, high) => [0, options.max ?? Math.max(high * 1.1, 1e-9)] } },
-      axes: [axis, { ...axis, size: 72, values: (_self, splits) => splits.map((value) => options.format(value)) }],
+      axes: [{ ...axis, space: 72, values: (_self, splits) => splits.map(timeOf) }, { ...axis, ...(options.steps && { incrs: options.steps }), size: 72, values: (_self, splits) => splits.map((value) => options.format(value)) }],
       series: [
         { value: (_self, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString()) },
         ...options.series.map(({ label, tone, fill }) => {
