@@ -72,3 +72,66 @@ export type MetricPoint = {
   net_tx_bytes?: number;
 };
 export type CapsuleMetrics = { sandbox_id: string; range: string; points: MetricPoint[] };
+
+export type AuditEntry = {
+  id: string;
+  actor_type: "user" | "api_key" | "system";
+  actor_id?: string;
+  actor_name?: string;
+  resource_type: string;
+  resource_id?: string;
+  action: string;
+  scope: "team" | "admin";
+  status: "success" | "info" | "warning" | "error";
+  metadata?: Record<string, string>;
+  created_at: string;
+  seq?: number;
+};
+export type AuditPage = { items: AuditEntry[]; next_before?: string; next_before_id?: string };
+export type AuditVerdict = { ok: boolean; entries: number; broken?: { seq: number; reason: string } };
+
+export type QuotaLimits = {
+  sandboxes?: number;
+  vcpus?: number;
+  memory_mb?: number;
+  disk_mb?: number;
+  creates_per_sec?: number;
+  max_timeout_sec?: number;
+};
+export type QuotaState = {
+  limits: QuotaLimits;
+  used: { sandboxes: number; vcpus: number; memory_mb: number; disk_mb: number };
+};
+
+export type AdminUser = {
+  id: string;
+  email: string;
+  name: string;
+  is_admin: boolean;
+  status: "inactive" | "active" | "disabled" | "deleted";
+  mfa: boolean;
+  created_at: string;
+  teams_joined: number;
+  teams_owned: number;
+};
+export type AdminTeam = {
+  id: string;
+  name: string;
+  slug: string;
+  is_byoc: boolean;
+  created_at: string;
+  deleted_at?: string;
+  member_count: number;
+  owner_name: string;
+  owner_email: string;
+  active_sandbox_count: number;
+  channel_count: number;
+};
+type Paged = { total: number; page: number; per_page: number; total_pages: number };
+export type AdminUsers = Paged & { users: AdminUser[] };
+export type AdminTeams = Paged & { teams: AdminTeam[] };
+export type InstallationSettings = {
+  signup: "open" | "invite" | "closed";
+  default_quotas: QuotaLimits;
+  features: Record<string, boolean>;
+};
