@@ -19,6 +19,7 @@ import { shellCommand } from "./commands/shell.ts";
 import { checkpointCommand, forkCommand, rollbackCommand, snapshotsCommand } from "./commands/snapshots.ts";
 import { syncCommand } from "./commands/sync.ts";
 import { treeCommand } from "./commands/tree.ts";
+import { trustCommand } from "./commands/trust.ts";
 import { addCompletion, isQuestion, knownIds } from "./completion.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { badUsage, Failure, report } from "./output.ts";
@@ -36,7 +37,7 @@ function program(ids: readonly string[]): Command {
       "\nExample:\n  wrenn up                                     # in one terminal\n  wrenn run -- python3 -c 'print(6 * 7)'       # in another",
     );
   const groups = {
-    "This machine:": [upCommand(), doctorCommand()],
+    "This machine:": [upCommand(), doctorCommand(), trustCommand()],
     "Sandboxes:": [
       createCommand(),
       runCommand(),

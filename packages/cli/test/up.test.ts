@@ -59,7 +59,7 @@ function up(environment = env) {
 }
 
 /** The line a ready `up --json` prints. */
-async function ready(child: ReturnType<typeof up>): Promise<{ url: string; apiKey: string; pid: number }> {
+async function ready(child: ReturnType<typeof up>): Promise<{ url: string; httpsPort: number; apiKey: string; pid: number }> {
   const { value } = await child.stdout.getReader().read();
   if (!value) throw new Error(await new Response(child.stderr).text());
   return JSON.parse(new TextDecoder().decode(value));
@@ -93,6 +93,7 @@ describe("wrenn up", () => {
     expect(line).toEqual({
       url: expect.stringMatching(/^http:/),
       apiKey: expect.stringMatching(/^wrn_[0-9a-f]{32}$/),
+      httpsPort: expect.any(Number),
       pid: child.pid,
     });
     expect((await fetch(line.url)).ok).toBe(true);

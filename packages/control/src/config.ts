@@ -1,6 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import { type AccessConfig, type AccessOptions, accessFromEnvironment, compileAccess } from "./config-access.ts";
 import { compileFleet, type FleetConfig, type FleetOptions, fleetFromEnvironment } from "./config-fleet.ts";
+import { compileTls, type TlsConfig, type TlsOptions, tlsFromEnvironment } from "./config-tls.ts";
 import { defaultDashboardDir } from "./edges/dashboard/files.ts";
 
 /** Times that decide when something is given up; tests shorten them. */
@@ -35,6 +36,8 @@ export type Options = {
   buildsAtOnce?: number | undefined;
   timings?: Partial<Timings> | undefined;
   access?: AccessOptions | undefined;
+  /** HTTPS beside HTTP. */
+  tls?: TlsOptions | undefined;
 };
 
 /** What the program reads: complete and checked. */
@@ -51,6 +54,7 @@ export type Config = Readonly<{
   buildsAtOnce: number;
   timings: Readonly<Timings>;
   access: AccessConfig;
+  tls: TlsConfig | undefined;
 }>;
 
 const defaults: Timings = {
@@ -85,6 +89,7 @@ export function compile(options: Options): Config {
     buildsAtOnce: options.buildsAtOnce ?? usualBuildsAtOnce,
     timings: { ...defaults, ...options.timings },
     access: compileAccess(options.access),
+    tls: compileTls(options.tls, options.proxyDomain),
   });
 }
 
@@ -108,6 +113,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     dashboardDir: env.WRENN_DASHBOARD_DIR || undefined,
     logLevel: env.LOG_LEVEL || undefined,
     access: accessFromEnvironment(env),
+    tls: tlsFromEnvironment(env),
     buildsAtOnce: wholeNumber(env, "WRENN_BUILDS"),
   };
 }

@@ -23,6 +23,7 @@ import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
 import { sharedSecret } from "./store/settings.ts";
 import { SnapshotStore } from "./store/snapshots.ts";
+import { certificateOf } from "./tls/certificates.ts";
 
 export type { Options, Timings } from "./config.ts";
 
@@ -30,7 +31,11 @@ export type { Options, Timings } from "./config.ts";
 const firstSyncMs = 3_000;
 
 /** A running control plane. `stop` finishes what is under way. */
-export type ControlPlane = { readonly address: string; stop(): Promise<void> };
+export type ControlPlane = {
+  readonly address: string;
+  readonly secureAddress: string | undefined;
+  stop(): Promise<void>;
+};
 
 /** Starts a control plane: connects, migrates, watches the hosts and listens. Throws `invalid_request` for bad options. */
 export async function start(options: Options): Promise<ControlPlane> {
@@ -99,10 +104,11 @@ export async function start(options: Options): Promise<ControlPlane> {
     streams: new Streams(services, config.timings.authMs, log),
     ingress: new Ingress(services, log, metrics),
   };
-  const server = undo.use(serve(config, edges));
+  const server = undo.use(serve(config, edges, config.tls && (await certificateOf(config.tls))));
   services.site.listens(server.address);
   await registry.synced(firstSyncMs);
-  log.info({ address: server.address }, "listening");
+  const { address, secureAddress } = server;
+  log.info({ address, secureAddress }, "listening");
   const held = undo.move();
-  return { address: server.address, stop: () => held.disposeAsync() };
+  return { address, secureAddress, stop: () => held.disposeAsync() };
 }

@@ -13,6 +13,8 @@ Environment:
   WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
   WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
+  WRENN_TLS_LISTEN_ADDR    HOST:PORT of HTTPS beside HTTP; without it there is none
+  WRENN_TLS_CERT, WRENN_TLS_KEY  PEM files for DOMAIN and *.DOMAIN; default one of the authority in $WRENN_DIR/tls
   WRENN_METRICS_TOKEN      what a scraper of /metrics shows as Authorization: Bearer; without it there are none
   WRENN_DASHBOARD_DIR      folder of the built dashboard; default dashboard/ beside this program
   WRENN_ENCRYPTION_KEY     64 hex digits; what secrets that must be read again are encrypted with

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { type Profile, profilePath } from "wrenn";
 import { Failure, paint, print, printJson } from "../output.ts";
 import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, writeWhole } from "./folder.ts";
-import { agentPort, checkFree, type Listen, parseListen } from "./listen.ts";
+import { agentPort, checkFree, httpsBeside, type Listen, parseListen } from "./listen.ts";
 import { Lock } from "./lock.ts";
 import { isFirstStart, preparePostgres } from "./postgres.ts";
 import { programCommand } from "./programs.ts";
@@ -35,6 +35,7 @@ type Running = { children: Supervised[]; failed: Promise<Failure>; giveUp: (fail
 
 async function up(flags: UpFlags): Promise<void> {
   const listen = parseListen(flags.listen);
+  const https = httpsBeside(listen);
   const dir = folderPath(flags.dir);
   const progress = new Progress();
   const stopped = stopSignal();
@@ -49,14 +50,14 @@ async function up(flags: UpFlags): Promise<void> {
   const running: Running = { children: [], failed, giveUp };
   let failure: Failure | undefined;
   try {
-    const started = startAll({ dir, listen, lock, progress, running });
+    const started = startAll({ dir, listen, https, lock, progress, running });
     const profile = await Promise.race([started, stopped, failed]);
     if (profile instanceof Failure) throw profile;
     if (profile === "stop")
       await started.catch(() => {}); // what is half started cannot be stopped in order
     else {
       await writeProfile(profile);
-      announce(profile, flags.json === true);
+      announce(profile, https, flags.json === true);
       await warnWithoutImages(dir, progress);
       const end = await Promise.race([stopped, failed]);
       failure = end instanceof Failure ? end : undefined;
@@ -74,7 +75,7 @@ function stopSignal(): Promise<"stop"> {
   });
 }
 
-type Starting = { dir: string; listen: Listen; lock: Lock; progress: Progress; running: Running };
+type Starting = { dir: string; listen: Listen; https: Listen; lock: Lock; progress: Progress; running: Running };
 
 /** Database and host agent come up side by side; the server needs both. */
 async function startAll(starting: Starting): Promise<Profile> {
@@ -145,7 +146,7 @@ function agentPlan(dir: string, command: string[], { hostToken, port }: AgentNee
 
 type ServerNeeds = Secrets & { database: string; agent: string };
 
-function serverPlan({ dir, listen }: Starting, command: string[], needs: ServerNeeds): ChildPlan {
+function serverPlan({ dir, listen, https }: Starting, command: string[], needs: ServerNeeds): ChildPlan {
   const address = keptAddress(`${listen.hostname}:${listen.port}`);
   return {
     name: "wrenn-cp",
@@ -154,6 +155,7 @@ function serverPlan({ dir, listen }: Starting, command: string[], needs: ServerN
       WRENN_DIR: dir,
       DATABASE_URL: needs.database,
       WRENN_CP_LISTEN_ADDR: address.current(),
+      WRENN_TLS_LISTEN_ADDR: `${https.hostname}:${https.port}`,
       CP_HOST_AGENT_ADDR: needs.agent,
       WRENN_HOST_TOKEN: needs.hostToken,
       WRENN_BOOTSTRAP_API_KEY: needs.apiKey,
@@ -184,9 +186,10 @@ async function writeProfile(profile: Profile): Promise<void> {
   await writeWhole(path, `${JSON.stringify(profile, undefined, 2)}\n`, 0o600);
 }
 
-function announce({ url, apiKey }: Profile, json: boolean): void {
+function announce({ url, apiKey }: Profile, https: Listen, json: boolean): void {
+  const e2bKey = apiKey.replace(/^wrn_/, "e2b_");
   if (json) {
-    printJson({ url, apiKey, pid: process.pid });
+    printJson({ url, httpsPort: https.port, apiKey, pid: process.pid });
     return;
   }
   const bold = (text: string) => paint("bold", text);
@@ -207,6 +210,12 @@ Try it in another terminal (the key is stored for this user):
 or with any HTTP client:
 
   curl -s ${url}/v1/capsules -H 'X-API-Key: ${apiKey}' -H 'Content-Type: application/json' -d '{"template":"base"}'
+
+or with a program written for E2B, as it is:
+
+  export E2B_API_KEY=${e2bKey} E2B_API_URL=${url} E2B_SANDBOX_URL=${url}
+
+(or over HTTPS, after \`wrenn trust\`: E2B_API_KEY and E2B_DOMAIN=wrenn.localhost:${https.port})
 
 The first sandbox of a template waits while it boots once; every later one starts from its memory.
 Ctrl-C stops everything; running sandboxes are paused and can be resumed after the next start.

@@ -63,3 +63,17 @@ export async function agentPort(dir: string): Promise<number> {
     return port;
   }
 }
+
+/**
+ * Where HTTPS is served: beside HTTP, on the next port, which people can remember; where that is taken, on one that is
+ * free now.
+ */
+export function httpsBeside({ hostname, port }: Listen): Listen {
+  const next = port === 0 || port === 65_535 ? 0 : port + 1;
+  if (next !== 0 && !problemWith({ hostname, port: next })) return { hostname, port: next };
+  const socket = { data() {} };
+  const probe = Bun.listen({ hostname: hostname.replace(/^\[|\]$/g, ""), port: 0, socket });
+  const free = probe.port;
+  probe.stop(true);
+  return { hostname, port: free };
+}

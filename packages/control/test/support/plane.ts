@@ -21,7 +21,11 @@ export class Plane implements AsyncDisposable {
     public control: ControlPlane,
   ) {}
 
-  static async start(timings: Options["timings"] = {}, access: Options["access"] = {}): Promise<Plane> {
+  static async start(
+    timings: Options["timings"] = {},
+    access: Options["access"] = {},
+    tls?: Options["tls"],
+  ): Promise<Plane> {
     const [databaseUrl, guest] = await Promise.all([freshDatabase(), startGuest()]);
     const host = new FakeHost(guest.address);
     const options: Options = {
@@ -33,6 +37,7 @@ export class Plane implements AsyncDisposable {
       logLevel: process.env.LOG_LEVEL ?? "silent",
       timings,
       access,
+      tls,
     };
     return new Plane(options, host, guest, await start(options));
   }

@@ -2,8 +2,8 @@ import type { SandboxId } from "@wrenn/contract";
 import type { SandboxStore } from "../../store/sandboxes.ts";
 import { signatureOf } from "./tokens.ts";
 
-/** How long the list of running sandboxes is good for when a signature is not found in it. */
-const freshMs = 1_000;
+/** A wrong signature makes the list of running sandboxes be read again, but no more often than this. */
+const freshMs = 100;
 /** Tokens remembered at once: deriving one costs more than the signature. */
 const cacheSize = 20_000;
 

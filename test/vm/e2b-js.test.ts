@@ -1,0 +1,297 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { CommandExitError, FileNotFoundError, NotFoundError, Sandbox, SandboxNotFoundError, TimeoutError } from "e2b";
+import { Sandbox as EarlySandbox } from "e2b-early";
+import { Methods } from "../support/e2b-methods.ts";
+import { checkTable, exceptions } from "../support/e2b-table.ts";
+import { until } from "../support/processes.ts";
+import { nothingLeft, System } from "../support/system.ts";
+
+const methods = new Methods();
+let system: System;
+let box: Sandbox;
+
+beforeAll(async () => {
+  system = await System.start("e2b-js");
+  // All that a program written for E2B is told: three variables.
+  process.env.E2B_API_KEY = system.ready.apiKey.replace(/^wrn_/, "e2b_");
+  process.env.E2B_API_URL = system.ready.url;
+  process.env.E2B_SANDBOX_URL = system.ready.url;
+  methods.watch({ name: "Sandbox", on: Object.getPrototypeOf(Sandbox), skip: internal });
+  methods.watch({ name: "Sandbox", on: Sandbox, skip: internal });
+  methods.watch({ name: "sandbox", on: Sandbox.prototype, skip: internal });
+  box = await Sandbox.create("base", { envs: { FROM_CREATE: "yes" }, metadata: { suite: "js" } });
+  for (const [name, on] of [
+    ["sandbox.commands", box.commands],
+    ["sandbox.files", box.files],
+    ["sandbox.pty", box.pty],
+  ] as const)
+    methods.watch({ name, on: Object.getPrototypeOf(on), skip: internal });
+});
+
+afterAll(async () => {
+  for (const name of ["E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL"]) delete process.env[name];
+  await system?.end().then((left) => expect(left).toEqual(nothingLeft));
+});
+
+/** Not for users: the SDK's own steps, which the others call. */
+const internal = [
+  ...["createSandbox", "forkSandbox", "connectSandbox", "resolveApiOpts", "fileUrl"],
+  ...["start", "toWriteInfo", "writeFile", "uploadFiles", "compose", "checkStdin", "isVersion", "get", "fromFormData"],
+];
+
+const sh = async (line: string, sandbox = box) => (await sandbox.commands.run(line)).stdout.trimEnd();
+/** What a host name of the SDK leads to, by a client whose resolver knows no wildcard. */
+const visit = (sandbox: Sandbox, port: number, path = "/", headers: Record<string, string> = {}) =>
+  fetch(system.ready.url + path, { headers: { host: sandbox.getHost(port), ...headers } });
+
+describe("commands", () => {
+  test("run with their user, folder and environment; failures carry code and output", async () => {
+    expect(await sh("whoami; pwd; echo $FROM_CREATE")).toBe("user\n/home/user\nyes");
+    const asked = { user: "root", cwd: "/var/tmp", envs: { A: "b" } } as const;
+    expect((await box.commands.run("whoami; pwd; echo $A", asked)).stdout).toBe("root\n/var/tmp\nb\n");
+    const failed = await box.commands.run("echo out; echo err >&2; exit 7").catch((thrown) => thrown);
+    expect(failed).toBeInstanceOf(CommandExitError);
+    expect(failed).toMatchObject({ exitCode: 7, stdout: "out\n", stderr: "err\n" });
+  });
+
+  test("stream both outputs while they run", async () => {
+    const said: string[] = [];
+    await box.commands.run("echo one; echo two >&2", {
+      onStdout: (text) => void said.push(`out ${text}`),
+      onStderr: (text) => void said.push(`err ${text}`),
+    });
+    expect(said.sort()).toEqual(["err two\n", "out one\n"]);
+  });
+
+  test("in the background are listed, fed, attached to, signalled and killed", async () => {
+    const reader = await box.commands.run("cat", { background: true, stdin: true });
+    expect((await box.commands.list()).map(({ pid }) => pid)).toContain(reader.pid);
+    await box.commands.sendStdin(reader.pid, "fed\n");
+    await box.commands.closeStdin(reader.pid);
+    expect((await reader.wait()).stdout).toBe("fed\n");
+    const sleeper = await box.commands.run("sleep 600", { background: true });
+    const attached = await box.commands.connect(sleeper.pid);
+    expect(await box.commands.kill(sleeper.pid)).toBe(true);
+    expect(await box.commands.kill(sleeper.pid)).toBe(false);
+    expect(await attached.wait().catch((thrown) => thrown.exitCode)).toBe(-1);
+  });
+
+  test("that take longer than allowed are ended", async () => {
+    const late = await box.commands.run("sleep 60", { timeoutMs: 1_000 }).catch((thrown) => thrown);
+    expect(late).toBeInstanceOf(TimeoutError);
+  });
+
+  test("a hundred, twenty at once, lose nothing", async () => {
+    const one = async (i: number) => expect((await box.commands.run(`echo ${i}`)).stdout).toBe(`${i}\n`);
+    for (let at = 0; at < 100; at += 20) await Promise.all(Array.from({ length: 20 }, (_, i) => one(at + i)));
+  });
+});
+
+test("a terminal is opened, resized, typed into, attached to and killed", async () => {
+  let seen = "";
+  const onData = (bytes: Uint8Array) => {
+    seen += new TextDecoder().decode(bytes);
+  };
+  const terminal = await box.pty.create({ cols: 80, rows: 24, onData, timeoutMs: 0 });
+  await box.pty.resize(terminal.pid, { cols: 111, rows: 33 });
+  await box.pty.sendInput(terminal.pid, new TextEncoder().encode("stty size; echo in-$((6*7))\n"));
+  await until("the answer", () => /33 111[\s\S]*in-42/.test(seen));
+  await terminal.disconnect();
+  seen = "";
+  await box.pty.connect(terminal.pid, { onData });
+  await box.pty.sendInput(terminal.pid, new TextEncoder().encode("echo again\n"));
+  await until("the second answer", () => seen.includes("again"));
+  expect(await box.pty.kill(terminal.pid)).toBe(true);
+});
+
+describe("files", () => {
+  test("are written, read in every format, described, moved and removed", async () => {
+    await box.files.write("a/b.txt", "hällo");
+    expect(await box.files.read("a/b.txt")).toBe("hällo");
+    expect(await box.files.read("a/b.txt", { format: "bytes" })).toEqual(new TextEncoder().encode("hällo"));
+    expect(await (await box.files.read("a/b.txt", { format: "blob" })).text()).toBe("hällo");
+    expect(await new Response(await box.files.read("a/b.txt", { format: "stream" })).text()).toBe("hällo");
+    const written = await box.files.writeFiles([
+      { path: "a/1", data: "1" },
+      { path: "a/2", data: new Blob(["22"]) },
+    ]);
+    expect(written.map(({ path }) => path)).toEqual(["/home/user/a/1", "/home/user/a/2"]);
+    expect((await box.files.list("a")).map(({ name }) => name)).toEqual(["1", "2", "b.txt"]);
+    expect(await box.files.getInfo("a/2")).toMatchObject({ type: "file", size: 2, mode: 0o644, owner: "user" });
+    expect(await box.files.makeDir("a/dir")).toBe(true);
+    expect(await box.files.makeDir("a/dir")).toBe(false);
+    expect((await box.files.rename("a/1", "a/dir/one")).path).toBe("/home/user/a/dir/one");
+    await box.files.remove("a/2");
+    expect(await box.files.exists("a/2")).toBe(false);
+    await expect(box.files.read("nope")).rejects.toBeInstanceOf(FileNotFoundError);
+  });
+
+  test("an empty one is empty, and metadata comes back", async () => {
+    await box.files.write("empty", "");
+    expect(await box.files.read("empty")).toBe("");
+    await box.files.write("labelled", "x", { metadata: { author: "me" } });
+    expect((await box.files.getInfo("labelled")).metadata).toEqual({ author: "me" });
+  });
+
+  test("a watch tells of an overwritten file, also below", async () => {
+    await box.files.write("watched/deep/f", "one");
+    const told: string[] = [];
+    const watch = await box.files.watchDir("watched", ({ name, type }) => void told.push(`${type} ${name}`), {
+      recursive: true,
+    });
+    await box.files.write("watched/deep/f", "two");
+    await until("the event", () => told.includes("write deep/f"));
+    await watch.stop();
+    expect(told.filter((event) => event.includes(".wrenn"))).toEqual([]);
+  });
+
+  test("signed URLs work without any header, and not when they are over", async () => {
+    await box.files.write("signed.txt", "signed");
+    expect(await (await fetch(await box.downloadUrl("signed.txt"))).text()).toBe("signed");
+    const form = new FormData();
+    form.append("file", "up");
+    const up = await fetch(await box.uploadUrl("up.txt", { useSignatureExpiration: 60 }), {
+      method: "POST",
+      body: form,
+    });
+    expect(await up.json()).toEqual([{ path: "/home/user/up.txt", name: "up.txt", type: "file" }]);
+    const over = await fetch(await box.downloadUrl("signed.txt", { useSignatureExpiration: -60 }));
+    expect([over.status, await over.json()]).toEqual([401, { code: 401, message: "signature is already expired" }]);
+  });
+});
+
+describe("ports", () => {
+  test("serve HTTP and WebSockets at the host name that the SDK gives", async () => {
+    const server = `import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8000, bind="127.0.0.1")`;
+    await box.commands.run(
+      `mkdir -p /tmp/www && cd /tmp/www && echo page > index.html && exec python3 -c '${server}'`,
+      {
+        ...{ background: true, timeoutMs: 0 },
+      },
+    );
+    await until("the server", async () => (await visit(box, 8000)).status === 200);
+    expect(await (await visit(box, 8000)).text()).toBe("page\n");
+    expect(await (await visit(box, 8001)).json()).toMatchObject({ code: 502, port: 8001, sandboxId: box.sandboxId });
+    const echo = `const c=require("crypto");require("http").createServer().on("upgrade",(q,s)=>{const k=c.createHash("sha1").update(q.headers["sec-websocket-key"]+"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest("base64");s.write("HTTP/1.1 101 x\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: "+k+"\\r\\n\\r\\n");s.write(Buffer.from([0x81,5,...Buffer.from("hello")]))}).listen(8002)`;
+    await box.files.write("/tmp/echo.js", echo);
+    await box.commands.run("node /tmp/echo.js", { background: true, timeoutMs: 0 });
+    const heard = await until("a frame", () => frameOf(box, 8002).catch(() => undefined));
+    expect(heard).toBe("hello");
+  });
+
+  test("are closed to who has no token where that was asked for", async () => {
+    await using closed = disposable(await Sandbox.create("minimal", { network: { allowPublicTraffic: false } }));
+    const { sandbox } = closed;
+    expect((await visit(sandbox, 80)).status).toBe(403);
+    const token = { "e2b-traffic-access-token": sandbox.trafficAccessToken! };
+    expect((await visit(sandbox, 80, "/", token)).status).toBe(502);
+    expect(await sh("echo in", sandbox)).toBe("in");
+  });
+});
+
+/** The first frame of a WebSocket to a port. */
+const frameOf = (sandbox: Sandbox, port: number) =>
+  new Promise<string>((resolve, reject) => {
+    const options = { headers: { host: sandbox.getHost(port) } } as unknown as string[];
+    const socket = new WebSocket(system.ready.url.replace("http", "ws"), options);
+    socket.onmessage = ({ data }) => {
+      resolve(String(data));
+      socket.close();
+    };
+    socket.onerror = () => reject(new Error("no WebSocket"));
+  });
+
+const disposable = (sandbox: Sandbox) => ({
+  sandbox,
+  [Symbol.asyncDispose]: async () => void (await sandbox.kill()),
+});
+
+describe("life", () => {
+  test("is told, listed in pages, and lengthened but never shortened by a connect", async () => {
+    const info = await box.getInfo();
+    expect(info).toMatchObject({ state: "running", templateId: "base", metadata: { suite: "js" } });
+    expect((await Sandbox.getInfo(box.sandboxId)).startedAt).toEqual(info.startedAt);
+    expect((await Sandbox.getFullInfo(box.sandboxId)).sandboxId).toBe(box.sandboxId);
+    const listed = await Sandbox.list({ query: { metadata: { suite: "js" } } }).nextItems();
+    expect(listed.map((one) => one.sandboxId)).toEqual([box.sandboxId]);
+    await Sandbox.connect(box.sandboxId, { timeoutMs: 1_000 });
+    expect((await box.getInfo()).endAt).toEqual(info.endAt);
+    await box.setTimeout(600_000);
+    await Sandbox.setTimeout(box.sandboxId, 900_000);
+    expect((await box.getInfo()).endAt.getTime()).toBeGreaterThan(info.endAt.getTime() + 500_000);
+    expect((await box.getMetrics()).length).toBeGreaterThan(0);
+    expect((await Sandbox.getMetrics(box.sandboxId))[0]!.memTotal).toBeGreaterThan(0);
+    expect(await box.getMetrics({ start: new Date(0), end: new Date(1_000) })).toEqual([]);
+  });
+
+  test("ends by itself, or goes on when traffic wakes it", async () => {
+    const brief = await Sandbox.create("minimal", { timeoutMs: 1_000 });
+    const sleepy = await Sandbox.create("minimal", {
+      ...{ timeoutMs: 60_000, lifecycle: { onTimeout: "pause", autoResume: true } },
+    });
+    await sleepy.setTimeout(0);
+    await until("its end", async () => !(await brief.isRunning()));
+    await expect(brief.getInfo()).rejects.toBeInstanceOf(SandboxNotFoundError);
+    await until("its pause", async () => (await sleepy.getInfo()).state === "paused");
+    const woken = await Promise.all(Array.from({ length: 10 }, () => sleepy.isRunning()));
+    expect(woken).toEqual(Array(10).fill(true));
+    expect(await sleepy.kill()).toBe(true);
+    expect(await Sandbox.kill(sleepy.sandboxId)).toBe(false);
+  });
+
+  test("a pause keeps processes and files; a connect brings them back", async () => {
+    const sleeper = await box.commands.run("sleep 600", { background: true, timeoutMs: 0 });
+    expect(await box.pause()).toBe(true);
+    expect(await Sandbox.pause(box.sandboxId)).toBe(false);
+    expect(await box.isRunning()).toBe(false);
+    await box.connect();
+    expect((await box.commands.list()).map(({ pid }) => pid)).toContain(sleeper.pid);
+    expect(await box.commands.kill(sleeper.pid)).toBe(true);
+  });
+
+  test("a snapshot is a template, and a fork is a sandbox of its own", async () => {
+    await box.files.write("state", "before");
+    const [fork] = await box.fork();
+    await using child = disposable(fork as Sandbox);
+    await child.sandbox.files.write("state", "of the fork");
+    expect(await box.files.read("state")).toBe("before");
+    const { snapshotId } = await box.createSnapshot({ name: "js" });
+    const snapshots = await box.listSnapshots().nextItems();
+    expect(snapshots.map((one) => one.snapshotId)).toEqual([snapshotId]);
+    expect(await Sandbox.listSnapshots({ name: "other" }).nextItems()).toEqual([]);
+    await using copy = disposable(await Sandbox.create(snapshotId));
+    expect(await copy.sandbox.files.read("state")).toBe("before");
+    expect(await Sandbox.deleteSnapshot(snapshotId)).toBe(true);
+    expect(await Sandbox.deleteSnapshot(snapshotId)).toBe(false);
+    const named = await Sandbox.createSnapshot(box.sandboxId);
+    await Sandbox.deleteSnapshot(named.snapshotId);
+    const [other] = await Sandbox.fork(box.sandboxId);
+    await (other as Sandbox).kill();
+  });
+
+  test("a kill in the middle of a command says so at once", async () => {
+    const short = await Sandbox.create("minimal");
+    const command = await short.commands.run("sleep 60", { background: true, timeoutMs: 0 });
+    await short.kill();
+    const ended = await command.wait().catch((thrown) => thrown);
+    expect(ended).toBeInstanceOf(TimeoutError);
+    expect(ended.message).toContain("sandbox was killed");
+    await expect(short.commands.run("true")).rejects.toThrow();
+    expect(await Sandbox.connect(short.sandboxId).catch((thrown) => thrown)).toBeInstanceOf(NotFoundError);
+  });
+});
+
+test("an early version of the SDK works the same", async () => {
+  const early = await EarlySandbox.create("minimal", { timeoutMs: 60_000 });
+  await early.files.write("/tmp/f", "early");
+  expect((await early.commands.run("cat /tmp/f")).stdout).toBe("early");
+  expect((await EarlySandbox.getInfo(early.sandboxId)).sandboxId).toBe(early.sandboxId);
+  await early.kill();
+  expect(await early.isRunning()).toBe(false);
+});
+
+test("every public method has worked, or docs/e2b.md says why not", async () => {
+  const missing = methods.all.filter((name) => !methods.seen.has(name) && !(name in exceptions.js));
+  expect(missing).toEqual([]);
+  await checkTable("js", methods);
+});
