@@ -59,7 +59,9 @@ function up(environment = env) {
 }
 
 /** The line a ready `up --json` prints. */
-async function ready(child: ReturnType<typeof up>): Promise<{ url: string; httpsPort: number; apiKey: string; pid: number }> {
+async function ready(
+  child: ReturnType<typeof up>,
+): Promise<{ url: string; httpsPort: number; apiKey: string; pid: number }> {
   const { value } = await child.stdout.getReader().read();
   if (!value) throw new Error(await new Response(child.stderr).text());
   return JSON.parse(new TextDecoder().decode(value));
