@@ -207,6 +207,35 @@ describe("lists", () => {
   });
 });
 
+describe("outgoing traffic", () => {
+  const change = (id: string, body: object) => status(plane.fetch("PUT", `/sandboxes/${id}/network`, body));
+
+  for (const body of [{ allow_internet_access: false }, { network: { denyOut: ["0.0.0.0/0"] } }])
+    test(`${JSON.stringify(body)} is held by the host`, async () => {
+      const { sandboxID: id } = await create(body);
+      expect(plane.host.isolated.has(id)).toBe(true);
+      expect(await change(id, { allow_internet_access: false })).toBe(204);
+      expect(await change(id, {})).toBe(400);
+    });
+
+  test("what cannot be held is refused, and makes nothing", async () => {
+    const made = plane.host.sandboxes.size;
+    for (const network of [
+      { denyOut: ["8.8.8.8"] },
+      { denyOut: ["0.0.0.0/0"], allowOut: ["1.1.1.1"] },
+      { rules: { a: [] } },
+    ])
+      expect(await refusal(plane.fetch("POST", "/sandboxes", { templateID: "minimal", network }))).toMatchObject({
+        code: 400,
+      });
+    expect(plane.host.sandboxes.size).toBe(made);
+    const { sandboxID: id } = await create();
+    expect(plane.host.isolated.has(id)).toBe(false);
+    expect(await change(id, {})).toBe(204);
+    expect(await change(id, { denyOut: ["8.8.8.8"] })).toBe(400);
+  });
+});
+
 describe("snapshots", () => {
   test("one is a template; its name can be given again, and its deletion is told", async () => {
     const { sandboxID: id } = await create();

@@ -17,12 +17,16 @@ export type Machine = {
 };
 
 /** What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's. */
-export type Origin = { readonly template: Template; readonly saved?: string | undefined };
+export type Origin = {
+  readonly template: Template;
+  readonly saved?: string | undefined;
+  readonly isolated?: boolean | undefined;
+};
 
 /** Starts a machine, stopped, on the layer that `disk` makes. On any throw nothing of it is left. */
 export async function raise(
   { drivers, paths }: { drivers: Drivers; paths: Paths },
-  { template, saved }: Origin,
+  { template, saved, isolated }: Origin,
   makeDisk: () => Promise<Disk>,
 ): Promise<Machine> {
   const home = randomId();
@@ -33,7 +37,7 @@ export async function raise(
   undo.defer(() => rm(paths.base(home), { recursive: true, force: true }));
   if (saved) await rebase(paths, home, saved);
   const disk = undo.use(await makeDisk());
-  const nic = undo.use(await drivers.nets.attach(home));
+  const nic = undo.use(await drivers.nets.attach(home, isolated));
   const spec = vmSpec(home, template, { drivers, paths, disk, nic });
   const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, saved));
   return { home, disk, nic, vm, held: undo.move() };

@@ -29,7 +29,8 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
   if (spec.snapshot !== undefined) return startFrom(sandbox, kitchen, findSnapshot(kitchen, spec.snapshot));
   const template = await kitchen.templates.ready(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: defaultsOf(spec, template.image).user });
-  const pooled = kitchen.pool.take(template);
+  // A waiting machine's network is open already.
+  const pooled = spec.isolated ? undefined : kitchen.pool.take(template);
   if (pooled) return claim(sandbox, kitchen, { template, pooled });
   const nextLayer = kitchen.layers.reserve(template.key, undefined);
   sandbox.note({ nextLayer });
@@ -65,7 +66,9 @@ async function start(
   kitchen: Kitchen,
   { template, nextLayer, saved, token }: Start,
 ): Promise<Machine> {
-  const machine = await raise(kitchen, { template, saved }, () => kitchen.layers.create(nextLayer));
+  const machine = await raise(kitchen, { template, saved, isolated: sandbox.record.spec.isolated }, () =>
+    kitchen.layers.create(nextLayer),
+  );
   return handOver(sandbox, machine, template, token);
 }
 

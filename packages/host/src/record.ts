@@ -20,6 +20,8 @@ export type SandboxSpec = {
   readonly teamId: string;
   /** What commands get that say nothing themselves; `undefined` leaves it to the image. */
   readonly defaults?: Defaults | undefined;
+  /** It may open no connections to the outside, whatever the host allows others. */
+  readonly isolated?: boolean | undefined;
 };
 
 /** User, folder and environment of commands that name none. */

@@ -162,8 +162,8 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
 }
 
 /** What a caller chooses for a sandbox whatever it starts from. */
-const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId, defaults }: hostagent.CreateSandboxRequest) => ({
-  ...{ timeoutSec, envs, teamId },
+const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId, defaults, isolated }: hostagent.CreateSandboxRequest) => ({
+  ...{ timeoutSec, envs, teamId, isolated },
   ...(defaults && { defaults: { user: defaults.user, workdir: defaults.workdir, env: { ...defaults.env } } }),
   timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
 });

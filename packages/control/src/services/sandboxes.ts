@@ -415,6 +415,7 @@ function requestOf(row: SandboxRow, source: Source, spec: Wishes) {
     snapshot: source.snapshot ?? "",
     timeoutAction: row.timeoutAction === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
     envs: spec.envs ?? {},
+    isolated: row.terms?.isolated ?? false,
     ...(source.defaults && { defaults: source.defaults }),
   };
 }

@@ -42,6 +42,8 @@ export class FakeHost {
   readonly envs = new Map<string, Record<string, string>>();
   /** What each guest agent was told to ask for. */
   readonly tokens = new Map<string, string>();
+  /** Those that may reach nothing outside. */
+  readonly isolated = new Set<string>();
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
@@ -228,6 +230,7 @@ export class FakeHost {
   async #create(request: hostagent.CreateSandboxRequest) {
     this.envs.set(request.id, request.envs);
     this.tokens.set(request.id, request.accessToken);
+    if (request.isolated) this.isolated.add(request.id);
     if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
     const from = request.snapshot ? this.#needSnapshot(request.snapshot) : undefined;
     await Bun.sleep(this.delayMs);

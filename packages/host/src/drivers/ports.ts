@@ -55,7 +55,8 @@ export type Nic = AsyncDisposable & {
 export interface Nets {
   readonly name: string;
   readonly gives: LinkKind;
-  attach(sandbox: string): Promise<Nic>;
+  /** With `isolated` the guest can be reached and reaches nothing, whatever others may. */
+  attach(sandbox: string, isolated?: boolean): Promise<Nic>;
 }
 
 /** A template's memory, device state and disk, taken at one instant; immutable. */

@@ -10,10 +10,10 @@ export class UserMode implements Nets {
   /** `isOpen`: whether guests may open connections to the outside. */
   constructor(readonly isOpen: boolean) {}
 
-  async attach(): Promise<Nic> {
+  async attach(_: string, isolated = false): Promise<Nic> {
     const reachable = new Map<number, number>();
     return {
-      link: { kind: "user", guestPorts: [agentPort], isOpen: this.isOpen },
+      link: { kind: "user", guestPorts: [agentPort], isOpen: this.isOpen && !isolated },
       guestIp: guestNet.ip,
       forwarded: (ports) => {
         for (const [guest, host] of ports) reachable.set(guest, host);

@@ -54,6 +54,9 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
     const forks = await leases.fork(caller, sandboxOf(c), body.count, body.timeout ?? defaultSec.v2);
     return forks.map((row) => ({ sandbox: sandbox(row, shows(c)) }));
   });
+  route(routes, "PUT /sandboxes/:id/network", { body: rest.e2b.NetworkUpdate }, ({ caller, body, c }) =>
+    leases.setNetwork(caller, sandboxOf(c), body),
+  );
   times(routes, leases);
   lists(routes, leases);
 }

@@ -8,6 +8,7 @@ import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { Snapshots } from "../snapshots.ts";
 import { inSeconds } from "./deadlines.ts";
+import { isIsolated, refuseUnheld } from "./egress.ts";
 import { plainName } from "./names.ts";
 import type { Waker } from "./waker.ts";
 
@@ -24,6 +25,7 @@ export class Leases {
 
   /** Makes a sandbox that lives for `timeoutSec` from when it runs. Throws what {@link Sandboxes.create} throws. */
   async create(caller: Caller, wish: rest.e2b.NewSandbox, timeoutSec: number, once?: Once): Promise<SandboxRow> {
+    refuseUnheld(wish);
     const asked = Date.now();
     const spec = {
       template: plainName(wish.templateID),
@@ -64,6 +66,18 @@ export class Leases {
     if (resumed) await this.waker.wake(caller, id, endAt).catch((thrown) => this.#gone(caller, id, thrown));
     const row = await this.sandboxes.store.setEnd(id, endAt, true);
     return { row: row ?? (await this.get(caller, id)), resumed };
+  }
+
+  /**
+   * Replaces the rules for its outgoing traffic. Throws `unimplemented` for rules that are not those it was made with:
+   * they would hold only after a restart.
+   */
+  async setNetwork(caller: Caller, id: SandboxId, wish: rest.e2b.NetworkUpdate): Promise<void> {
+    const row = await this.get(caller, id);
+    if (isIsolated(wish) === (row.terms?.isolated ?? false)) return;
+    throw new WrennError("unimplemented", "What a sandbox may reach is decided when it is made.", {
+      remedy: "Make a new one with the rules you want.",
+    });
   }
 
   /** Makes a paused sandbox run, for `timeoutSec`. Throws `invalid_state` when it runs. */
@@ -121,6 +135,7 @@ function termsOf(wish: rest.e2b.NewSandbox, timeoutSec: number): Terms {
     timeoutSec,
     autoResume: wish.autoResume?.enabled ?? false,
     keepMemory: wish.autoPauseMemory ?? true,
+    isolated: isIsolated({ ...wish.network, allow_internet_access: wish.allow_internet_access }),
     allowInternetAccess: wish.allow_internet_access ?? undefined,
     network: wish.network ?? undefined,
   };

@@ -11,6 +11,8 @@ export type Terms = {
   keepMemory: boolean;
   /** Set while it is paused without its memory: only an explicit resume boots it again. */
   isDiskOnly?: boolean;
+  /** It may open no connections to the outside. */
+  isolated: boolean;
   allowInternetAccess?: boolean | undefined;
   network?: rest.e2b.Network | undefined;
 };
