@@ -1,4 +1,3 @@
-import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,

@@ -1,7 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { TlsConfig } from "../config-tls.ts";
-import { isGood, issue, type KeyPair, newAuthority } from "./authority.ts";
+import type { KeyPair } from "./authority.ts";
 
 /**
  * What the server shows: the operator's own certificate, or one of the authority in `dir`, which is made on the first
@@ -9,6 +9,7 @@ import { isGood, issue, type KeyPair, newAuthority } from "./authority.ts";
  */
 export async function certificateOf({ own, dir, domain }: TlsConfig): Promise<KeyPair> {
   if (own) return { cert: await read(own.cert, "WRENN_TLS_CERT"), key: await read(own.key, "WRENN_TLS_KEY") };
+  const { isGood, issue, newAuthority } = await loadAuthority();
   await mkdir(dir, { recursive: true, mode: 0o755 });
   const authority = await kept(dir, "ca", newAuthority);
   const present = await load(dir, "server");
@@ -16,6 +17,12 @@ export async function certificateOf({ own, dir, domain }: TlsConfig): Promise<Ke
   const fresh = await issue(authority, domain);
   await save(dir, "server", fresh);
   return fresh;
+}
+
+/** @peculiar/x509 needs the other when it is loaded; a bundle keeps no order between static imports of the two. */
+async function loadAuthority(): Promise<typeof import("./authority.ts")> {
+  await import("reflect-metadata");
+  return await import("./authority.ts");
 }
 
 async function kept(dir: string, name: string, make: () => Promise<KeyPair>): Promise<KeyPair> {
