@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
+.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -27,6 +27,9 @@ check: deps ## format, lint, types, import boundaries, fast tests
 
 fast: deps ## fast tests only
 	@bun test packages
+
+fleet: deps ## two control planes, three host agents and one PostgreSQL on this machine; ARGS=--kill kills each under load
+	@bun scripts/fleet.ts $(ARGS)
 
 bench: build images ## measure every promise of SPEC.md against its raw baseline
 	@bun bench/run.ts $(ARGS)

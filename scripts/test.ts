@@ -15,6 +15,7 @@ const parts: readonly Part[] = [
     title: "fast tests",
     command: ["bun", "test", "packages", "images", "bench", "test/boundaries.test.ts", "test/docs.test.ts"],
   },
+  { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
   { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
   { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
 ];

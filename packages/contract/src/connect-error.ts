@@ -20,6 +20,7 @@ const connectCode = {
   timeout: ConnectCode.DeadlineExceeded,
   invalid_state: ConnectCode.FailedPrecondition,
   conflict: ConnectCode.AlreadyExists,
+  has_active_sandboxes: ConnectCode.FailedPrecondition,
   email_taken: ConnectCode.AlreadyExists,
   signup_cooldown: ConnectCode.AlreadyExists,
   owns_team_with_members: ConnectCode.FailedPrecondition,

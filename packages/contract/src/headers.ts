@@ -8,6 +8,8 @@ export const headers = {
   hostToken: "X-Wrenn-Host-Token",
   /** On requests to a host agent's `/proxy/…/49983`: the guest shall judge what its client shows, so no token is added. */
   asClient: "X-Wrenn-As-Client",
+  /** A registered host's own token, on the routes that only it may call. */
+  registeredHost: "X-Host-Token",
   /** Opens the private ports of a sandbox; E2B clients send the same value as `e2b-traffic-access-token`. */
   trafficToken: "X-Wrenn-Traffic-Token",
   e2bTrafficToken: "e2b-traffic-access-token",

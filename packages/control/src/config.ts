@@ -10,7 +10,9 @@ export type Timings = {
   hostLostMs: number;
   /** A sandbox between two settled states for longer than this belongs to nobody any more: longer than any host call. */
   abandonedMs: number;
-  /** How often the two above are looked at. */
+  /** A creation that its host has not heard of after this has lost its maker, which calls the host within milliseconds. */
+  unstartedMs: number;
+  /** How often the three above are looked at. */
   sweepMs: number;
   /** A WebSocket that does not say who it is is closed after this (Wrenn REST API 8.9). */
   authMs: number;
@@ -60,6 +62,7 @@ export type Config = Readonly<{
 const defaults: Timings = {
   hostLostMs: 90_000,
   abandonedMs: 240_000,
+  unstartedMs: 10_000,
   sweepMs: 10_000,
   authMs: 5_000,
   keepAliveMs: 15_000,

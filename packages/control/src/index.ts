@@ -10,18 +10,22 @@ import { connectHost } from "./hosts/host.ts";
 import { Registry } from "./hosts/registry.ts";
 import { openLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
+import { Authority } from "./services/fleet/authority.ts";
+import { wayTo } from "./services/fleet/ways.ts";
 import { buildServices } from "./services/index.ts";
+import { Box } from "./services/people/secrets.ts";
 import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
 import { HostStore } from "./store/fleet/hosts.ts";
+import { HostTokenStore } from "./store/fleet/tokens.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
 import { listenForAccess } from "./store/people/changes.ts";
 import { PeopleStore } from "./store/people/index.ts";
 import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
-import { sharedSecret } from "./store/settings.ts";
+import { sharedSecret, sharedText } from "./store/settings.ts";
 import { SnapshotStore } from "./store/snapshots.ts";
 import { certificateOf } from "./tls/certificates.ts";
 
@@ -45,10 +49,19 @@ export async function start(options: Options): Promise<ControlPlane> {
   const { db, client, close } = await openDatabase(config.databaseUrl);
   undo.defer(close);
   const keyStore = new KeyStore(db);
-  await keyStore.bootstrap(config.bootstrapApiKey);
+  const operatorKey = await keyStore.bootstrap(config.bootstrapApiKey);
   const hostStore = new HostStore(db);
-  const { local } = config.fleet;
-  const localId = local && (await hostStore.local(local.address));
+  const { memoryOvercommit } = config.fleet;
+  const local = config.fleet.local && {
+    ...config.fleet.local,
+    id: await hostStore.local(config.fleet.local.address),
+  };
+  const encryptionKey = config.access.encryptionKey
+    ? Buffer.from(config.access.encryptionKey, "hex")
+    : await sharedSecret(db, "encryption_key");
+  const keepAuthority = (make: () => Promise<string>) => sharedText(db, "certificate_authority", make);
+  const authority = await Authority.open(keepAuthority, new Box(encryptionKey));
+  const agentSecret = await sharedSecret(db, "agent_secret");
   const fleet = new Fleet(config.fleet.strategy);
   const sandboxStore = new SandboxStore(db);
   const snapshotStore = new SnapshotStore(db);
@@ -61,14 +74,13 @@ export async function start(options: Options): Promise<ControlPlane> {
     buildStores: openBuildStores(db),
     buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),
-    agentSecret: await sharedSecret(db, "agent_secret"),
+    agentSecret,
     eventStore: new EventStore(client),
     peopleStore: new PeopleStore(db),
     access: config.access,
-    encryptionKey: config.access.encryptionKey
-      ? Buffer.from(config.access.encryptionKey, "hex")
-      : await sharedSecret(db, "encryption_key"),
+    encryptionKey,
     fleet,
+    hosts: { store: hostStore, tokens: new HostTokenStore(db), authority, agentSecret, memoryOvercommit, operatorKey },
     log,
   });
   undo.use(services.keys);
@@ -91,8 +103,12 @@ export async function start(options: Options): Promise<ControlPlane> {
       snapshots: snapshotStore,
       timings: config.timings,
       log,
-      memoryOvercommit: config.fleet.memoryOvercommit,
-      connect: (row) => (local && row.id === localId ? connectHost(row.id, local.address, local.token) : undefined),
+      memoryOvercommit,
+      renew: () => authority.renew(),
+      connect: (row) => {
+        const way = wayTo(row, local, { authority, agentToken: (id) => services.hosts.agentToken(id) });
+        return way && connectHost(row.id, way);
+      },
       remove: (row) => services.sandboxes.remove(row),
     }),
   );

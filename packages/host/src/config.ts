@@ -4,6 +4,9 @@ import { WrennError } from "@wrenn/contract";
 /** One person's next sandbox; hosts that serve many are told a higher number. */
 const defaultPoolSize = 1;
 
+/** A registered host's certificate with its key, and the authority that signs its callers' certificates; PEM. */
+export type Credentials = { readonly cert: string; readonly key: string; readonly ca: string };
+
 /** What people write: flags and environment. */
 export type HostOptions = {
   dir?: string | undefined;
@@ -14,6 +17,7 @@ export type HostOptions = {
   egress?: string | undefined;
   poolSize?: string | undefined;
   metricsToken?: string | undefined;
+  credentials?: Credentials | undefined;
   readyTimeoutMs?: number | undefined;
 };
 
@@ -33,6 +37,8 @@ export type HostConfig = {
   readonly poolSize: number;
   /** Opens `/metrics` to a scraper; without one only the host token does. */
   readonly metricsToken: string | undefined;
+  /** With these, only the control plane can connect, by mutual TLS. */
+  readonly credentials: Credentials | undefined;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
 };
@@ -46,11 +52,13 @@ export function defaultDir(env: NodeJS.ProcessEnv = process.env): string {
 /** The one door from options to configuration. Throws `invalid_request` naming the option that is wrong. */
 export function compile(options: HostOptions): HostConfig {
   const [, hostname, port] = /^(.*):(\d{1,5})$/.exec(options.listen ?? "127.0.0.1:50051") ?? [];
-  if (!hostname || Number(port) > 65_535) throw bad(`the listen address "${options.listen}" is not HOST:PORT`);
+  if (hostname === undefined || Number(port) > 65_535)
+    throw bad(`the listen address "${options.listen}" is not HOST:PORT`);
   const token = options.token ?? "";
   if (token.length < 16)
     throw new WrennError("invalid_request", "the host token is missing or shorter than 16 characters", {
-      remedy: "Set WRENN_HOST_TOKEN to the secret that the control plane uses; `openssl rand -hex 32` makes one.",
+      remedy:
+        "Set WRENN_HOST_TOKEN to the secret that the control plane uses (`openssl rand -hex 32` makes one), or join a fleet with --register.",
     });
   if (options.vmm !== undefined && options.vmm !== "qemu") throw bad(`the VMM "${options.vmm}" is unknown: use qemu`);
   const accelerator = options.accelerator;
@@ -66,7 +74,8 @@ export function compile(options: HostOptions): HostConfig {
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
   const { metricsToken } = options;
-  const network = { hostname, port: Number(port), token, metricsToken };
+  const { credentials } = options;
+  const network = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
   return Object.freeze({ dir, ...network, accelerator, egress, poolSize, readyTimeoutMs });
 }
 

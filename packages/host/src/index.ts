@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
-import { compile, type HostConfig, type HostOptions, machineSize } from "./config.ts";
+import { type Credentials, compile, type HostConfig, type HostOptions, machineSize } from "./config.ts";
 import { findLimits } from "./drivers/cgroups.ts";
 import { layFloor } from "./drivers/floor.ts";
 import { vmmGid } from "./drivers/owner.ts";
@@ -25,8 +25,10 @@ import { Templates } from "./templates.ts";
 
 /** A host agent that serves. */
 export type HostAgent = {
-  /** `http://HOST:PORT`. */
+  /** `http://HOST:PORT`, `https` for a host of a fleet. */
   readonly address: string;
+  /** Shows a renewed certificate from the next connection on; those there are go on. */
+  renew(credentials: Credentials): void;
   /** Stops serving; with `pause`, every running sandbox is paused first, otherwise their VMs run on and are adopted by the next start. */
   stop(how: { pause: boolean }): Promise<void>;
 };
@@ -72,10 +74,17 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const sampler = await Sampler.start(sandboxes, log);
   const scribe = await Scribe.start(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
-  const server = serve(config, { sandboxes, sampler, scribe, metrics }, log);
+  const served = { sandboxes, sampler, scribe, metrics };
+  let server = serve(config, served, log);
+  const { port } = server;
   const preparing = templates.prepare(defaults);
   return {
-    address: `http://${config.hostname}:${server.port}`,
+    address: `${config.credentials ? "https" : "http"}://${config.hostname}:${port}`,
+    renew: (credentials) => {
+      const old = server;
+      server = serve({ ...config, port: port!, credentials }, served, log);
+      void old.stop();
+    },
     stop: async ({ pause }) => {
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");

@@ -3,27 +3,31 @@ import { parseArgs } from "node:util";
 import { version, WrennError } from "@wrenn/contract";
 import pino from "pino";
 import { compile, defaultDir } from "./config.ts";
-import { start } from "./index.ts";
+import { startMember } from "./fleet/member.ts";
 import { probe } from "./probe.ts";
 
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
 
 Usage:
   wrenn-agent [--dir DIR] [--listen HOST:PORT]    serve until SIGTERM; sandboxes are paused then
+  wrenn-agent --register TOKEN --address HOST:PORT
+                                                  join the fleet of WRENN_CP_URL, then serve; later starts need no flag
   wrenn-agent probe [--json]                      what this machine has, and the drivers chosen for that
 
 Environment:
   WRENN_DIR                data folder (default ${defaultDir()})
   WRENN_HOST_LISTEN_ADDR   HOST:PORT (default 127.0.0.1:50051; port 0 picks one)
-  WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more
+  WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more; a registered host needs none
+  WRENN_CP_URL             http(s)://HOST:PORT of the control plane to register with
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
-Example:
+Examples:
   WRENN_HOST_TOKEN=$(openssl rand -hex 32) wrenn-agent --listen 127.0.0.1:0
+  WRENN_CP_URL=https://wrenn.example.com wrenn-agent --register $TOKEN --address 10.0.0.7:50051
 `;
 
 const { env } = process;
@@ -42,6 +46,8 @@ function readArgs() {
         json: { type: "boolean" },
         dir: { type: "string" },
         listen: { type: "string" },
+        register: { type: "string" },
+        address: { type: "string" },
       },
     });
   } catch (thrown) {
@@ -73,15 +79,16 @@ async function runProbe(): Promise<void> {
 }
 
 async function runServer(): Promise<void> {
-  const agent = await start(options, log);
   let stopping = false;
-  const stop = async (signal: string) => {
+  const stop = async (why: string) => {
     if (stopping) return;
     stopping = true;
-    log.info({ signal }, "stopping: sandboxes are paused");
+    log.info({ why }, "stopping: sandboxes are paused");
     await agent.stop({ pause: true });
     process.exit(0);
   };
+  const wish = { register: values.register, address: values.address, url: env.WRENN_CP_URL };
+  const agent = await startMember(options, wish, { log, onDeleted: () => void stop("the host was deleted") });
   process.on("SIGTERM", () => void stop("SIGTERM"));
   process.on("SIGINT", () => void stop("SIGINT"));
   console.log(JSON.stringify({ ready: true, address: agent.address }));

@@ -3,7 +3,7 @@ import { createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { headers, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
-import type { HostConfig } from "./config.ts";
+import type { Credentials, HostConfig } from "./config.ts";
 import type { Scribe } from "./logs/scribe.ts";
 import type { Metrics } from "./metrics/exposition.ts";
 import type { Sampler } from "./metrics/sampler.ts";
@@ -22,6 +22,15 @@ export type Served = {
   readonly scribe: Scribe;
   readonly metrics: Metrics;
 };
+
+/** TLS 1.3, as the wire names it (RFC 8446, section 4.2.1). */
+const tls13 = 0x0304;
+
+/** What a registered host shows, and who may call it: holders of a certificate of the same authority, made for clients. */
+const mutual = ({ cert, key, ca }: Credentials) => ({
+  tls: { cert, key, ca, requestCert: true, rejectUnauthorized: true, minVersion: tls13 },
+  reusePort: true, // the next listener takes over with a renewed certificate while this one finishes
+});
 
 /** The host agent's listener: RPC, the proxy to the guests, and a health check. Everything but the last needs the token. */
 export function serve(config: HostConfig, served: Served, log: Logger): Bun.Server<Bridge> {
@@ -52,6 +61,7 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
   return Bun.serve<Bridge>({
     hostname: config.hostname,
     port: config.port,
+    ...(config.credentials && mutual(config.credentials)),
     idleTimeout: idleTimeoutSec,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER, // files pass through as streams, of any size
     websocket: bridging,

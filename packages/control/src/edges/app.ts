@@ -18,6 +18,7 @@ import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
+import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
 import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
 import type { Doorway } from "./people/client.ts";
@@ -41,6 +42,7 @@ export function buildApp(
   app.use(guard(config.access.corsOrigins));
   const doorway: Doorway = { config: config.access };
   openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
+  openHostRoutes(app, services.hosts);
   app.use("/v1/*", authenticate(services));
   app.use("/v1/*", auditing(services.audit));
   endpoint(
@@ -62,6 +64,7 @@ export function buildApp(
   telemetryRoutes(app, services.telemetry);
   logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
+  hostRoutes(app, services.hosts);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));

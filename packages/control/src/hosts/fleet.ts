@@ -95,14 +95,17 @@ export class Fleet {
     }
   }
 
-  /** Those of `hosts` that have a template, in their order. Throws `not_found` when none has. */
+  /**
+   * Those of `hosts` that have a template, in their order. What they told last counts, however old, so that the hosts
+   * asked a moment ago are not preferred; the first ones are asked again meanwhile. Throws `not_found` when none has.
+   */
   async having(hosts: readonly Host[], name: string): Promise<Host[]> {
     const has = (list: readonly hostagent.Template[] | undefined) => list?.some((template) => template.name === name);
-    const known = hosts.filter(({ id }) => {
-      const templates = this.#templates.get(id);
-      return templates && templates.until > Date.now() && has(templates.list);
-    });
-    if (known.length > 0) return known;
+    const known = hosts.filter(({ id }) => has(this.#templates.get(id)?.list));
+    if (known.length > 0) {
+      for (const host of known.slice(0, 2)) this.templates(host).catch(() => {}); // its watcher tells when it is away
+      return known;
+    }
     const asked = hosts.slice(0, askedAtOnce);
     const lists = await Promise.allSettled(asked.map((host) => this.templates(host, true)));
     const found = asked.filter((_, at) => {

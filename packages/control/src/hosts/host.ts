@@ -5,6 +5,18 @@ import { fromConnectError, headers, hostagent, proxyPath, type SandboxId, WrennE
 /** What Bun's `fetch` takes beyond the standard. */
 export type FetchInit = RequestInit & { decompress?: boolean; timeout?: boolean; duplex?: "half" };
 
+/** What both sides of a connection to a registered host show each other; read anew for every connection. */
+export type Trust = () => {
+  cert: string;
+  key: string;
+  ca: string;
+  /** Answers an error for a certificate that is not the host's own. */
+  checkServerIdentity(name: string, certificate: { fingerprint256: string }): Error | undefined;
+};
+
+/** How a host is reached: its address, the secret its agent asks for, and the mutual TLS of one that registered. */
+export type Way = { address: string; token: string; trust?: Trust };
+
 /** A port of a guest; `agentPort` is its agent. */
 export type GuestPort = { readonly sandbox: SandboxId; readonly port: number };
 
@@ -20,12 +32,13 @@ export type Host = {
 };
 
 /** Opens a host; nothing is sent before the first call. */
-export function connectHost(id: string, address: string, token: string): Host {
+export function connectHost(id: string, { address, token, trust }: Way): Host {
+  const tls = () => (trust ? { tls: trust() } : {});
   const auth: Interceptor = (next) => (request) => {
     request.header.set(headers.hostToken, token);
     return next(request);
   };
-  const reach = (url: string, init?: FetchInit) => reachable(address, url, init);
+  const reach = (url: string, init?: FetchInit) => reachable(address, url, { ...init, ...tls() });
   const transport = createConnectTransport({
     baseUrl: address,
     useBinaryFormat: true,
@@ -44,7 +57,8 @@ export function connectHost(id: string, address: string, token: string): Host {
     socket({ sandbox, port }, path, init) {
       init.headers.set(headers.hostToken, token);
       // Bun takes options where browsers, whose types are in force here, take protocols.
-      const options = { protocols: init.protocols, headers: Object.fromEntries(init.headers) } as unknown as string[];
+      const sent = { protocols: init.protocols, headers: Object.fromEntries(init.headers), ...tls() };
+      const options = sent as unknown as string[];
       return new WebSocket(address.replace(/^http/, "ws") + proxyPath(sandbox, port) + path, options);
     },
   };
@@ -67,7 +81,8 @@ async function reachable(address: string, url: string, init?: FetchInit): Promis
 }
 
 const remedies = {
-  host_unavailable: "Check that wrenn-agent runs and that CP_HOST_AGENT_ADDR is right, then try again.",
+  host_unavailable:
+    "Check that wrenn-agent runs there and that its address is right (`GET /v1/hosts`), then try again.",
   timeout: "Try again; if it repeats, look at the host's load and at the host agent's log.",
   agent_error: "Look at the host agent's log for this request's id.",
 } as const;

@@ -17,6 +17,8 @@ export type RegistryGround = Omit<WatchGround, "seen"> & {
   client: SQL;
   /** The way to a host; `undefined` for one that cannot be reached from here, such as one that never registered. */
   connect(row: LoadedHost): Host | undefined;
+  /** Renews what this replica shows to hosts, when it is time. */
+  renew(): Promise<void>;
   memoryOvercommit: number;
 };
 
@@ -100,6 +102,7 @@ export class Registry implements AsyncDisposable {
   }
 
   async #read(): Promise<void> {
+    await this.ground.renew();
     const rows = await this.ground.hostStore.all();
     if (this.#stopped) return;
     const members = rows.flatMap((row) => {

@@ -1,5 +1,5 @@
 import type { State } from "@wrenn/contract";
-import { lostStates, movingStates } from "../store/phase.ts";
+import { lostStates, makingStates, movingStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { Adopter } from "./adopter.ts";
 import { type Host, hostError } from "./host.ts";
@@ -70,7 +70,17 @@ export class Sweeper implements AsyncDisposable {
     found.push(...(await store.stale(this.host.id, movingStates, timings.abandonedMs)));
     for (const row of found)
       await this.#settle(row).catch((err) => log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"));
+    for (const row of await store.stale(this.host.id, makingStates, timings.unstartedMs)) await this.#unstarted(row);
     await this.#adopter.look();
+  }
+
+  /** A creation is over when its host does not even know of it; one that comes yet is an orphan, and is removed. */
+  async #unstarted(row: SandboxRow): Promise<void> {
+    try {
+      await this.host.rpc.getSandbox({ id: row.id }, { timeoutMs: askMs });
+    } catch (thrown) {
+      if (hostError(thrown).code === "not_found") await this.settleAbsent(row, true);
+    }
   }
 
   /** Nobody works on `row` any more: the host's present word decides. */

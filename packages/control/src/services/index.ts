@@ -19,6 +19,7 @@ import { agentTokens } from "./e2b/tokens.ts";
 import { Waker } from "./e2b/waker.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
+import { Hosts, type HostsGround } from "./fleet/hosts.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Audit } from "./people/audit.ts";
@@ -51,6 +52,7 @@ export type Ground = {
   /** What secrets that must be read again are encrypted with; 32 bytes. */
   encryptionKey: Buffer;
   fleet: Fleet;
+  hosts: Omit<HostsGround, "sandboxes">;
   log: Log;
 };
 
@@ -105,6 +107,7 @@ export function buildServices(ground: Ground) {
     deadlines: new Deadlines(sandboxes, log),
     guests,
     fleet,
+    hosts: new Hosts({ ...ground.hosts, sandboxes }),
     keys,
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
     access: new Access(keys, people.sessions, ground.access.corsOrigins),

@@ -43,15 +43,20 @@ export class KeyStore {
     return (await this.#byHash.execute({ hash }))[0];
   }
 
-  /** Makes the local team exist, and `key` open it. */
-  async bootstrap(key: string | undefined): Promise<void> {
+  /** Makes the local team exist, and `key` open it; answers the id that the key has. */
+  async bootstrap(key: string | undefined): Promise<string | undefined> {
     await this.#db.insert(teams).values(localTeam).onConflictDoNothing();
-    if (!key) return;
+    if (!key) return undefined;
     const row = { id: prefixes.apiKey + randomId(), teamId: localTeam.id, name: "bootstrap" };
     await this.#db
       .insert(apiKeys)
       .values({ ...row, keyHash: hashKey(key), keyPrefix: key.slice(0, shownLength) })
       .onConflictDoNothing();
+    const [kept] = await this.#db
+      .select({ id: apiKeys.id })
+      .from(apiKeys)
+      .where(eq(apiKeys.keyHash, hashKey(key)));
+    return kept!.id;
   }
 
   /** Keeps a new key. */

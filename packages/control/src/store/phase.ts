@@ -4,8 +4,10 @@ type Phase = { readonly state: State };
 
 /** Whether commands, files and terminals can be reached. */
 export const isRunning = ({ state }: Phase): boolean => state === "running";
+/** States of a creation under way. */
+export const makingStates = ["pending", "starting"] as const satisfies readonly State[];
 /** Whether its creation is under way. */
-export const isBeingMade = ({ state }: Phase): boolean => state === "pending" || state === "starting";
+export const isBeingMade = ({ state }: Phase): boolean => (makingStates as readonly State[]).includes(state);
 /** Whether nothing is under way and the sandbox can be used or resumed. */
 export const isSettled = ({ state }: Phase): boolean => state === "running" || state === "paused";
 /** Whether it is paused, or on the way there or back. */

@@ -12,3 +12,15 @@ export async function sharedSecret(db: Database, name: string): Promise<Buffer> 
   const [row] = await db.select().from(settings).where(eq(settings.name, name));
   return Buffer.from(row!.value, "base64");
 }
+
+/** A text that all replicas of one database share; the first that asks makes it. */
+export async function sharedText(db: Database, name: string, make: () => Promise<string>): Promise<string> {
+  const read = async () => (await db.select().from(settings).where(eq(settings.name, name)))[0]?.value;
+  const found = await read();
+  if (found !== undefined) return found;
+  await db
+    .insert(settings)
+    .values({ name, value: await make() })
+    .onConflictDoNothing();
+  return (await read())!;
+}

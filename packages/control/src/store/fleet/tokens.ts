@@ -75,7 +75,10 @@ export class HostTokenStore {
         .where(and(eq(hostTokens.hash, hashOf(token)), eq(hostTokens.kind, "refresh"), isFresh))
         .returning({ hostId: hostTokens.hostId });
       if (!used) return undefined;
-      await transaction.update(hosts).set(certificate).where(eq(hosts.id, used.hostId));
+      await transaction
+        .update(hosts)
+        .set({ ...certificate, certPrevious: sql`${hosts.certFingerprint}` })
+        .where(eq(hosts.id, used.hostId));
       const pair = newPair();
       await transaction.insert(hostTokens).values(rowsOf(used.hostId, pair));
       await transaction.delete(hostTokens).where(lt(hostTokens.expiresAt, sql`now()`));

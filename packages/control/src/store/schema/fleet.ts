@@ -29,6 +29,8 @@ export const hosts = pgTable("hosts", {
   isLocal: boolean("is_local").notNull().default(false),
   /** SHA-256 of its certificate, hex. */
   certFingerprint: text("cert_fingerprint").notNull().default(""),
+  /** Of the certificate before: good until its agent has read the new one. */
+  certPrevious: text("cert_previous").notNull().default(""),
   certExpiresAt: time("cert_expires_at"),
   /** When a replica last heard its stream of changes. */
   lastSeenAt: time("last_seen_at"),

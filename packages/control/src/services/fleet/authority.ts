@@ -1,0 +1,129 @@
+import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded
+import { isIP } from "node:net";
+import {
+  BasicConstraintsExtension,
+  cryptoProvider,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+import { WrennError } from "@wrenn/contract";
+import type { Box } from "../people/secrets.ts";
+
+cryptoProvider.set(crypto);
+
+const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const dayMs = 86_400_000;
+/** Agents renew theirs every day; a week lets one be off over a weekend. */
+const hostDays = 7;
+/** A replica makes itself a new one twice a day. */
+const clientDays = 1;
+const authorityYears = 10;
+/** Clocks of hosts differ. */
+const skewMs = 5 * 60_000;
+const purpose = "certificate authority";
+
+/** A certificate with its key, both PEM, and what names it. */
+export type Identity = { cert: string; key: string; fingerprint: string; expiresAt: Date };
+/** What a replica shows to host agents, and what theirs are signed by. */
+export type Client = Identity & { ca: string };
+/** Keeps the authority's certificate and sealed key, one for all replicas: answers what is kept after the call. */
+export type Keep = (fresh: () => Promise<string>) => Promise<string>;
+
+/** The installation's own certificate authority: it names hosts and replicas to each other, and nobody else trusts it. */
+export class Authority {
+  #client: Client | undefined;
+
+  private constructor(
+    readonly certificate: X509Certificate,
+    readonly key: CryptoKey,
+  ) {}
+
+  /** The authority of this installation, made by the first replica that asks. Throws `internal_error` for a wrong key. */
+  static async open(keep: Keep, box: Box): Promise<Authority> {
+    const kept = await keep(async () => JSON.stringify(await newAuthority(box)));
+    const { cert, key } = JSON.parse(kept) as { cert: string; key: string };
+    const opened = box.open(key, purpose);
+    if (opened === undefined)
+      throw new WrennError("internal_error", "The key of the certificate authority cannot be decrypted.", {
+        remedy: "Start wrenn-cp with the WRENN_ENCRYPTION_KEY that this database was first used with.",
+      });
+    const authority = new Authority(new X509Certificate(cert), await importKey(opened));
+    await authority.renew();
+    return authority;
+  }
+
+  /** PEM of the authority's certificate. */
+  get pem(): string {
+    return this.certificate.toString("pem");
+  }
+
+  /** An identity for the host's agent, which listens at `address` (`HOST:PORT`). */
+  host(hostId: string, address: string): Promise<Identity> {
+    const name = address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+    const san = new SubjectAlternativeNameExtension([{ type: isIP(name) ? "ip" : "dns", value: name }]);
+    return this.#issue(hostId, hostDays, [new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth], true), san]);
+  }
+
+  /** What this replica shows to agents. */
+  get shown(): Client {
+    return this.#client!;
+  }
+
+  /** Renews what this replica shows when half of its time has passed. */
+  async renew(): Promise<void> {
+    if (this.#client && this.#client.expiresAt.getTime() - Date.now() > (clientDays * dayMs) / 2) return;
+    const usage = new ExtendedKeyUsageExtension([ExtendedKeyUsage.clientAuth], true);
+    this.#client = { ...(await this.#issue("wrenn-cp", clientDays, [usage])), ca: this.pem };
+  }
+
+  async #issue(
+    name: string,
+    days: number,
+    extensions: (ExtendedKeyUsageExtension | SubjectAlternativeNameExtension)[],
+  ): Promise<Identity> {
+    const keys = await newKeys();
+    const expiresAt = new Date(Date.now() + days * dayMs);
+    const certificate = await X509CertificateGenerator.create({
+      subject: `CN=${name}`,
+      issuer: this.certificate.subject,
+      publicKey: keys.publicKey,
+      signingKey: this.key,
+      signingAlgorithm: algorithm,
+      notBefore: new Date(Date.now() - skewMs),
+      notAfter: expiresAt,
+      extensions: [new BasicConstraintsExtension(false, undefined, true), ...extensions],
+    });
+    const fingerprint = Buffer.from(await certificate.getThumbprint("SHA-256")).toString("hex");
+    return { cert: certificate.toString("pem"), key: await exportKey(keys.privateKey), fingerprint, expiresAt };
+  }
+}
+
+const newKeys = () => crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as Promise<CryptoKeyPair>;
+const exportKey = async (key: CryptoKey) =>
+  PemConverter.encode(await crypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
+const importKey = (pem: string) =>
+  crypto.subtle.importKey("pkcs8", PemConverter.decodeFirst(pem), algorithm, false, ["sign"]);
+
+async function newAuthority(box: Box): Promise<{ cert: string; key: string }> {
+  const keys = await newKeys();
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    name: "CN=Wrenn hosts",
+    keys,
+    signingAlgorithm: algorithm,
+    notBefore: new Date(Date.now() - skewMs),
+    notAfter: new Date(Date.now() + authorityYears * 365 * dayMs),
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
+      await SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  return { cert: certificate.toString("pem"), key: box.seal(await exportKey(keys.privateKey), purpose) };
+}
