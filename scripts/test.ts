@@ -16,6 +16,7 @@ const parts: readonly Part[] = [
     command: ["bun", "test", "packages", "images", "bench", "test/boundaries.test.ts", "test/docs.test.ts"],
   },
   { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
+  { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "test/spec"] },
   { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
   { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
 ];

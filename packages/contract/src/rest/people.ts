@@ -26,7 +26,7 @@ const PersonName = z
   .trim()
   .min(1)
   .max(100)
-  .regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, "printable characters");
+  .refine((name) => !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(name), "printable characters");
 const NewPassword = z.string().min(passwordLength.min).max(passwordLength.max);
 const AnyPassword = z.string().max(passwordLength.max);
 const Token = z.string().min(1).max(256);

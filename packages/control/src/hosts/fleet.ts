@@ -133,7 +133,11 @@ function none(mine: readonly LoadedHost[], { zone, memoryMib }: Needs): WrennErr
   if (active.length === 0)
     return refuse("Every host is kept from taking new sandboxes.", "Uncordon one with POST /v1/hosts/{id}/uncordon.");
   const near = active.filter((host) => zone === undefined || host.zone === zone);
-  if (near.length === 0) return refuse(`No host is in the zone "${zone}".`, "Leave the zone out, or add a host there.");
+  if (near.length === 0)
+    return new WrennError("invalid_request", `No host is in the zone "${zone}".`, {
+      remedy: "Leave the zone out, or add a host there.",
+      details: { field: "availability_zone" },
+    });
   return full(memoryMib);
 }
 
