@@ -43,10 +43,11 @@ assemble() {
   ln -s /proc/self/fd/1 "$own/dev/stdout"
   ln -s /proc/self/fd/2 "$own/dev/stderr"
   install -m 755 "$here/inject.sh" "$2/inject"
+  install -m 644 "$here/mke2fs.conf" "$2/" # for who makes file systems of what was injected
 }
 
 [ -x "$repo/builds/envd" ] || die "builds/envd is not built yet" "Run make images, which builds it first."
-wanted=$(cd "$repo" && digest_of builds/envd images/guest.sh images/inject.sh images/init/*)
+wanted=$(cd "$repo" && digest_of builds/envd images/guest.sh images/inject.sh images/mke2fs.conf images/init/*)
 [ "$(cat "$out/.inputs" 2>/dev/null)" != "$wanted" ] || exit 0
 
 parts="$cache/guest-$(cd "$repo" && digest_of images/guest.sh images/debian.sh)"

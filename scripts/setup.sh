@@ -14,6 +14,9 @@ declare -A provides=(
   [newuidmap]=uidmap
   [zstd]=zstd
   [fakeroot]=fakeroot
+  [skopeo]=skopeo
+  [umoci]=umoci
+  [docker-registry]=docker-registry
   [node]=nodejs
   [npm]=npm
 )

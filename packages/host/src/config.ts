@@ -1,4 +1,5 @@
 import { cpus, totalmem } from "node:os";
+import { dirname, join } from "node:path";
 import { WrennError } from "@wrenn/contract";
 
 /** One person's next sandbox; hosts that serve many are told a higher number. */
@@ -19,6 +20,7 @@ export type HostOptions = {
   metricsToken?: string | undefined;
   credentials?: Credentials | undefined;
   readyTimeoutMs?: number | undefined;
+  guestDir?: string | undefined;
 };
 
 /** What the code reads: complete and checked. */
@@ -41,6 +43,8 @@ export type HostConfig = {
   readonly credentials: Credentials | undefined;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
+  /** The folder that `images/guest.sh` makes: what an imported image is given. */
+  readonly guestDir: string;
 };
 
 /** The data folder when none is named: the system's for root, the user's own otherwise. */
@@ -74,10 +78,16 @@ export function compile(options: HostOptions): HostConfig {
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
   const { metricsToken } = options;
-  const { credentials } = options;
+  const { credentials, guestDir = usualGuestDir() } = options;
   const network = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
-  return Object.freeze({ dir, ...network, accelerator, egress, poolSize, readyTimeoutMs });
+  return Object.freeze({ dir, ...network, accelerator, egress, poolSize, readyTimeoutMs, guestDir });
 }
+
+/** Beside the program, else in the sources that it runs from. */
+const usualGuestDir = (): string =>
+  import.meta.path.startsWith("/$bunfs/")
+    ? join(dirname(process.execPath), "guest")
+    : join(import.meta.dir, "../../../builds/guest");
 
 /** Sizes of this machine. */
 export const machineSize = () => ({ cpuCores: cpus().length, memoryMib: Math.floor(totalmem() / 2 ** 20) });

@@ -1,10 +1,21 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { filesystem, headers, type InitRequest, type InitResponse, processes, WrennError } from "@wrenn/contract";
+import {
+  filesystem,
+  fromConnectError,
+  headers,
+  type InitRequest,
+  type InitResponse,
+  processes,
+  WrennError,
+} from "@wrenn/contract";
 import type { GuestPoint } from "./metrics/series.ts";
 
 /** Between two looks at an agent that does not answer yet. Its port accepts at once, so most waiting is in the answer. */
 const pollMs = 5;
+
+/** The guest agent's own tools (images/README.md, "Any root file system"). */
+const busybox = "/usr/local/lib/wrenn/busybox";
 
 /** A guest that was restored answers within a second; a lost first packet costs it one more (TCP retransmission). */
 const identityTimeoutMs = 15_000;
@@ -117,6 +128,16 @@ export class GuestAgent {
     return code;
   }
 
+  /** Runs a usual tool: the image's own, or the guest agent's where an image has none. */
+  async tool(name: string, args: readonly string[] = [], user = "root"): Promise<void> {
+    try {
+      await this.run(name, args, { user });
+    } catch (thrown) {
+      if (fromConnectError(thrown).code !== "command_not_found") throw thrown;
+      await this.run(busybox, [name, ...args], { user });
+    }
+  }
+
   /**
    * Does once what callers do first: an identity, a login shell, a file up, down and listed. In a template it leaves the
    * agent's code compiled, and the files it reads in the guest's cache, for every sandbox to come.
@@ -127,13 +148,13 @@ export class GuestAgent {
     const nobody = { sandboxId, machineId, hostname, templateId: "template" };
     await this.identify({ ...nobody, envVars: { WRENN_SANDBOX: "true" } });
     await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
-    await this.run("true", [], { user });
+    await this.tool("true", [], user);
     const file = `${this.#base}/files?path=/tmp/.wrenn-warm-up&username=${user}`;
     const headers = { "content-type": "application/octet-stream" };
     for (const init of [{ method: "POST", body: "x", headers }, {}]) await (await unpooled(file, init)).arrayBuffer();
     const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
     await createClient(filesystem.Filesystem, transport).listDir({ path: "/tmp" });
-    await this.run("rm", ["-f", "/tmp/.wrenn-warm-up"]);
+    await this.tool("rm", ["-f", "/tmp/.wrenn-warm-up"]);
   }
 }
 

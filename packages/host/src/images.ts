@@ -17,9 +17,14 @@ export type Image = {
   readonly diskMib: number;
 };
 
+/** Where images of registries and archives are: apart from those that an operator builds. */
+export const importedFolder = (dir: string): string => `${dir}/imported`;
+
 /** The image called `name`. Throws `not_found` with the names there are. */
 export async function findImage(dir: string, name: string): Promise<Image> {
-  const image = await readImage(dir, name).catch(() => undefined);
+  const image = await readImage(dir, name).catch(() =>
+    readImage(dir, name, importedFolder(dir)).catch(() => undefined),
+  );
   if (image) return image;
   const known = (await listImages(dir)).map((other) => other.name);
   throw new WrennError("not_found", `there is no template "${name}"`, {
@@ -28,18 +33,29 @@ export async function findImage(dir: string, name: string): Promise<Image> {
   });
 }
 
-/** Every image, by name. */
+/** Every image that an operator built, by name. */
 export async function listImages(dir: string): Promise<Image[]> {
   const names = await readdir(`${dir}/images`).catch(() => []);
   const images = await Promise.all(names.sort().map((name) => readImage(dir, name).catch(() => undefined)));
   return images.filter((image) => image !== undefined);
 }
 
-async function readImage(dir: string, name: string): Promise<Image> {
-  const rootfs = `${dir}/images/${name}/rootfs.ext4`;
-  const [facts, file] = await Promise.all([Bun.file(`${dir}/images/${name}/image.json`).json(), stat(rootfs)]);
+async function readImage(dir: string, name: string, folder = `${dir}/images`): Promise<Image> {
+  const rootfs = `${folder}/${name}/rootfs.ext4`;
+  const [facts, file] = await Promise.all([Bun.file(`${folder}/${name}/image.json`).json(), stat(rootfs)]);
   const image = facts as Omit<Image, "rootfs" | "diskMib">;
   return { ...image, name, rootfs, diskMib: Math.floor(file.size / 2 ** 20) };
+}
+
+/** Digests of every image that templates may be frozen from. */
+export async function imageDigests(dir: string): Promise<Set<string>> {
+  const names = await readdir(importedFolder(dir)).catch(() => []);
+  const imported = await Promise.all(
+    names.map((name) => readImage(dir, name, importedFolder(dir)).catch(() => undefined)),
+  );
+  return new Set(
+    [...(await listImages(dir)), ...imported.filter((image) => image !== undefined)].map(({ digest }) => digest),
+  );
 }
 
 /** The kernel with the highest semantic version; the file `vmlinux` without a version comes last. */

@@ -23,6 +23,7 @@ Environment:
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
+  WRENN_GUEST_DIR          what imported images are given (default: guest/ beside this program)
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Examples:
@@ -64,6 +65,7 @@ const options = {
   vmm: env.WRENN_VMM || undefined,
   accelerator: env.WRENN_ACCEL || undefined,
   egress: env.WRENN_EGRESS || undefined,
+  guestDir: env.WRENN_GUEST_DIR || undefined,
   poolSize: env.WRENN_POOL || undefined,
   metricsToken: env.WRENN_METRICS_TOKEN || undefined,
 };

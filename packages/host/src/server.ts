@@ -7,6 +7,7 @@ import type { Credentials, HostConfig } from "./config.ts";
 import type { Scribe } from "./logs/scribe.ts";
 import type { Metrics } from "./metrics/exposition.ts";
 import type { Sampler } from "./metrics/sampler.ts";
+import { archivePath, takeArchive } from "./oci/archives.ts";
 import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { hostService } from "./service.ts";
@@ -54,6 +55,7 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
         ? upgrade(request, server, sandboxes)
         : forward(request, sandboxes);
     if (pathname === "/metrics") return metrics.answer();
+    if (pathname.startsWith(archivePath)) return takeArchive(request, sandboxes.kitchen.templates.importer);
     const handler = handlers.get(pathname);
     if (handler) return handler(request);
     throw new WrennError("not_found", `no such path: ${pathname}`);

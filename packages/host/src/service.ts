@@ -5,8 +5,10 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
+import type { Image } from "./images.ts";
 import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
+import type { ImageSource } from "./oci/importer.ts";
 import { waitForPort } from "./proxy.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
@@ -82,6 +84,7 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe 
       }),
     getSandboxMetrics: (request) => answered(() => metricsOf(sandboxes.find(idOf(request.id)), request, sampler)),
     listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
+    importImage: (request) => imported(request, sandboxes),
     watchSandboxes: (_, { signal }) => changes(sandboxes, signal),
   });
 }
@@ -183,16 +186,7 @@ async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<ty
     vmm: drivers.vmm.name,
     accelerator: drivers.vmm.accelerator,
     vmmVersion: drivers.vmm.version,
-    templates: images.map(({ image, ready }) => ({
-      name: image.name,
-      digest: image.digest,
-      sizeBytes: BigInt(image.sizeBytes),
-      defaultUser: image.defaultUser,
-      defaultWorkdir: image.defaultWorkdir,
-      env: { ...image.env },
-      ready,
-      createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
-    })),
+    templates: images.map(({ image, ready }) => imageToWire(image, ready)),
   };
 }
 
@@ -221,6 +215,50 @@ async function* changes(sandboxes: Sandboxes, signal: AbortSignal) {
     clearInterval(timer);
   }
 }
+
+/** What is under way, then the image. */
+async function* imported(request: hostagent.ImportImageRequest, { kitchen, log }: Sandboxes) {
+  const { reference, username, password, archive } = request;
+  const source: ImageSource = archive
+    ? { kind: "archive", sha256: archive }
+    : { kind: "registry", reference, username, password };
+  const told: string[] = [];
+  let wake = () => {};
+  const tell = (text: string) => {
+    told.push(text);
+    wake();
+  };
+  const work = answering(log)(() => kitchen.templates.importer.import(source, tell));
+  let isDone = false;
+  const ended = work.then(
+    () => {},
+    () => {},
+  );
+  void ended.then(() => {
+    isDone = true;
+    wake();
+  });
+  while (!isDone || told.length > 0) {
+    for (const value of told.splice(0)) yield { event: { case: "progress" as const, value } };
+    if (isDone) break;
+    await new Promise<void>((resolve) => {
+      wake = resolve;
+      if (isDone || told.length > 0) resolve();
+    });
+  }
+  yield { event: { case: "image" as const, value: imageToWire(await work, false) } };
+}
+
+const imageToWire = (image: Image, ready: boolean): MessageInitShape<typeof hostagent.TemplateSchema> => ({
+  name: image.name,
+  digest: image.digest,
+  sizeBytes: BigInt(image.sizeBytes),
+  defaultUser: image.defaultUser,
+  defaultWorkdir: image.defaultWorkdir,
+  env: { ...image.env },
+  ready,
+  createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
+});
 
 /** Every refusal leaves as a Connect error with our detail; what a stranger threw is in the log only. */
 const answering =

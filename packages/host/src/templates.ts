@@ -5,8 +5,9 @@ import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
 import type { BootSpec, Drivers, Frozen, Kernel } from "./drivers/ports.ts";
 import type { GuestAgent } from "./guest-agent.ts";
-import { findImage, type Image, listImages, newestKernel } from "./images.ts";
+import { findImage, type Image, imageDigests, listImages, newestKernel } from "./images.ts";
 import { agentOf } from "./machine.ts";
+import { Importer } from "./oci/importer.ts";
 import { minFreeDiskMib, needDisk } from "./room.ts";
 
 /** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
@@ -39,6 +40,8 @@ const unfinished = /^\.making-(\d+)-/;
 export class Templates implements AsyncDisposable {
   readonly #making = new Map<string, Promise<Template>>();
   readonly #root: string;
+  /** Makes images of registries and archives. */
+  readonly importer: Importer;
   #isClosed = false;
 
   constructor(
@@ -47,6 +50,7 @@ export class Templates implements AsyncDisposable {
     readonly log: Logger,
   ) {
     this.#root = `${config.dir}/templates`;
+    this.importer = new Importer(config, log);
   }
 
   /** The frozen template of an image at a size; freezes it when there is none, which takes seconds. */
@@ -93,6 +97,7 @@ export class Templates implements AsyncDisposable {
 
   /** Removes what a killed freeze left. Call before the first `ready`. */
   async heal(): Promise<void> {
+    await this.importer.heal();
     for (const name of await readdir(this.#root).catch(() => []))
       if (unfinished.test(name) && !existsSync(`/proc/${unfinished.exec(name)![1]}`))
         await rm(`${this.#root}/${name}`, { recursive: true, force: true });
@@ -100,7 +105,7 @@ export class Templates implements AsyncDisposable {
 
   /** Removes templates of images that were replaced since, unless a sandbox or snapshot stands on them: `needed` are those. */
   async collect(needed: ReadonlySet<string>): Promise<void> {
-    const current = new Set((await listImages(this.config.dir)).map((image) => image.digest));
+    const current = await imageDigests(this.config.dir);
     for (const key of await readdir(this.#root).catch(() => [])) {
       const template = needed.has(key) ? undefined : await this.#load(key);
       if (!template || current.has(template.image.digest)) continue;
@@ -189,6 +194,6 @@ export class Templates implements AsyncDisposable {
     await agent.ready(this.config.readyTimeoutMs, exited);
     for (let i = 0; i < warmUps; i++) await agent.exercise(user);
     await agent.prepare();
-    await agent.run("/bin/sync");
+    await agent.tool("sync");
   }
 }

@@ -56,10 +56,12 @@ export type BuildOptions = CallOptions & {
   recipe?: string[] | undefined;
   /** What the recipe begins with; `minimal` when absent. */
   baseTemplate?: string | undefined;
-  /** A template or an image, taken as it is. */
+  /** A template or an image, taken as it is; `archive:SHA256` is an uploaded `docker save` or OCI archive. */
   from?: string | undefined;
   /** SHA-256 of an archive sent with {@link Builds.upload}: what COPY takes from. */
   files?: string | undefined;
+  /** Who opens the registry of the image. */
+  registry?: { username: string; password: string } | undefined;
   /** Build arguments. */
   args?: Record<string, string> | undefined;
   /** The stage of the Dockerfile to build. */

@@ -4,7 +4,7 @@ import { Command } from "commander";
 import { type BuildInfo, type BuildOptions, Wrenn } from "wrenn";
 import { duration, mebibytes, pair, whole } from "../options.ts";
 import { bytes, Failure, paint, print, printJson, usage } from "../output.ts";
-import { packContext } from "./context.ts";
+import { asArchive, packContext } from "./context.ts";
 import { BuildProgress, took } from "./progress.ts";
 
 type Flags = {
@@ -12,6 +12,7 @@ type Flags = {
   from?: string;
   tag?: string;
   buildArg?: Record<string, string>;
+  registryUser?: string;
   target?: string;
   start?: string;
   ready?: string;
@@ -30,7 +31,8 @@ export const buildCommand = (): Command =>
     .description("build a template from a Dockerfile, or from a template or image as it is")
     .argument("[folder]", "folder with the Dockerfile and the files it copies", ".")
     .option("-f, --file <path>", "Dockerfile; default: Dockerfile in the folder")
-    .option("--from <name>", "instead of a Dockerfile: a template or an image, taken as it is")
+    .option("--from <name>", "instead of a Dockerfile: a template, an image, or an archive or OCI layout of one")
+    .option("--registry-user <name>", "user of the image's registry; WRENN_REGISTRY_PASSWORD holds the password")
     .option("-t, --tag <name[:tag]>", "name of the template; default: the folder's name")
     .option("--build-arg <name=value>", "value of an ARG; repeatable", pair)
     .option("--target <stage>", "stage to build; default: the last one")
@@ -51,11 +53,12 @@ export const buildCommand = (): Command =>
 
 async function build(folder: string, flags: Flags): Promise<void> {
   const client = new Wrenn();
-  const what = await (flags.from === undefined ? fromFolder(client, folder, flags) : { from: flags.from });
+  const what = await (flags.from === undefined ? fromFolder(client, folder, flags) : fromImage(client, flags.from));
   const name = flags.tag ?? nameOf(flags.from ?? resolve(folder));
   const started = await client.builds.start(name, {
     ...{ ...what, args: flags.buildArg, target: flags.target, startCommand: flags.start, healthcheck: flags.ready },
     ...{ vcpus: flags.vcpus, memoryMiB: flags.memory, noCache: !flags.cache, timeoutMs: flags.timeout },
+    registry: await credentials(flags),
   });
   if (flags.detach) return flags.json ? printJson(started) : print(started.id);
   await finish(client, started, flags);
@@ -113,6 +116,23 @@ async function fromFolder(client: Wrenn, folder: string, flags: Flags): Promise<
   const size = `${context.files} files, ${bytes(context.sizeBytes)}`;
   process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${size}\n`, process.stderr));
   return { dockerfile, files: context.sha256 };
+}
+
+/** A template or image by its name; an archive of one when that is what the name leads to here. */
+async function fromImage(client: Wrenn, from: string): Promise<BuildOptions> {
+  const found = await stat(from).catch(() => undefined);
+  if (!found || !/[/.]/.test(from)) return { from };
+  await using archive = found.isDirectory() ? await packContext(from, false) : await asArchive(from);
+  const { sent } = await client.builds.upload(archive.sha256, () => Bun.file(archive.path), { requestTimeoutMs: 0 });
+  process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${bytes(archive.sizeBytes)}\n`, process.stderr));
+  return { from: `archive:${archive.sha256}` };
+}
+
+async function credentials({ registryUser: username }: Flags) {
+  if (username === undefined) return undefined;
+  const password = process.env.WRENN_REGISTRY_PASSWORD;
+  if (password) return { username, password };
+  throw usage("the registry's password is missing", "Set WRENN_REGISTRY_PASSWORD to the password or token.");
 }
 
 /** A name for a template, of a folder or an image. */

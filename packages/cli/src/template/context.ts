@@ -10,17 +10,23 @@ import { Failure } from "../output.ts";
 export type Context = AsyncDisposable & { sha256: string; sizeBytes: number; files: number; path: string };
 
 /** Packs a folder. The same folder gives the same bytes, so that an unchanged one is not sent again. */
-export async function packContext(root: string): Promise<Context> {
+export async function packContext(root: string, isPacked = true): Promise<Context> {
   const names = await contextFiles(root);
   const dir = await mkdtemp(join(tmpdir(), "wrenn-context-"));
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(dir, { recursive: true, force: true }));
   const path = join(dir, "context.tar.gz");
-  await pack(root, names, path);
+  await pack(root, names, path, isPacked);
   const sha256 = await digest(path);
   const held = undo.move();
   const { size: sizeBytes } = await stat(path);
   return { sha256, sizeBytes, files: names.length, path, [Symbol.asyncDispose]: () => held.disposeAsync() };
+}
+
+/** A file as it is; disposing of it leaves it. */
+export async function asArchive(path: string): Promise<Context> {
+  const { size: sizeBytes } = await stat(path);
+  return { sha256: await digest(path), sizeBytes, files: 1, path, [Symbol.asyncDispose]: async () => {} };
 }
 
 /** Every path of a folder that `.dockerignore` leaves, sorted; folders only where they hold nothing. */
@@ -45,7 +51,7 @@ export async function contextFiles(root: string): Promise<string[]> {
   return found.sort();
 }
 
-async function pack(root: string, names: readonly string[], path: string): Promise<void> {
+async function pack(root: string, names: readonly string[], path: string, isPacked: boolean): Promise<void> {
   if (!Bun.which("tar")) throw new Failure("this machine has no tar", "Install it: a build's folder is sent as a tar.");
   const same = ["--owner=0", "--group=0", "--numeric-owner", "--format=pax", "--pax-option=delete=atime,delete=ctime"];
   const what = ["--no-recursion", "--null", "--verbatim-files-from", "-T", "-"];
@@ -54,12 +60,9 @@ async function pack(root: string, names: readonly string[], path: string): Promi
     stdout: "pipe",
     stderr: "pipe",
   });
-  const gzip = new CompressionStream("gzip");
+  const gzip = new CompressionStream("gzip") as unknown as ReadableWritablePair<Uint8Array, Uint8Array>;
   const [, said] = await Promise.all([
-    Bun.write(
-      path,
-      new Response(tar.stdout.pipeThrough(gzip as unknown as ReadableWritablePair<Uint8Array, Uint8Array>)),
-    ),
+    Bun.write(path, new Response(isPacked ? tar.stdout.pipeThrough(gzip) : tar.stdout)),
     new Response(tar.stderr).text(),
   ]);
   if ((await tar.exited) !== 0) throw new Failure(`the folder ${root} could not be packed: ${said.trim()}`);

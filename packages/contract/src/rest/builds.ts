@@ -34,7 +34,10 @@ export const CreateBuild = z
       .max(maxLines)
       .optional(),
     base_template: z.string().optional().meta({ description: "What a recipe begins with; `minimal` when absent." }),
-    from: z.string().optional().meta({ description: "Instead of both: a template or an image, taken as it is." }),
+    from: z
+      .string()
+      .optional()
+      .meta({ description: "Instead of both: a template, an image, or `archive:SHA256` of an uploaded one." }),
     healthcheck: z
       .string()
       .max(64 * 1024)
@@ -51,6 +54,10 @@ export const CreateBuild = z
       .regex(hashPattern, "a SHA-256 in hexadecimal digits")
       .optional()
       .meta({ description: "SHA-256 of the uploaded archive that COPY takes from." }),
+    registry: z
+      .object({ username: z.string().max(1024), password: z.string().max(16_384) })
+      .optional()
+      .meta({ description: "Who opens the registry of an image; kept encrypted until the build is over." }),
     args: z.record(z.string().max(256), z.string().max(32_768)).default({}),
     target: z.string().max(128).optional().meta({ description: "The stage to build; the last one when absent." }),
     tags: z.array(z.string().regex(templateTag, "a tag has letters, digits, `.`, `_`, `-`")).max(20).default([]),

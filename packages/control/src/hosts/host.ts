@@ -27,6 +27,8 @@ export type Host = {
   readonly rpc: Client<typeof hostagent.HostAgentService>;
   /** A request to a port of a guest; `path` begins with `/`. Throws `host_unavailable`. */
   guest(target: GuestPort, path: string, init: FetchInit): Promise<Response>;
+  /** Sends the archive of an image, which `importImage` then names by its SHA-256. */
+  archive(sha256: string, body: ReadableStream<Uint8Array>): Promise<Response>;
   /** A WebSocket to a port of a guest, not yet open. */
   socket(target: GuestPort, path: string, init: { headers: Headers; protocols: string[] }): WebSocket;
 };
@@ -54,6 +56,10 @@ export function connectHost(id: string, { address, token, trust }: Way): Host {
       sent.set(headers.hostToken, token);
       return reach(address + proxyPath(sandbox, port) + path, { ...init, headers: sent });
     },
+    archive: (sha256, body) =>
+      reach(`${address}/images/archives/${sha256}`, {
+        ...{ method: "PUT", headers: { [headers.hostToken]: token }, body, duplex: "half" },
+      }),
     socket({ sandbox, port }, path, init) {
       init.headers.set(headers.hostToken, token);
       // Bun takes options where browsers, whose types are in force here, take protocols.

@@ -12,6 +12,7 @@ import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import fleetTrust from "../../migrations/0021_fleet_trust.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
+import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
 import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
 import withoutAudit from "../../migrations/down/0011_audit.sql" with { type: "text" };
 import withoutQuotas from "../../migrations/down/0012_quotas.sql" with { type: "text" };
@@ -32,6 +33,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0021_fleet_trust", text: fleetTrust, down: withoutFleetTrust },
   { name: "0030_deadlines", text: deadlines },
   { name: "0040_templates", text: templates },
+  { name: "0041_build_secrets", text: buildSecrets },
 ];
 
 /** Any constant: all replicas of one database must use the same. */

@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of builds are written like this
 import { describe, expect, test } from "bun:test";
 import { WrennError } from "@wrenn/contract";
 import { readDockerfile, type Source } from "../../src/services/builds/dockerfile.ts";

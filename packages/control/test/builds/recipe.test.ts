@@ -1,3 +1,4 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: variables of builds are written like this
 import { describe, expect, test } from "bun:test";
 import { compilePlan } from "../../src/services/builds/actions.ts";
 import { readCheck, readRecipe } from "../../src/services/builds/recipe.ts";

@@ -8,7 +8,7 @@ import type { Shows } from "./present.ts";
 import { newRoutes } from "./route.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
-import { templateRoutes } from "./templates.ts";
+import { templateRoutes, uploadRoute } from "./templates.ts";
 
 /** First parts of the paths of the E2B dialect, which stand beside the Wrenn dialect's `/v1`. */
 const roots = ["/sandboxes", "/v2/sandboxes", "/snapshots", "/templates", "/v2/templates", "/v3/templates"] as const;
@@ -26,7 +26,8 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   });
   sandboxRoutes(routes, leases, shows);
   snapshotRoutes(routes, leases, snapshots);
-  templateRoutes(routes, snapshots);
+  templateRoutes(routes, services);
+  uploadRoute(routes, services);
   metricRoutes(routes, leases, telemetry);
   app.route("/", routes);
 }

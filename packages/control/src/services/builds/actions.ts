@@ -46,6 +46,13 @@ const stepsUser = "user";
 /** Part of every key: a change here, or in how a step is carried out, makes every cached result unknown. */
 const generation = "1";
 
+const posixShell = ["/bin/sh", "-c"] as const;
+/** Builds of the E2B protocol expect bash as a login shell; an image without it gets what it has. */
+const loginShell = ["/bin/sh", "-c", 'exec "$(command -v bash || echo /bin/sh)" -l -c "$0"'] as const;
+
+/** What runs lines of a syntax until it says otherwise; the line is the next argument. */
+export const shellOf = (syntax: Plan["syntax"]): readonly string[] => (syntax === "steps" ? loginShell : posixShell);
+
 /** Digest of a list of values; no two lists have the same. */
 export const digestOf = (...parts: readonly unknown[]): string =>
   createHash("sha256").update(JSON.stringify(parts)).digest("hex");
@@ -93,7 +100,7 @@ class Compiler {
   readonly #args: Record<string, string> = {};
   #user: string;
   #cwd: string;
-  #shell: readonly string[] = ["/bin/sh", "-c"];
+  #shell: readonly string[];
   #key: string;
 
   constructor(
@@ -102,6 +109,7 @@ class Compiler {
     base: Base,
     public step: number,
   ) {
+    this.#shell = shellOf(plan.syntax);
     this.#env = { ...base.defaults.env };
     this.#user = base.defaults.user || "root";
     this.#cwd = plan.syntax === "dockerfile" && base.defaults.workdir === "/root" ? "/" : base.defaults.workdir || "/";

@@ -6,8 +6,18 @@ import { hiddenStates } from "../../store/phase.ts";
 import type { BuildRow, Defaults, Provenance, SnapshotRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import type { Source } from "../sandboxes.ts";
-import { type Action, type Copying, compilePlan, digestOf, type Run, type StagePlan, type World } from "./actions.ts";
+import {
+  type Action,
+  type Copying,
+  compilePlan,
+  digestOf,
+  type Run,
+  type StagePlan,
+  shellOf,
+  type World,
+} from "./actions.ts";
 import { asTar } from "./archive.ts";
+import type { Box } from "./box.ts";
 import { type Bytes, contentDigest, Selection, safePath, selected } from "./copying.ts";
 import type { BuildLog } from "./log.ts";
 import type { Origins } from "./origins.ts";
@@ -15,7 +25,7 @@ import { type Command, type Plan, type ReadyCheck, refused } from "./plan.ts";
 import { type ShopGround, Workshop } from "./workshop.ts";
 
 /** What a builder stands on. */
-export type BuilderGround = ShopGround & { cache: BuildCache; files: BuildFiles; origins: Origins };
+export type BuilderGround = ShopGround & { cache: BuildCache; files: BuildFiles; origins: Origins; box: Box };
 /** What a build led to. */
 export type Outcome = { snapshot: SnapshotRow; defaults: Defaults; provenance: Provenance[] };
 /** What a builder reports while it works. */
@@ -87,9 +97,9 @@ export class Builder {
   #world(): World {
     return {
       base: async (origin, line) => {
-        const { base, source } = await this.ground.origins.find(this.#caller, origin, line, (text) =>
-          this.reports.log.say("info", text),
-        );
+        const tell = (text: string) => this.reports.log.say("info", text);
+        const credentials = this.ground.box.open(this.build.secret);
+        const { base, source } = await this.ground.origins.find(this.#caller, origin, line, { credentials, tell });
         this.#sources.push(source);
         // Memory is part of what a step leaves, so another size is another result.
         return { ...base, key: digestOf(base.key, this.build.vcpus, this.build.memoryMib) };
@@ -202,7 +212,7 @@ export class Builder {
       case "folder":
         return await shop.folder(action.path, action.user);
       case "account":
-        return await shop.must(["/bin/sh", "-c", makeAccount, "sh", action.name]);
+        return await shop.must(["sh", "-c", makeAccount, "sh", action.name]);
       case "copy":
         return await this.#copy(shop, action);
     }
@@ -249,7 +259,7 @@ export class Builder {
     log.at(this.#total);
     log.say("step", start ? `template, with ${textOf(start)}` : "template");
     try {
-      if (start) await shop.start(asRun(start, defaults));
+      if (start) await shop.start(asRun(start, defaults, this.#plan.syntax));
       if (ready) await this.#ready(shop, ready, defaults);
       else if (start) await this.#settle(shop);
     } catch (thrown) {
@@ -273,7 +283,7 @@ export class Builder {
 
   /** Failures before the start period is over are not counted (Wrenn templates reference, 1.5). */
   async #ready(shop: Workshop, check: ReadyCheck, defaults: Defaults): Promise<void> {
-    const run = { ...asRun(check.command, defaults), timeoutSec: check.timeoutSec };
+    const run = { ...asRun(check.command, defaults, this.#plan.syntax), timeoutSec: check.timeoutSec };
     const begun = performance.now();
     const deadlineMs = (check.startSec + (check.retries + 1) * check.intervalSec) * 1000;
     for (let [tries, failures] = [1, 0]; ; tries++) {
@@ -301,10 +311,10 @@ const listedStates = states.filter((state) => !hiddenStates.includes(state));
 
 const readyRemedy = { remedy: "Try the check in a sandbox, or give it more time with --start-period." };
 
-/** Makes an account with password-less sudo, with what the image has for that: shadow's programs, or BusyBox's. */
+/** Makes an account with password-less sudo, with what the image has for that: shadow's programs, or the guest's BusyBox. */
 const makeAccount = `set -e
-id -u "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1" 2>/dev/null || useradd -m "$1" 2>/dev/null ||
-  adduser -D "$1"
+id -u "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1" 2>/dev/null ||
+  /usr/local/lib/wrenn/busybox adduser -D "$1"
 mkdir -p /etc/sudoers.d && echo "$1 ALL=(ALL:ALL) NOPASSWD:ALL" >"/etc/sudoers.d/$1" && chmod 0440 "/etc/sudoers.d/$1"`;
 
 const isOvertime = (thrown: unknown): boolean => thrown instanceof WrennError && thrown.code === "timeout";
@@ -313,9 +323,9 @@ const seconds = (since: number): string => `${((performance.now() - since) / 100
 
 const textOf = (command: Command): string => ("shell" in command ? command.shell : command.argv.join(" "));
 
-const asRun = (command: Command, { user, workdir: cwd, env }: Defaults): Run => ({
+const asRun = (command: Command, { user, workdir: cwd, env }: Defaults, syntax: Plan["syntax"]): Run => ({
   ...{ user, cwd, env, timeoutSec: undefined },
-  argv: "shell" in command ? ["/bin/sh", "-c", command.shell] : command.argv,
+  argv: "shell" in command ? [...shellOf(syntax), command.shell] : command.argv,
 });
 
 /** The part of a path before its first pattern. */

@@ -5,6 +5,7 @@ import type { BuildChange, BuildStore } from "../../store/builds/queue.ts";
 import { type TemplateStore, usualTag } from "../../store/builds/templates.ts";
 import type { BuildRow, BuildSource, LogRow, NewBuild, TemplateRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
+import type { Box, Credentials } from "./box.ts";
 import { readDockerfile } from "./dockerfile.ts";
 import type { Origins } from "./origins.ts";
 import type { Plan } from "./plan.ts";
@@ -18,11 +19,21 @@ const maxUnfinished = 200;
 const maxLogLines = 1_000;
 
 /** Size and limits of a build, whoever asks for it. */
-export type BuildTerms = Pick<NewBuild, "vcpus" | "memoryMib" | "timeoutSec" | "noCache" | "tags">;
+export type BuildTerms = Pick<NewBuild, "vcpus" | "memoryMib" | "timeoutSec" | "noCache" | "tags" | "secret">;
 /** What is to be built. */
 export type Submission = { plan: Plan; source: BuildSource };
 
-type Ground = { queue: BuildStore; templates: TemplateStore; files: BuildFiles; origins: Origins; worker: Worker };
+/** What an announced build is told with its plan. */
+export type Completion = Pick<BuildChange, "noCache"> & { registry?: Credentials | undefined };
+
+type Ground = {
+  box: Box;
+  queue: BuildStore;
+  templates: TemplateStore;
+  files: BuildFiles;
+  origins: Origins;
+  worker: Worker;
+};
 
 /** Builds of templates: submitted, followed, cancelled. */
 export class Builds {
@@ -36,6 +47,7 @@ export class Builds {
     return await this.queue(caller, bare, submission, {
       ...{ vcpus: request.vcpus, memoryMib: request.memory_mb, timeoutSec: request.timeout_sec },
       ...{ noCache: request.no_cache, tags },
+      ...(request.registry && { secret: this.ground.box.seal(request.registry) }),
     });
   }
 
@@ -56,9 +68,10 @@ export class Builds {
   }
 
   /** Gives an announced build its plan. Throws `conflict` when it has one. */
-  async complete(caller: Caller, id: string, change: Submission & Pick<BuildChange, "noCache">): Promise<BuildRow> {
+  async complete(caller: Caller, id: string, change: Submission & Completion): Promise<BuildRow> {
     await this.get(caller, id);
-    const row = await this.ground.queue.submit(id, change);
+    const { registry, ...rest } = change;
+    const row = await this.ground.queue.submit(id, { ...rest, secret: registry ? this.ground.box.seal(registry) : "" });
     if (!row) throw new WrennError("conflict", "The build was started before.", { remedy: "Announce a new one." });
     this.ground.worker.look();
     return row;
@@ -154,9 +167,14 @@ export class Builds {
     const names = await this.ground.origins.names(caller);
     const isTemplate = (name: string) => names.has(splitName(name).name);
     const submission = request.recipe ? ofRecipe(request) : ofDockerfile(request, isTemplate);
-    for (const { from, line } of submission.plan.stages)
-      if (from.kind === "template") await this.ground.origins.find(caller, from, line, () => {});
+    await this.check(caller, submission.plan);
     return submission;
+  }
+
+  /** Throws `invalid_request` when a plan begins with a template that there is not. */
+  async check(caller: Caller, { stages }: Plan): Promise<void> {
+    for (const { from, line } of stages)
+      if (from.kind === "template") await this.ground.origins.find(caller, from, line);
   }
 
   async #needRoom(caller: Caller): Promise<void> {

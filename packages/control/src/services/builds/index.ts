@@ -4,9 +4,11 @@ import type { openBuildStores } from "../../store/builds/index.ts";
 import type { SnapshotStore } from "../../store/snapshots.ts";
 import type { Guests } from "../guests.ts";
 import type { Sandboxes } from "../sandboxes.ts";
+import { Box } from "./box.ts";
 import { Builds } from "./builds.ts";
 import { Origins } from "./origins.ts";
 import { Templates } from "./templates.ts";
+import { Uploads } from "./uploads.ts";
 import { Versions } from "./versions.ts";
 import { Worker } from "./worker.ts";
 
@@ -16,6 +18,8 @@ export type BuildStores = ReturnType<typeof openBuildStores>;
 type Ground = {
   buildStores: BuildStores;
   buildsAtOnce: number;
+  portSecret: Buffer;
+  encryptionKey: Buffer;
   snapshotStore: SnapshotStore;
   fleet: Fleet;
   log: Log;
@@ -28,11 +32,13 @@ export const versionsOn = ({ buildStores, snapshotStore }: Ground): Versions =>
 /** The services about templates and their builds, on the sandboxes that builds happen in. */
 export function buildsOn(ground: Ground, { sandboxes, guests }: { sandboxes: Sandboxes; guests: Guests }) {
   const { buildStores: stores, buildsAtOnce: atOnce, snapshotStore: snapshots, fleet, log } = ground;
-  const origins = new Origins(fleet, sandboxes.versions);
-  const worker = new Worker({ ...stores, snapshots, sandboxes, guests, origins, atOnce, log });
+  const origins = new Origins(fleet, sandboxes.versions, stores.files);
+  const box = new Box(ground.encryptionKey);
+  const worker = new Worker({ ...stores, snapshots, sandboxes, guests, origins, box, atOnce, log });
   return {
     worker,
-    builds: new Builds({ ...stores, origins, worker }),
+    uploads: new Uploads(ground.portSecret),
+    builds: new Builds({ ...stores, origins, worker, box }),
     templates: new Templates({ ...stores, snapshots, fleet, log }),
   };
 }

@@ -1,30 +1,41 @@
-import type { hostagent } from "@wrenn/contract";
+import { type hostagent, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../../hosts/fleet.ts";
-import type { Host } from "../../hosts/host.ts";
+import { type Host, hostError } from "../../hosts/host.ts";
+import type { BuildFiles } from "../../store/builds/files.ts";
 import type { Caller } from "../caller.ts";
 import type { Source } from "../sandboxes.ts";
 import type { Base } from "./actions.ts";
+import type { Credentials } from "./box.ts";
+import { streamOf } from "./bytes.ts";
 import { type Origin, refused } from "./plan.ts";
 import type { Versions } from "./versions.ts";
 
+/** Longest that an image may take from its registry to a file system. */
+const importMs = 60 * 60 * 1000;
+/** An uploaded archive instead of a name in a registry. */
+const archivePattern = /^archive:([0-9a-f]{64})$/;
+
 /** What a stage begins with, and how a sandbox of it is started. */
 export type Found = { base: Base; source: Source };
+/** What a build brings to open an image, and who hears what is under way. */
+export type Reach = { credentials: Credentials | undefined; tell(text: string): void };
 
 /** Finds what the first line of a stage names: a template that was built, one of a host, or an image. */
 export class Origins {
   constructor(
     readonly fleet: Fleet,
     readonly versions: Versions,
+    readonly files: BuildFiles,
   ) {}
 
-  /** Throws `invalid_request` with the line when there is no such thing. `tell` gets what is under way. */
+  /** Throws `invalid_request` with the line when there is no such thing. An image is brought to the host first. */
   async find(
     caller: Caller,
     origin: Exclude<Origin, { kind: "stage" }>,
     line: number,
-    _tell: (text: string) => void,
+    reach: Reach = { credentials: undefined, tell: () => {} },
   ): Promise<Found> {
-    if (origin.kind === "image") throw await this.#unknown(caller, origin.reference, line);
+    if (origin.kind === "image") return await this.#image(caller, origin.reference, line, reach);
     const { name } = origin;
     const built = await this.versions.find(caller.team, name);
     if (built) {
@@ -49,11 +60,43 @@ export class Origins {
     const image = found[0]?.image;
     if (!image) throw await this.#unknown(caller, name, line);
     const hosts = found.filter((one) => one.image.digest === image.digest).map(({ host }) => host);
-    const defaults = { user: image.defaultUser, workdir: image.defaultWorkdir, env: { ...image.env } };
-    return {
-      base: { key: image.digest, name, digest: image.digest, defaults },
-      source: { hosts, name, template: name },
-    };
+    const { base, source } = foundOf(hosts[0]!, image, name);
+    return { base, source: { ...source, hosts } };
+  }
+
+  /** An image on the host that is best placed. Its name here is that of the registry. */
+  async #image(caller: Caller, reference: string, line: number, reach: Reach): Promise<Found> {
+    const host = this.fleet.candidates({ team: caller.team, memoryMib: 0, vcpus: 0 })[0]!;
+    try {
+      const archive = archivePattern.exec(reference)?.[1] ?? "";
+      if (archive) await this.#send(caller, host, archive);
+      const wanted = { reference: archive ? "" : reference, archive, ...reach.credentials };
+      const options = this.fleet.options(caller, importMs);
+      let image: hostagent.Template | undefined;
+      for await (const { event } of host.rpc.importImage(wanted, options))
+        if (event.case === "progress") reach.tell(event.value);
+        else if (event.case === "image") image = event.value;
+      return foundOf(host, image!, reference);
+    } catch (thrown) {
+      const error = hostError(thrown);
+      throw new WrennError(error.code, `line ${line}: ${error.message}`, {
+        ...{ remedy: error.remedy, cause: thrown, details: { ...error.details, line: String(line) } },
+      });
+    }
+  }
+
+  async #send(caller: Caller, host: Host, sha256: string): Promise<void> {
+    if ((await this.files.has(caller.team, sha256)) === undefined)
+      throw new WrennError("invalid_request", "the archive was not uploaded", {
+        remedy: "Upload it, and build again.",
+      });
+    const body = streamOf(this.files.read(caller.team, sha256));
+    const response = await host.archive(sha256, body);
+    if (response.ok) return;
+    throw (
+      WrennError.fromBody(await response.json().catch(() => null)) ??
+      new WrennError("agent_error", "the host refused it")
+    );
   }
 
   /** Every name that a team may begin with. */
@@ -71,4 +114,12 @@ export class Origins {
     const names = [...(await this.names(caller))].filter((one) => one.length < 25).join(", ");
     return refused(line, `there is no template "${name}"`, names ? `Begin with one of: ${names}.` : "Run make images.");
   }
+}
+
+function foundOf(host: Host, image: hostagent.Template, name: string): Found {
+  const defaults = { user: image.defaultUser, workdir: image.defaultWorkdir, env: { ...image.env } };
+  return {
+    base: { key: image.digest, name, digest: image.digest, defaults },
+    source: { hosts: [host], name, template: image.name },
+  };
 }

@@ -1,3 +1,4 @@
+import { WrennError } from "@wrenn/contract";
 import { type Command, type Instruction, type Origin, type Plan, refused, usualCheck } from "./plan.ts";
 
 /** A step of the E2B build protocol (version 3): positional arguments by type. */
@@ -25,6 +26,19 @@ export function readSteps({ from, steps, startCmd, readyCmd }: StepsSource): Pla
     ...(start && { start }),
     ...(command && { ready: { ...usualCheck, command, intervalSec: readySec } }),
   };
+}
+
+/** What the protocol's builder begins with when its user names nothing: an image of that service; here it is `base`. */
+const usualImage = /^(docker\.io\/)?e2bdev\/(base|code-interpreter)(:latest)?$/;
+
+/** What such a build begins with. Throws `invalid_request` when that is nothing, or both. */
+export function e2bOrigin(template: string | undefined, image: string | undefined): Exclude<Origin, { kind: "stage" }> {
+  if ((template === undefined) === (image === undefined))
+    throw new WrennError("invalid_request", "The build names none, or both, of fromTemplate and fromImage.", {
+      remedy: "Send exactly one of them.",
+    });
+  if (template !== undefined) return { kind: "template", name: template };
+  return usualImage.test(image!) ? { kind: "template", name: "base" } : { kind: "image", reference: image! };
 }
 
 const remedy = "See the arguments of this step in the client's documentation.";

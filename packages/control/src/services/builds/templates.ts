@@ -50,6 +50,11 @@ export class Templates implements AsyncDisposable {
     return (await this.#shown(caller, [row]))[0]!;
   }
 
+  /** The template of this name or id that the team may start from, if there is one. */
+  async known(caller: Caller, name: string): Promise<TemplateRow | undefined> {
+    return await this.ground.templates.visible(caller.team, name);
+  }
+
   /** The team's own. Throws `not_found`, `forbidden` for one of the platform. */
   async own(caller: Caller, name: string): Promise<TemplateRow> {
     const row = await this.ground.templates.own(caller.team, name);

@@ -107,6 +107,7 @@ class Lexer {
     this.#at += operator.length;
     const other = this.#word(/\}/);
     if (!name || this.#take() !== "}" || (operator === "" && other !== ""))
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it shows what to write
       throw new WordError("a variable is not written as ${NAME}, ${NAME:-default} or ${NAME:+other}");
     return this.#chosen(name, operator, other);
   }

@@ -112,7 +112,7 @@ export class Worker implements AsyncDisposable {
     await lines.flush();
     const { id: snapshotId, hostId, sizeBytes, vcpus, memoryMib } = snapshot;
     const version = { snapshotId, hostId, sizeBytes, vcpus, memoryMib, defaults, provenance };
-    const done = { completedAt: new Date(), error: null };
+    const done = { completedAt: new Date(), error: null, secret: "" };
     await this.ground.templates.complete(build.id, this.#owner, { ...version, ...done });
   }
 
@@ -125,7 +125,8 @@ export class Worker implements AsyncDisposable {
     lines.say("error", error.message);
     await lines.flush();
     const status = isCancelled ? ("cancelled" as const) : ("failed" as const);
-    await this.ground.queue.progress(build.id, this.#owner, { status, error, completedAt: new Date() });
+    const done = { status, error, completedAt: new Date(), secret: "" };
+    await this.ground.queue.progress(build.id, this.#owner, done);
   }
 }
 

@@ -1,4 +1,4 @@
-import { type processes, type SandboxId, WrennError } from "@wrenn/contract";
+import { fromConnectError, type processes, type SandboxId, WrennError } from "@wrenn/contract";
 import { taken } from "../../hosts/adopter.ts";
 import type { Guest } from "../../hosts/guest.ts";
 import { hostError } from "../../hosts/host.ts";
@@ -9,10 +9,14 @@ import { type Guests, guestError } from "../guests.ts";
 import { limits } from "../limits.ts";
 import type { Sandboxes, Source } from "../sandboxes.ts";
 import type { Run } from "./actions.ts";
+import { streamOf } from "./bytes.ts";
 import type { Bytes, Owner } from "./copying.ts";
 
 /** A build's sandbox that nobody looks after any more ends after this long without a command. */
 const abandonedSec = 15 * 60;
+
+/** Runs a tool of the guest's own BusyBox, which is there whatever else an image lacks; where it is not, the image's. */
+const tool = ["/bin/sh", "-c", 'b=/usr/local/lib/wrenn/busybox; [ -x $b ] || b=; exec $b "$@"', "sh"] as const;
 
 /** Files that travel into or out of the guest pass through this one. */
 const parcel = "/.wrenn-parcel.tar";
@@ -72,7 +76,7 @@ export class Workshop implements AsyncDisposable {
     } catch (thrown) {
       this.signal.throwIfAborted();
       if (limit?.aborted) throw overtime(run.timeoutSec!);
-      throw guestError(thrown);
+      throw runError(thrown);
     }
     throw new WrennError("agent_error", "The command's stream ended before the command.", { remedy: "Build again." });
   }
@@ -104,7 +108,7 @@ export class Workshop implements AsyncDisposable {
     await guest.filesystem.makeDir({ path }).catch((thrown) => {
       throw guestError(thrown);
     });
-    if (user !== "root") await this.must(["chown", user, path]);
+    if (user !== "root") await this.must(["chown", String((await this.account(user)).uid), path]);
   }
 
   /** Whether there is a folder at `path`. */
@@ -188,10 +192,10 @@ export class Workshop implements AsyncDisposable {
     }
   }
 
-  /** Runs a small command of ours as root. Throws `agent_error` with what it said when it fails. */
+  /** Runs a command of BusyBox as root. Throws `agent_error` with what it said when it fails. */
   async must(argv: readonly string[]): Promise<void> {
     let said = "";
-    const run = { argv, user: "root", cwd: "/", env: {}, timeoutSec: undefined };
+    const run = { argv: [...tool, ...argv], user: "root", cwd: "/", env: {}, timeoutSec: undefined };
     const status = await this.run(run, (_, bytes) => {
       said = (said + Buffer.from(bytes).toString()).slice(-1_000);
     });
@@ -216,6 +220,13 @@ export class Workshop implements AsyncDisposable {
   }
 }
 
+/** Why a command could not be run. Clients of the E2B builder compare the text for an unknown user (E2B protocol, section 5). */
+function runError(thrown: unknown): WrennError {
+  const { message, remedy } = guestError(thrown);
+  if (fromConnectError(thrown).code !== "unauthorized") return guestError(thrown);
+  return new WrennError("invalid_request", `command failed: unauthenticated: ${message}`, { remedy, cause: thrown });
+}
+
 const startOf = ({ argv, cwd, env }: Run) => ({
   process: { cmd: argv[0]!, args: argv.slice(1), envs: { ...env }, cwd },
   stdin: false,
@@ -229,21 +240,3 @@ const overtime = (sec: number) =>
   new WrennError("timeout", `it did not end within ${sec} s`, { remedy: "Give it more time with RUN --timeout=5m." });
 
 const rows = (table: string): string[][] => table.split("\n").map((line) => line.split(":"));
-
-/** Bytes as a request's body. A source that fails says so to `failed`, as the request's own error hides it. */
-function streamOf(source: Bytes, failed: (thrown: unknown) => void): ReadableStream<Uint8Array> {
-  const iterator = source[Symbol.asyncIterator]();
-  return new ReadableStream({
-    async pull(controller) {
-      try {
-        const next = await iterator.next();
-        if (next.done) controller.close();
-        else controller.enqueue(new Uint8Array(next.value));
-      } catch (thrown) {
-        failed(thrown);
-        controller.error(thrown);
-      }
-    },
-    cancel: () => void iterator.return?.(),
-  });
-}

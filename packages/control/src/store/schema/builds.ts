@@ -17,7 +17,7 @@ const time = (name: string) => timestamp(name, { withTimezone: true, precision: 
 export type BuildStatus = "waiting" | "pending" | "running" | "success" | "failed" | "cancelled";
 
 /** Why a build failed, and at which instruction, if it was one. */
-export type BuildError = { message: string; remedy?: string; line?: number; step?: number };
+export type BuildError = { message: string; remedy?: string; line?: number; step?: number; at?: "base" | "finalize" };
 
 /** User, folder and environment of commands that name none, and the size that a template is frozen at. */
 export type Defaults = { user: string; workdir: string; env: Record<string, string> };
@@ -60,6 +60,8 @@ export const builds = pgTable("builds", {
   leaseOwner: text("lease_owner").notNull().default(""),
   leaseUntil: time("lease_until"),
   error: json<BuildError>("error"),
+  /** Credentials of a registry, encrypted; empty when there are none, and once it is over. */
+  secret: text("secret").notNull().default(""),
   snapshotId: text("snapshot_id").notNull().default(""),
   hostId: text("host_id").notNull().default(""),
   sandboxId: text("sandbox_id").$type<SandboxId | "">().notNull().default(""),

@@ -1,0 +1,54 @@
+import { envdVersion } from "@wrenn/contract";
+import type { Shown } from "../../services/builds/templates.ts";
+import type { BuildRow, BuildStatus, LogRow, LogStream } from "../../store/schema/index.ts";
+
+/** How this dialect calls a status. */
+const statuses = {
+  waiting: "waiting",
+  pending: "waiting",
+  running: "building",
+  success: "ready",
+  failed: "error",
+  cancelled: "error",
+} as const satisfies Record<BuildStatus, string>;
+
+const levels = {
+  ...{ step: "info", cached: "info", done: "debug", stdout: "info", stderr: "info", info: "info" },
+  ...{ warn: "warn", error: "error" },
+} as const satisfies Record<LogStream, string>;
+
+const entry = ({ at, stream, message, step }: LogRow) => ({
+  timestamp: at.toISOString(),
+  level: levels[stream],
+  message: stream === "cached" ? `CACHED ${message}` : message,
+  step: String(step),
+});
+
+/** A build with a page of its log. `reason.step` picks the line of the author's program. */
+export function buildStatus(row: BuildRow, lines: readonly LogRow[]) {
+  const { error } = row;
+  const step = error?.step === undefined ? (error?.at ?? "base") : String(error.step);
+  return {
+    templateID: row.templateId,
+    buildID: row.id,
+    status: statuses[row.status],
+    logs: lines.map(({ message }) => message),
+    logEntries: lines.map(entry),
+    ...(error && { reason: { message: withoutLine(error.message), step, logEntries: [] } }),
+  };
+}
+
+/** Authors of this dialect write no lines, and its clients compare the text. */
+const withoutLine = (message: string): string => message.replace(/^line \d+: /, "");
+
+/** A template as lists show it. */
+export function listedTemplate({ template, current }: Shown) {
+  const { id, name, platform, createdAt } = template;
+  const at = (current?.completedAt ?? createdAt).toISOString();
+  return {
+    ...{ templateID: id, public: platform, aliases: [name], names: [name], createdAt: createdAt.toISOString() },
+    ...{ buildID: current?.id ?? "", cpuCount: current?.vcpus ?? 0, memoryMB: current?.memoryMib ?? 0, diskSizeMB: 0 },
+    ...{ updatedAt: at, createdBy: null, lastSpawnedAt: null, spawnCount: 0, buildCount: 1, envdVersion },
+    buildStatus: current ? statuses[current.status] : "waiting",
+  };
+}

@@ -1,0 +1,19 @@
+import type { Bytes } from "./copying.ts";
+
+/** Bytes as a request's body. A source that fails says so to `failed`, as the request's own error hides it. */
+export function streamOf(source: Bytes, failed: (thrown: unknown) => void = () => {}): ReadableStream<Uint8Array> {
+  const iterator = source[Symbol.asyncIterator]();
+  return new ReadableStream({
+    async pull(controller) {
+      try {
+        const next = await iterator.next();
+        if (next.done) controller.close();
+        else controller.enqueue(new Uint8Array(next.value));
+      } catch (thrown) {
+        failed(thrown);
+        controller.error(thrown);
+      }
+    },
+    cancel: () => void iterator.return?.(),
+  });
+}
