@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { Sandbox, Wrenn } from "wrenn";
-import type { SandboxRecord } from "../packages/host/src/record.ts";
+import type { SandboxRecord, SnapshotRecord } from "../packages/host/src/record.ts";
 import { end, processorMs, until } from "./lib/processes.ts";
 
 /** Root of the repository. */
@@ -106,6 +106,28 @@ export class World implements AsyncDisposable {
     return { port, token: record.token, pid: handle.pid, argv, memory };
   }
 
+  /** What the host wrote down of a paused sandbox's snapshot: bytes of memory. */
+  writtenBytes(sandbox: Sandbox): number {
+    using journal = new Database(`${this.dir}/agent.db`, { readonly: true });
+    const rows = journal.query<{ row: string }, []>("select row from snapshots").all();
+    const id = sandbox.id.replace(/^cl-/, "");
+    const found = rows.map(({ row }) => JSON.parse(row) as SnapshotRecord).find((row) => row.sandbox === id);
+    if (!found) throw new Error(`the journal has no snapshot of ${sandbox.id}`);
+    return found.memoryBytes;
+  }
+
+  /** Process id of one of the programs that `wrenn up` keeps. */
+  pidOf(name: "wrenn-cp" | "wrenn-agent"): number {
+    const found = this.#children().find((child) => child.name === name);
+    if (!found) throw new Error(`wrenn up keeps no ${name}`);
+    return found.pid;
+  }
+
+  #children(): { name: string; pid: number }[] {
+    return (JSON.parse(readFileSync(`${this.dir}/up.lock`, "utf8")) as { children: { name: string; pid: number }[] })
+      .children;
+  }
+
   /** Waits until one VM is there and rests: a machine of the pool that was warmed up and stopped. */
   async pooled(): Promise<void> {
     const look = async () => {
@@ -120,10 +142,7 @@ export class World implements AsyncDisposable {
 
   /** Address and secret of the host agent, as the server was told them. */
   host(): { address: string; token: string } {
-    const lock = JSON.parse(readFileSync(`${this.dir}/up.lock`, "utf8")) as {
-      children: { name: string; pid: number }[];
-    };
-    const pid = lock.children.find(({ name }) => name === "wrenn-cp")?.pid;
+    const pid = this.pidOf("wrenn-cp");
     const environment = readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
     const of = (name: string) => environment.find((line) => line.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
     return { address: of("CP_HOST_AGENT_ADDR"), token: of("WRENN_HOST_TOKEN") };

@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { changedRuns } from "../../packages/host/src/drivers/process-memory.ts";
+import { pageBytes } from "../../packages/host/src/memory/pages.ts";
 
 /** Resident memory of a process, MiB (proc(5), `status`). */
 export function residentMib(pid: number): number {
@@ -9,6 +11,12 @@ export function residentMib(pid: number): number {
 /** Proportional memory of a process, MiB: shared pages count by the share of those who map them (proc(5), `smaps_rollup`). */
 export function proportionalMib(pid: number): number {
   return kibOf(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"), "Pss") / 1024;
+}
+
+/** MiB of guest memory that are the VM's own, no longer those of the template whose file `memory` it maps. */
+export function changedMib(pid: number, memory: string): number {
+  const pages = changedRuns(pid, memory).reduce((sum, run) => sum + run.pages, 0);
+  return (pages * pageBytes) / 2 ** 20;
 }
 
 /** Milliseconds of processor time that all threads of a process have used (kernel documentation, "Scheduler Statistics"). */

@@ -40,10 +40,19 @@ export async function bareRestore(like: Inside, dir: string, command: readonly [
   }
 }
 
+/** Milliseconds of a whole bare restore, until the end of a short command. */
+export async function bareRestoreMs(like: Inside, dir: string): Promise<number> {
+  const laps = await bareRestore(like, dir, ["/bin/sh", "-c", "echo ok"]);
+  return Object.values(laps).reduce((sum, ms) => sum + ms, 0);
+}
+
 /** Arguments of the running VM, for a folder and a disk layer of its own. */
 function argumentsLike({ argv }: Inside, dir: string): string[] {
   return argv.map((arg) =>
-    arg.replace(/^unix:[^,]*qmp\.sock/, `unix:${dir}/qmp.sock`).replace(/file=[^,]*\.qcow2/, `file=${dir}/disk.qcow2`),
+    arg
+      .replace(/^unix:[^,]*qmp\.sock/, `unix:${dir}/qmp.sock`)
+      .replace(/file=[^,]*\.qcow2/, `file=${dir}/disk.qcow2`)
+      .replace(/path=[^,]*console\.log/, `path=${dir}/console.log`),
   );
 }
 

@@ -1,17 +1,22 @@
 import type { Suite } from "../context.ts";
+import { chain } from "./chain.ts";
+import { crowd } from "./crowd.ts";
 import { envdFiles } from "./envd-files.ts";
 import { envdLatency } from "./envd-latency.ts";
 import { envdMemory } from "./envd-memory.ts";
 import { envdStdout } from "./envd-stdout.ts";
 import { files } from "./files.ts";
+import { forks } from "./forks.ts";
 import { life } from "./life.ts";
+import { pauses } from "./pauses.ts";
 import { rtt } from "./rtt.ts";
+import { servers } from "./servers.ts";
 import { tti } from "./tti.ts";
 import { up } from "./up.ts";
 
 /** Every suite, in the order they run. The idle sandboxes of `life` would disturb others, and `up` ends what runs. */
 export const suites: readonly Suite[] = [
-  ...[tti, rtt, files],
+  ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
-  ...[life, up],
+  ...[life, crowd, up],
 ];

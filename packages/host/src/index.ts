@@ -10,6 +10,7 @@ import { Qcow2 } from "./drivers/qcow2.ts";
 import { Qemu } from "./drivers/qemu/driver.ts";
 import { UserMode } from "./drivers/user-mode.ts";
 import { heal } from "./heal.ts";
+import { Holds } from "./holds.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
 import { Scribe } from "./logs/scribe.ts";
@@ -69,7 +70,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const paths = new Paths(config.dir, drivers.disks.extension);
   const layers = new Layers(drivers.disks, templates, journal, paths);
   const pool = new Pool({ drivers, paths, layers }, config.poolSize, config.readyTimeoutMs, log);
-  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool }, log);
+  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool, holds: new Holds() }, log);
   await heal(sandboxes, log);
   const sampler = await Sampler.start(sandboxes, log);
   const scribe = await Scribe.start(sandboxes, log);

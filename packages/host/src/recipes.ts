@@ -1,8 +1,9 @@
-import { existsSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
 import type { Drivers, Vm } from "./drivers/ports.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
+import type { Holds } from "./holds.ts";
 import type { Image } from "./images.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
@@ -21,6 +22,7 @@ export type Kitchen = {
   readonly journal: Journal;
   readonly paths: Paths;
   readonly pool: Pool;
+  readonly holds: Holds;
 };
 
 /** Starts a new sandbox from its template, or from the snapshot its spec names. On any throw nothing is left. */
@@ -51,6 +53,8 @@ async function claim(
 
 /** Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. */
 export async function startFrom(sandbox: Sandbox, kitchen: Kitchen, from: SnapshotRecord): Promise<Machine> {
+  findSnapshot(kitchen, from.id); // it may have been deleted while this waited for its turn
+  using _ = kitchen.holds.hold(from.id);
   const template = await kitchen.templates.byKey(from.templateKey);
   const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
   sandbox.note({ templateKey: template.key, defaultUser });
@@ -152,10 +156,16 @@ export function findSnapshot({ journal }: Pick<Kitchen, "journal">, id: string):
   throw new WrennError("not_found", `this host has no snapshot ${id}`, { details: { kind: "snapshot", id } });
 }
 
-/** Removes a snapshot. The disk layers that only it stood on go with the caller's next `collect`. */
-export async function removeSnapshot(id: string, { journal, paths }: Kitchen): Promise<void> {
-  await rm(paths.snapshot(id), { recursive: true, force: true });
+/**
+ * Removes a snapshot, once nobody is being started from it. The disk layers that only it stood on go with the caller's
+ * next `collect`.
+ */
+export async function removeSnapshot(id: string, { journal, paths, holds }: Kitchen): Promise<void> {
+  await holds.idle(id);
+  const going = paths.unfinishedSnapshot(id); // a name that a killed agent's successor cleans up
+  if (existsSync(paths.snapshot(id))) renameSync(paths.snapshot(id), going);
   journal.snapshots.remove(id);
+  await rm(going, { recursive: true, force: true });
 }
 
 async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableStack): Promise<string> {

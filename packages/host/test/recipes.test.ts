@@ -127,25 +127,42 @@ describe("a VM that ends by itself", () => {
 });
 
 describe("two calls at once on one sandbox", () => {
-  const calls = {
-    pause: (host: FakeHost, id: SandboxId) => host.sandboxes.pause(id),
-    resume: (host: FakeHost, id: SandboxId) => host.sandboxes.resume(id, 2),
-    destroy: (host: FakeHost, id: SandboxId) => host.sandboxes.destroy(id),
+  type Call = (host: FakeHost, id: SandboxId) => Promise<unknown>;
+  const checkpointOf = (host: FakeHost) =>
+    host.sandboxes.journal.snapshots.all().find((row) => row.kind === "checkpoint")!;
+  const calls: Record<string, Call> = {
+    pause: (host, id) => host.sandboxes.pause(id),
+    resume: (host, id) => host.sandboxes.resume(id, 2),
+    checkpoint: (host, id) => host.sandboxes.checkpoint(id),
+    rollback: (host, id) => host.sandboxes.rollback(id, 3, checkpointOf(host).id),
+    fork: (host) => host.create({ snapshot: checkpointOf(host).id }),
+    "delete its checkpoint": (host) => host.sandboxes.deleteSnapshot(checkpointOf(host).id),
+    "set its time-out": (host, id) => host.sandboxes.setTimeout(id, 900),
+    destroy: (host, id) => host.sandboxes.destroy(id),
   };
+  const refusals = ["invalid_state", "not_found"];
   for (const from of ["running", "paused"] as const)
     for (const [first, callFirst] of Object.entries(calls))
       for (const [second, callSecond] of Object.entries(calls))
         test(`${from}: ${first} and ${second} end in one clear state`, async () => {
           await using host = await FakeHost.start();
           const { id } = await host.create();
+          await host.guest(id, "/memory", { method: "PUT", body: "kept" });
+          await host.sandboxes.checkpoint(id);
           if (from === "paused") await host.sandboxes.pause(id);
-          const results = await Promise.allSettled([callFirst(host, id), callSecond(host, id)]);
-          for (const result of results)
-            if (result.status === "rejected") expect(["invalid_state", "not_found"]).toContain(codeOf(result.reason));
-          const left = await host.leftovers();
-          const state = host.sandboxes.list()[0]?.state;
-          if (first === "destroy" || second === "destroy") expect(left).toEqual(nothing);
-          else expect(["running", "paused"]).toContain(state!);
-          expect(left.machines).toBe(state === "running" ? 1 : 0);
+          const both = [callFirst, callSecond].map((call) => Promise.resolve().then(() => call(host, id)));
+          for (const result of await Promise.allSettled(both))
+            if (result.status === "rejected") expect(refusals).toContain(codeOf(result.reason));
+          const isGone = first === "destroy" || second === "destroy";
+          const state = host.sandboxes.list().find((record) => record.id === id)?.state;
+          expect(isGone ? [undefined] : ["running", "paused"]).toContain(state);
+          const running = host.sandboxes.list().filter((record) => record.state === "running");
+          expect((await host.leftovers()).machines).toBe(running.length);
+          if (state === "paused") await host.sandboxes.resume(id, 9);
+          for (const record of host.sandboxes.list())
+            expect(await (await host.guest(record.id, "/memory")).text()).toBe("kept");
+          for (const record of host.sandboxes.list()) await host.sandboxes.destroy(record.id);
+          for (const row of host.sandboxes.journal.snapshots.all()) await host.sandboxes.deleteSnapshot(row.id);
+          expect(await host.leftovers()).toEqual(nothing);
         });
 });

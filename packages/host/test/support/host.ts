@@ -7,6 +7,7 @@ import { compile } from "../../src/config.ts";
 import { FakeWorld, fakeImage } from "../../src/drivers/fake.ts";
 import type { Drivers } from "../../src/drivers/ports.ts";
 import { heal } from "../../src/heal.ts";
+import { Holds } from "../../src/holds.ts";
 import { Journal } from "../../src/journal.ts";
 import { Layers } from "../../src/layers.ts";
 import { Paths } from "../../src/paths.ts";
@@ -101,7 +102,7 @@ export class FakeHost implements AsyncDisposable {
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, templates, this.#journal, paths);
     this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
-    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool: this.pool };
+    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool: this.pool, holds: new Holds() };
     this.sandboxes = new Sandboxes(kitchen, quiet, new Admission(this.dir, () => this.#available()));
     await heal(this.sandboxes, quiet);
   }
