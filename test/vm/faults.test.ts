@@ -24,10 +24,8 @@ const sh = async (sandbox: Sandbox, line: string) =>
 describe("a guest that misbehaves", () => {
   test("its disk full: what does not fit is refused, the sandbox pauses and resumes, and works when there is room", async () => {
     await using sandbox = await system.create();
-    await sh(
-      sandbox,
-      "fallocate -l 100G /var/tmp/all 2>/dev/null; dd if=/dev/zero of=/var/tmp/rest bs=64k 2>/dev/null; true",
-    );
+    const most = "$(($(df --output=avail -k / | tail -1) - 1024))K";
+    await sh(sandbox, `fallocate -l ${most} /var/tmp/all; dd if=/dev/zero of=/var/tmp/rest bs=64k`);
     expect(await sh(sandbox, "df --output=avail -k / | tail -1")).toBe("0");
     const thrown = await sandbox.files.write("/var/tmp/more", "x".repeat(mib), asRoot).catch((error) => error);
     expect(thrown).toMatchObject({ code: "insufficient_storage" });

@@ -23,6 +23,10 @@ import { Sandboxes } from "./sandboxes.ts";
 import { serve } from "./server.ts";
 import { defaults } from "./service.ts";
 import { Templates } from "./templates.ts";
+import { Turns } from "./turns.ts";
+
+/** A start waits for files and sockets now and then; a second one uses its processor meanwhile. */
+const startsPerCore = 2;
 
 /** A host agent that serves. */
 export type HostAgent = {
@@ -69,8 +73,12 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const templates = new Templates(config, drivers, log);
   const paths = new Paths(config.dir, drivers.disks.extension);
   const layers = new Layers(drivers.disks, templates, journal, paths);
-  const pool = new Pool({ drivers, paths, layers }, config.poolSize, config.readyTimeoutMs, log);
-  const sandboxes = new Sandboxes({ drivers, templates, layers, journal, paths, pool, holds: new Holds() }, log);
+  const starts = new Turns(startsPerCore * machineSize().cpuCores);
+  const pool = new Pool({ drivers, paths, layers, starts }, config.poolSize, config.readyTimeoutMs, log);
+  const sandboxes = new Sandboxes(
+    { drivers, templates, layers, journal, paths, pool, holds: new Holds(), starts },
+    log,
+  );
   await heal(sandboxes, log);
   const sampler = await Sampler.start(sandboxes, log);
   const scribe = await Scribe.start(sandboxes, log);

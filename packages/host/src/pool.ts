@@ -29,10 +29,11 @@ type Shelf = { readonly template: Template; readonly machines: Pooled[]; usedAtM
 export class Pool implements AsyncDisposable {
   readonly #shelves = new Map<string, Shelf>();
   #filling: Promise<void> | undefined;
+  #soon: Timer | undefined;
   #closed = false;
 
   constructor(
-    readonly kitchen: Pick<Kitchen, "drivers" | "paths"> & { layers: Layers },
+    readonly kitchen: Pick<Kitchen, "drivers" | "paths" | "starts"> & { layers: Layers },
     /** Machines per template; 0 keeps none. */
     readonly size: number,
     readonly readyTimeoutMs: number,
@@ -45,7 +46,7 @@ export class Pool implements AsyncDisposable {
     const shelf = this.#shelves.get(template.key) ?? { template, machines: [], usedAtMs: 0 };
     shelf.usedAtMs = Date.now();
     this.#shelves.set(template.key, shelf);
-    setTimeout(() => this.#fill(), refillDelayMs).unref();
+    this.#fillSoon();
     return shelf.machines.shift();
   }
 
@@ -61,8 +62,16 @@ export class Pool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    clearTimeout(this.#soon);
     await this.settled();
     for (const shelf of this.#shelves.values()) await this.#clear(shelf);
+  }
+
+  /** Not while machines are being started for somebody who waits: filling would take the processors from them. */
+  #fillSoon(): void {
+    clearTimeout(this.#soon);
+    this.#soon = setTimeout(() => (this.kitchen.starts.busy > 0 ? this.#fillSoon() : this.#fill()), refillDelayMs);
+    this.#soon.unref();
   }
 
   #fill(): void {
@@ -80,8 +89,10 @@ export class Pool implements AsyncDisposable {
         await this.#clear(shelf);
       }
     for (const shelf of this.#shelves.values())
-      while (!this.#closed && shelf.machines.length < this.size && this.#hasRoom(shelf.template))
+      while (!this.#closed && shelf.machines.length < this.size && this.#hasRoom(shelf.template)) {
+        if (this.kitchen.starts.busy > 0) return this.#fillSoon();
         await this.#add(shelf);
+      }
   }
 
   #hasRoom({ frozen }: Template): boolean {

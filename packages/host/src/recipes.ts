@@ -13,6 +13,7 @@ import type { Pool, Pooled } from "./pool.ts";
 import type { Defaults, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Template, Templates } from "./templates.ts";
+import type { Turns } from "./turns.ts";
 
 /** What the recipes work with. */
 export type Kitchen = {
@@ -23,6 +24,8 @@ export type Kitchen = {
   readonly paths: Paths;
   readonly pool: Pool;
   readonly holds: Holds;
+  /** Machines that are started at once: more would only take the processors from each other. */
+  readonly starts: Turns;
 };
 
 /** Starts a new sandbox from its template, or from the snapshot its spec names. On any throw nothing is left. */

@@ -48,6 +48,7 @@ export class Sandboxes implements AsyncDisposable {
     return sandbox.exclusive(async () => {
       try {
         using _ = await this.admission.admit(spec, spec.extraDiskMib);
+        using _turn = await this.kitchen.starts.take();
         const machine = await create(sandbox, this.kitchen);
         await this.#ran(sandbox, machine, { origin: spec.snapshot });
       } catch (thrown) {
@@ -230,6 +231,7 @@ export class Sandboxes implements AsyncDisposable {
     sandbox.move(event, { run, snapshot: from.id });
     try {
       using _ = await this.admission.admit(spec);
+      using _turn = await this.kitchen.starts.take();
       const machine = await startFrom(sandbox, this.kitchen, from);
       await this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
     } catch (thrown) {

@@ -15,6 +15,7 @@ import { Pool } from "../../src/pool.ts";
 import type { SandboxSpec } from "../../src/record.ts";
 import { Sandboxes } from "../../src/sandboxes.ts";
 import { Templates } from "../../src/templates.ts";
+import { Turns } from "../../src/turns.ts";
 
 export const quiet = pino({ level: "silent" });
 
@@ -101,8 +102,18 @@ export class FakeHost implements AsyncDisposable {
     const templates = new Templates(config, drivers, quiet);
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, templates, this.#journal, paths);
-    this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
-    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool: this.pool, holds: new Holds() };
+    const starts = new Turns(4);
+    this.pool = new Pool({ drivers, paths, layers, starts }, this.poolSize, config.readyTimeoutMs, quiet);
+    const kitchen = {
+      drivers,
+      templates,
+      layers,
+      journal: this.#journal,
+      paths,
+      pool: this.pool,
+      holds: new Holds(),
+      starts,
+    };
     this.sandboxes = new Sandboxes(kitchen, quiet, new Admission(this.dir, () => this.#available()));
     await heal(this.sandboxes, quiet);
   }
