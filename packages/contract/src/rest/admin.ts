@@ -103,3 +103,21 @@ export const Features = z.object({ features: z.record(z.string(), z.boolean()) }
 
 /** Body of `POST /v1/admin/capsules/{id}/snapshot`. */
 export const AdminSnapshot = z.object({ name: z.string().optional() }).meta({ id: "AdminSnapshot" });
+
+/** A template of any team, as administrators see it. */
+export const AdminTemplate = z
+  .object({
+    name: z.string(),
+    type: z.enum(["base", "snapshot"]),
+    vcpus: z.int(),
+    memory_mb: z.int(),
+    size_bytes: z.int(),
+    team_id: z.string(),
+    platform: z.boolean().meta({ description: "Whether every team may start from it." }),
+    created_at: z.string(),
+  })
+  .meta({ id: "AdminTemplate" });
+export type AdminTemplate = z.infer<typeof AdminTemplate>;
+
+/** Body of `PUT /v1/admin/templates/{name}/platform`. */
+export const SetPlatform = z.object({ platform: z.boolean() }).meta({ id: "SetPlatform" });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { headers, type rest, WrennError } from "@wrenn/contract";
 import { Human } from "../support/people.ts";
-import { apiKey, Plane } from "../support/plane.ts";
+import { Plane } from "../support/plane.ts";
 import { Document } from "./document.ts";
 import { type Class, type Route, routes } from "./routes.ts";
 
@@ -16,7 +16,7 @@ const callers: Record<string, Record<string, string>> = {
   nobody: {},
   "an unknown key": { [headers.apiKey]: `wrn_${"f".repeat(32)}` },
   "a forged session": { authorization: `Bearer wrs_${"x".repeat(43)}` },
-  "a key": { [headers.apiKey]: apiKey },
+  "a key": {},
 };
 beforeAll(async () => {
   const admin = await Human.join(plane, "Ann");
@@ -29,6 +29,8 @@ beforeAll(async () => {
     "a closed account": closed,
   }))
     callers[name] = { authorization: `Bearer ${human.auth.token}` };
+  const { body } = await member.ask<rest.NewApiKey>("POST", "/v1/api-keys", {});
+  callers["a key"] = { [headers.apiKey]: body.key };
 });
 
 /** Statuses by which a class keeps a caller out; `undefined` when it lets them in. */

@@ -2,6 +2,7 @@ import type { Services } from "../../services/index.ts";
 import type { App } from "../endpoint.ts";
 import { adminPeopleRoutes, adminRoutes, quotaRoutes } from "./admin.ts";
 import { adminCapsuleRoutes } from "./admin-capsules.ts";
+import { adminBuildRoutes, adminTemplateRoutes } from "./admin-templates.ts";
 import { auditRoutes } from "./audit.ts";
 import { openAuthRoutes, sessionRoutes } from "./auth.ts";
 import type { Doorway } from "./client.ts";
@@ -30,6 +31,8 @@ export function peopleRoutes(app: App, services: Services, doorway: Doorway): vo
   adminPeopleRoutes(app, services);
   adminRoutes(app, services);
   adminCapsuleRoutes(app, services);
+  adminTemplateRoutes(app, services);
+  adminBuildRoutes(app, services);
   keyRoutes(app, services);
   teamRoutes(app, services.teams);
   memberRoutes(app, services.teams);

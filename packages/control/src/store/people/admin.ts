@@ -51,6 +51,28 @@ export class AdminStore {
     return { rows: rows.map(adminUser), total: Number(rows[0]?.total ?? (await this.#count("users"))) };
   }
 
+  /** Built templates and snapshots of all teams, newest first, at most `limit`. */
+  async templates(limit: number): Promise<rest.AdminTemplate[]> {
+    const rows = await this.#all(sql`select * from (
+        select t.name, 'base' as type, b.vcpus, b.memory_mib, b.size_bytes, t.team_id, t.platform, t.created_at
+        from templates t left join lateral (select b.vcpus, b.memory_mib, b.size_bytes from builds b
+          where b.template_id = t.id and b.status = 'success' order by b.number desc limit 1) b on true
+        union all
+        select s.name, 'snapshot', s.vcpus, s.memory_mib, s.size_bytes, s.team_id, false, s.created_at
+        from snapshots s where not exists (select from builds b where b.snapshot_id = s.id)
+      ) as every_one order by created_at desc, name limit ${limit}`);
+    return rows.map((row) => ({
+      name: String(row.name),
+      type: row.type as "base" | "snapshot",
+      vcpus: Number(row.vcpus ?? 0),
+      memory_mb: Number(row.memory_mib ?? 0),
+      size_bytes: Number(row.size_bytes ?? 0),
+      team_id: String(row.team_id),
+      platform: row.platform === true,
+      created_at: iso(row.created_at),
+    }));
+  }
+
   /** Lets a team's sandboxes run on its own hosts only; `false` when there is no such team. */
   async setByoc(team: string): Promise<boolean> {
     const rows = await this.#all(
