@@ -49,7 +49,9 @@ export class LabHost implements AsyncDisposable {
     await packTree(`${dir}/tree.tar`);
     const port = freePort();
     const started = performance.now();
-    const child = Bun.spawn(["qemu-system-x86_64", ...arguments_(image, { dir, tools, port })], {
+    // It ends with this process, however that ends.
+    const tied = ["setpriv", "--pdeathsig", "KILL", "--"];
+    const child = Bun.spawn([...tied, "qemu-system-x86_64", ...arguments_(image, { dir, tools, port })], {
       stdio: ["ignore", "ignore", Bun.file(`${dir}/qemu.log`)],
       env: { ...process.env, TMPDIR: dir }, // where QEMU puts what the host writes to its disks
     });

@@ -11,11 +11,12 @@ Usage:
   bun lab/main.ts shell                             a terminal in it; ends with the shell
 
 Options:
-  --timeout SECONDS   for the command (default 900)
+  --timeout SECONDS   for the command (default 1800)
   --get DIR           afterwards brings what the command left in /lab/out into DIR
 
 Environment:
   FIRECRACKER_BIN, JAILER_BIN   this machine's programs (default /usr/local/bin/firecracker, /usr/local/bin/jailer)
+  LAB_FULL=1, LAB_CYCLES=200    every fault at every step; so many creates and kills in a row
   WRENN_DIR                     where the guest image and kernel come from
 
 Example:
@@ -28,7 +29,7 @@ const { values, positionals } = parseArgs({
 });
 
 const [command = "test", ...rest] = positionals;
-const timeoutSec = Number(values.timeout ?? 900);
+const timeoutSec = Number(values.timeout ?? 1800);
 
 async function runTests(names: readonly string[]): Promise<number> {
   const files = (await Array.fromAsync(new Bun.Glob("*.test.ts").scan(`${import.meta.dir}/tests`)))
@@ -37,7 +38,12 @@ async function runTests(names: readonly string[]): Promise<number> {
     .sort();
   if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
   const argv = ["bun", "test", "--timeout", "180000", ...files];
-  return withHost((host) => host.run(argv, { timeoutSec, env: { FORCE_COLOR: "0" } }));
+  return withHost((host) =>
+    host.run(argv, {
+      timeoutSec,
+      env: { FORCE_COLOR: "0", LAB_FULL: process.env.LAB_FULL ?? "", LAB_CYCLES: process.env.LAB_CYCLES ?? "10" },
+    }),
+  );
 }
 
 async function runCommand(argv: readonly string[]): Promise<number> {

@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { DmSnapshot } from "../../packages/host/src/drivers/dm/dm-snapshot.ts";
 import { disksSuite } from "../../packages/host/test/suites/disks.ts";
+import { left as everything } from "../support/left.ts";
 
 disksSuite("dm-snapshot", () => new DmSnapshot());
 
@@ -11,13 +12,7 @@ const root = "/lab/out";
 afterEach(() => expect(left()).toEqual([]));
 
 /** Mapped devices and loop devices of ours that exist. */
-function left(): string[] {
-  const run = (...argv: string[]) => Bun.spawnSync(argv).stdout.toString().split("\n").filter(Boolean);
-  return [
-    ...run("dmsetup", "ls").filter((line) => line.startsWith("wrenn-")),
-    ...run("losetup", "-nO", "BACK-FILE", "-l"),
-  ];
-}
+const left = (): string[] => [...everything().devices, ...everything().loops];
 
 const block = (text: string): Uint8Array => {
   const bytes = new Uint8Array(4096);

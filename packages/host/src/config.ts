@@ -16,6 +16,10 @@ export type HostOptions = {
   vmm?: string | undefined;
   accelerator?: string | undefined;
   egress?: string | undefined;
+  network?: string | undefined;
+  jailer?: string | undefined;
+  diskMibPerSecond?: string | undefined;
+  diskOpsPerSecond?: string | undefined;
   poolSize?: string | undefined;
   metricsToken?: string | undefined;
   credentials?: Credentials | undefined;
@@ -31,10 +35,16 @@ export type HostConfig = {
   readonly port: number;
   /** The secret that requests must carry. */
   readonly token: string;
-  /** `undefined`: the probe decides. */
+  /** `undefined`: the probe decides, here and in the next two. */
+  readonly vmm: "qemu" | "firecracker" | undefined;
+  readonly network: "user-mode" | "netns-tap" | undefined;
   readonly accelerator: "kvm" | "tcg" | undefined;
   /** `open` and `none` overrule the floor under guests' networks. */
   readonly egress: "open" | "none" | undefined;
+  /** Whether Firecracker runs without its jailer where that is installed. */
+  readonly isUnjailed: boolean;
+  /** What a guest may do to its disk (Firecracker). */
+  readonly disk: { readonly mibPerSecond: number | undefined; readonly opsPerSecond: number | undefined };
   /** Machines kept ready for each template in use. */
   readonly poolSize: number;
   /** Opens `/metrics` to a scraper; without one only the host token does. */
@@ -64,13 +74,15 @@ export function compile(options: HostOptions): HostConfig {
       remedy:
         "Set WRENN_HOST_TOKEN to the secret that the control plane uses (`openssl rand -hex 32` makes one), or join a fleet with --register.",
     });
-  if (options.vmm !== undefined && options.vmm !== "qemu") throw bad(`the VMM "${options.vmm}" is unknown: use qemu`);
-  const accelerator = options.accelerator;
-  if (accelerator !== undefined && accelerator !== "kvm" && accelerator !== "tcg")
-    throw bad(`the accelerator "${accelerator}" is unknown: use kvm or tcg`);
-  const egress = options.egress;
-  if (egress !== undefined && egress !== "open" && egress !== "none")
-    throw bad(`the egress "${egress}" is unknown: use open or none`);
+  const vmm = oneOf("VMM", options.vmm, ["qemu", "firecracker"]);
+  const net = oneOf("network", options.network, ["user-mode", "netns-tap"]);
+  const isUnjailed = oneOf("jailer setting", options.jailer, ["on", "off"]) === "off";
+  const disk = {
+    mibPerSecond: rate("disk limit", options.diskMibPerSecond),
+    opsPerSecond: rate("disk limit", options.diskOpsPerSecond),
+  };
+  const accelerator = oneOf("accelerator", options.accelerator, ["kvm", "tcg"]);
+  const egress = oneOf("egress", options.egress, ["open", "none"]);
   const poolSize = Number(options.poolSize ?? defaultPoolSize);
   if (!Number.isInteger(poolSize) || poolSize < 0 || poolSize > 1000)
     throw bad(`the pool size "${options.poolSize}" is not a whole number from 0 to 1000`);
@@ -79,8 +91,9 @@ export function compile(options: HostOptions): HostConfig {
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
   const { metricsToken } = options;
   const { credentials, guestDir = usualGuestDir() } = options;
-  const network = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
-  return Object.freeze({ dir, ...network, accelerator, egress, poolSize, readyTimeoutMs, guestDir });
+  const served = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
+  const drivers = { vmm, network: net, accelerator, egress, isUnjailed, disk };
+  return Object.freeze({ dir, ...served, ...drivers, poolSize, readyTimeoutMs, guestDir });
 }
 
 /** Beside the program, else in the sources that it runs from. */
@@ -91,5 +104,18 @@ const usualGuestDir = (): string =>
 
 /** Sizes of this machine. */
 export const machineSize = () => ({ cpuCores: cpus().length, memoryMib: Math.floor(totalmem() / 2 ** 20) });
+
+function oneOf<T extends string>(what: string, given: string | undefined, known: readonly T[]): T | undefined {
+  const found = known.find((one) => one === given);
+  if (given !== undefined && !found) throw bad(`the ${what} "${given}" is unknown: use ${known.join(" or ")}`);
+  return found;
+}
+
+function rate(what: string, given: string | undefined): number | undefined {
+  if (given === undefined) return undefined;
+  const value = Number(given);
+  if (!Number.isInteger(value) || value < 1) throw bad(`the ${what} "${given}" is not a whole number of 1 or more`);
+  return value;
+}
 
 const bad = (message: string) => new WrennError("invalid_request", message);

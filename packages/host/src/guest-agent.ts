@@ -11,8 +11,11 @@ import {
 } from "@wrenn/contract";
 import type { GuestPoint } from "./metrics/series.ts";
 
-/** Between two looks at an agent that does not answer yet. Its port accepts at once, so most waiting is in the answer. */
-const pollMs = 5;
+/**
+ * Between two looks at an agent that does not answer yet; later ones come further apart, since a guest that boots for
+ * seconds needs the processor itself.
+ */
+const pollMs = (waitedMs: number): number => Math.min(5 + waitedMs / 50, 250);
 
 /** The guest agent's own tools (images/README.md, "Any root file system"). */
 const busybox = "/usr/local/lib/wrenn/busybox";
@@ -40,13 +43,13 @@ export class GuestAgent {
     void gone.then((reason) => {
       ended = reason;
     });
-    const deadline = performance.now() + timeoutMs;
-    while (performance.now() < deadline) {
+    const started = performance.now();
+    while (performance.now() < started + timeoutMs) {
       if (ended !== undefined) throw new WrennError("agent_error", `the VM ended before its agent answered: ${ended}`);
       const signal = AbortSignal.timeout(5_000);
       const answer = await fetch(`${this.#base}/health`, { signal, keepalive: false }).catch(() => undefined);
       if (answer?.ok) return;
-      await Bun.sleep(pollMs);
+      await Bun.sleep(pollMs(performance.now() - started));
     }
     throw new WrennError("timeout", `the guest agent did not answer within ${timeoutMs / 1000} s`, {
       remedy: "The host may be overloaded; look at its load and at the VM's console.log.",

@@ -35,6 +35,7 @@ export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
     log.info({ id: sandbox.id, before, after: sandbox.record.state, reason: sandbox.record.reason }, "healed");
   }
   await kitchen.drivers.disks.sweep();
+  await kitchen.drivers.nets.sweep();
   await kitchen.templates.heal();
   await removeLeftovers(sandboxes);
   const rows = [...journal.sandboxes.all(), ...journal.snapshots.all(), ...journal.layers.all()];

@@ -1,14 +1,8 @@
-import { mkdir, stat } from "node:fs/promises";
-import { WrennError } from "@wrenn/contract";
+import { mkdir } from "node:fs/promises";
 import type { Logger } from "pino";
-import { type Credentials, compile, type HostConfig, type HostOptions, machineSize } from "./config.ts";
-import { findLimits } from "./drivers/cgroups.ts";
-import { layFloor } from "./drivers/floor.ts";
-import { vmmGid } from "./drivers/owner.ts";
-import { type Drivers, fitting } from "./drivers/ports.ts";
-import { Qcow2 } from "./drivers/qcow2.ts";
-import { Qemu } from "./drivers/qemu/driver.ts";
-import { UserMode } from "./drivers/user-mode.ts";
+import { type Credentials, compile, type HostOptions, machineSize } from "./config.ts";
+import { chooseDrivers } from "./drivers/choose.ts";
+import type { Drivers } from "./drivers/ports.ts";
 import { heal } from "./heal.ts";
 import { Holds } from "./holds.ts";
 import { Journal } from "./journal.ts";
@@ -18,7 +12,6 @@ import { Metrics } from "./metrics/exposition.ts";
 import { Sampler } from "./metrics/sampler.ts";
 import { Paths } from "./paths.ts";
 import { Pool } from "./pool.ts";
-import { cpuModel, probe, tscKhz } from "./probe.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { serve } from "./server.ts";
 import { defaults } from "./service.ts";
@@ -27,6 +20,8 @@ import { Turns } from "./turns.ts";
 
 /** A start waits for files and sockets now and then; a second one uses its processor meanwhile. */
 const startsPerCore = 2;
+
+export { chooseDrivers } from "./drivers/choose.ts";
 
 /** A host agent that serves. */
 export type HostAgent = {
@@ -37,31 +32,6 @@ export type HostAgent = {
   /** Stops serving; with `pause`, every running sandbox is paused first, otherwise their VMs run on and are adopted by the next start. */
   stop(how: { pause: boolean }): Promise<void>;
 };
-
-/** The drivers for this machine. Throws `agent_error` with the remedy when there are none. */
-export async function chooseDrivers(config: HostConfig, log: Logger): Promise<Drivers> {
-  const findings = await probe(config);
-  const missing = findings.probes.find((one) => !one.ok && (one.name === "qemu" || one.name === "qemu-img"));
-  if (missing || !findings.qemu || !findings.qemuImg || !findings.accelerator)
-    throw new WrennError("agent_error", `this machine cannot run sandboxes: ${missing?.name ?? "qemu"} is missing`, {
-      remedy: missing?.remedy,
-    });
-  const machine = {
-    accelerator: findings.accelerator,
-    binary: findings.qemu,
-    tscKhz: await tscKhz(),
-    gid: await vmmGroup(findings.accelerator),
-  };
-  const vmm = new Qemu(machine, findings.vmmVersion, cpuModel());
-  const egress = await layFloor(config.egress, log);
-  const limits = await findLimits(config.dir);
-  log.info({ egress: egress.detail, limits: limits.detail }, "bounds of machines");
-  return fitting({ vmm, disks: new Qcow2(findings.qemuImg), nets: new UserMode(egress.isOpen), limits });
-}
-
-async function vmmGroup(accelerator: string): Promise<number> {
-  return accelerator === "kvm" ? (await stat("/dev/kvm")).gid : vmmGid;
-}
 
 /** Starts a host agent: heals what a former one left, then serves. */
 export async function start(options: HostOptions, log: Logger, given?: Drivers): Promise<HostAgent> {
@@ -104,6 +74,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       await preparing;
       await sandboxes[Symbol.asyncDispose]();
       await drivers.limits?.[Symbol.asyncDispose]();
+      await drivers.nets[Symbol.asyncDispose]?.();
       journal[Symbol.dispose]();
     },
   };

@@ -19,7 +19,10 @@ Environment:
   WRENN_HOST_LISTEN_ADDR   HOST:PORT (default 127.0.0.1:50051; port 0 picks one)
   WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more; a registered host needs none
   WRENN_CP_URL             http(s)://HOST:PORT of the control plane to register with
-  WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu; kvm or tcg
+  WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu or firecracker; kvm or tcg
+  WRENN_NETWORK            overrules the probe: user-mode or netns-tap
+  WRENN_JAILER             off runs Firecracker without its jailer (default on, where it is installed)
+  WRENN_DISK_MIB_PER_S, WRENN_DISK_OPS_PER_S   what a guest may do to its disk (Firecracker; default no limit)
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
@@ -66,6 +69,10 @@ const options = {
   accelerator: env.WRENN_ACCEL || undefined,
   egress: env.WRENN_EGRESS || undefined,
   guestDir: env.WRENN_GUEST_DIR || undefined,
+  network: env.WRENN_NETWORK || undefined,
+  jailer: env.WRENN_JAILER || undefined,
+  diskMibPerSecond: env.WRENN_DISK_MIB_PER_S || undefined,
+  diskOpsPerSecond: env.WRENN_DISK_OPS_PER_S || undefined,
   poolSize: env.WRENN_POOL || undefined,
   metricsToken: env.WRENN_METRICS_TOKEN || undefined,
 };

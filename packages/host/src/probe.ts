@@ -1,7 +1,10 @@
+import { existsSync } from "node:fs";
 import { access, constants, readFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import type { HostConfig } from "./config.ts";
+import { missingCommands } from "./drivers/netns/commands.ts";
 import type { Kernel } from "./drivers/ports.ts";
+import { mayChangeHost } from "./drivers/privileges.ts";
 import { listImages, newestKernel } from "./images.ts";
 
 /** One thing this machine has or lacks. */
@@ -10,14 +13,16 @@ export type Probe = { readonly name: string; readonly ok: boolean; readonly deta
 /** What was found, and what runs the sandboxes for that reason. */
 export type Findings = {
   readonly probes: readonly Probe[];
-  readonly vmm: "qemu" | undefined;
+  readonly vmm: "qemu" | "firecracker" | undefined;
   readonly accelerator: "kvm" | "tcg" | undefined;
-  readonly disk: "qcow2" | undefined;
-  readonly network: "user-mode" | undefined;
-  /** Version of QEMU, such as `7.2.22`. */
+  readonly disk: "qcow2" | "dm-snapshot" | undefined;
+  readonly network: "user-mode" | "netns-tap" | undefined;
+  /** Version of the VMM, such as `7.2.22`. */
   readonly vmmVersion: string;
   readonly qemu: string | undefined;
   readonly qemuImg: string | undefined;
+  readonly firecracker: string | undefined;
+  readonly jailer: string | undefined;
 };
 
 /**
@@ -26,19 +31,23 @@ export type Findings = {
  */
 const kvmProbeTimeoutMs = 30_000;
 
+type Asked = Pick<HostConfig, "dir" | "accelerator" | "vmm" | "network" | "isUnjailed">;
+
 /** Looks at this machine. Starts a tiny VM where `/dev/kvm` exists, since the device alone proves nothing. */
-export async function probe(config: Pick<HostConfig, "dir" | "accelerator">): Promise<Findings> {
+export async function probe(config: Asked): Promise<Findings> {
   const qemu = Bun.which("qemu-system-x86_64") ?? undefined;
   const qemuImg = Bun.which("qemu-img") ?? undefined;
-  const vmmVersion = qemu ? await qemuVersion(qemu) : "";
+  const version = qemu ? await versionOf(qemu) : "";
   const kernel = await newestKernel(config.dir).catch(() => undefined);
   const images = await listImages(config.dir);
   const kvm = config.accelerator === "tcg" ? skipped("not asked for") : await probeKvm(qemu, kernel);
+  const production = await probeProduction(config, kvm.ok);
   const install = "Install it: `apt-get install qemu-system-x86 qemu-utils`.";
   const probes: Probe[] = [
-    found("qemu", qemu, `${qemu} ${vmmVersion}`, install),
+    found("qemu", qemu, `${qemu} ${version}`, install),
     found("qemu-img", qemuImg, qemuImg ?? "", install),
     kvm,
+    ...production.probes,
     found("kernel", kernel, kernel?.path ?? "", `Run \`make images\`: there is none in ${config.dir}/kernels.`),
     found(
       "templates",
@@ -48,17 +57,49 @@ export async function probe(config: Pick<HostConfig, "dir" | "accelerator">): Pr
     ),
     await writable(config.dir),
   ];
+  const { firecracker, jailer } = production;
+  const chosen = config.vmm ?? (production.isComplete ? "firecracker" : qemu ? "qemu" : undefined);
+  if (chosen === "firecracker")
+    return {
+      ...{ probes, vmm: chosen, accelerator: "kvm", disk: "dm-snapshot", network: "netns-tap" },
+      ...{ vmmVersion: firecracker ? await versionOf(firecracker) : "", qemu, qemuImg, firecracker, jailer },
+    };
   return {
-    probes,
-    vmm: qemu ? "qemu" : undefined,
-    accelerator: config.accelerator ?? (qemu ? (kvm.ok ? "kvm" : "tcg") : undefined),
-    disk: qemuImg ? "qcow2" : undefined,
-    network: qemu ? "user-mode" : undefined,
-    vmmVersion,
-    qemu,
-    qemuImg,
+    ...{ probes, vmm: chosen, accelerator: config.accelerator ?? (qemu ? (kvm.ok ? "kvm" : "tcg") : undefined) },
+    ...{ disk: qemuImg ? "qcow2" : undefined, network: qemu ? (config.network ?? "user-mode") : undefined },
+    ...{ vmmVersion: version, qemu, qemuImg, firecracker, jailer },
   };
 }
+
+type Production = {
+  readonly probes: readonly Probe[];
+  readonly isComplete: boolean;
+  readonly firecracker: string | undefined;
+  readonly jailer: string | undefined;
+};
+
+/** What Firecracker needs beside KVM: root, device mapper, taps. Where all of it is there, it runs the sandboxes. */
+async function probeProduction(config: Asked, hasKvm: boolean): Promise<Production> {
+  const firecracker = Bun.which(process.env.FIRECRACKER_BIN ?? "firecracker") ?? undefined;
+  const jailer = config.isUnjailed ? undefined : (Bun.which(process.env.JAILER_BIN ?? "jailer") ?? undefined);
+  const isPrivileged = mayChangeHost();
+  const lacking = missingCommands();
+  const hasTaps = isPrivileged && lacking.length === 0 && existsSync("/dev/net/tun");
+  const hasMapper = isPrivileged && existsSync("/dev/mapper/control") && existsSync("/dev/loop-control");
+  const prepare = "Run `scripts/prepare-host` as root.";
+  const jailed = jailer ? `, jailed by ${jailer}` : ", without a jailer";
+  return {
+    ...{ firecracker, jailer, isComplete: hasKvm && !!firecracker && hasTaps && hasMapper },
+    probes: [
+      found("firecracker", firecracker, `${firecracker}${jailed}`, "Install Firecracker's release to /usr/local/bin."),
+      found("device mapper", hasMapper, "/dev/mapper/control", prepare),
+      found("taps", hasTaps, "/dev/net/tun, ip, nft, tc, nsenter", lacking.length > 0 ? installs(lacking) : prepare),
+    ],
+  };
+}
+
+const installs = (commands: readonly string[]): string =>
+  `Missing: ${commands.join(", ")}. Install them: \`apt-get install iproute2 nftables util-linux\`.`;
 
 /** Rate of this machine's time-stamp counter, kHz, as the processor's name or its present clock says. */
 export async function tscKhz(): Promise<number | undefined> {
@@ -115,9 +156,9 @@ const tinyVm = (kernel: Kernel): string[] => [
   ...["-m", "256", "-kernel", kernel.path, "-append", "quiet loglevel=0 reboot=t panic=-1"],
 ];
 
-async function qemuVersion(qemu: string): Promise<string> {
-  const said = await new Response(Bun.spawn([qemu, "--version"], { stderr: "ignore" }).stdout).text();
-  return /version ([\d.]+)/.exec(said)?.[1] ?? "unknown";
+async function versionOf(program: string): Promise<string> {
+  const said = await new Response(Bun.spawn([program, "--version"], { stderr: "ignore" }).stdout).text();
+  return /(?:version |v)([\d.]+)/.exec(said)?.[1] ?? "unknown";
 }
 
 async function writable(dir: string): Promise<Probe> {

@@ -124,7 +124,7 @@ export class Templates implements AsyncDisposable {
   async #key(image: Image, kernel: Kernel, size: Size): Promise<string> {
     const file = await stat(kernel.path);
     const parts = [layout, image.digest, kernel.version, file.size, file.mtimeMs, size.vcpus, size.memoryMib];
-    const all = [...parts, this.drivers.vmm.fingerprint, this.drivers.disks.name].join("\n");
+    const all = [...parts, this.drivers.vmm.fingerprint, this.drivers.disks.name, this.drivers.nets.name].join("\n");
     return new Bun.CryptoHasher("sha256").update(all).digest("hex").slice(0, 24);
   }
 

@@ -281,6 +281,8 @@ class FakeNets implements Nets {
 
   constructor(readonly world: FakeWorld) {}
 
+  async sweep(): Promise<void> {}
+
   async attach(): Promise<Nic> {
     await this.world.before("net.attach");
     const reachable = new Map<number, number>();

@@ -1,11 +1,12 @@
 import type { Logger } from "pino";
 import { vmmUids } from "./owner.ts";
+import { mayActForOthers } from "./privileges.ts";
 
 /**
  * Where no guest may connect: this machine, private networks, link-local addresses (cloud metadata is one), and what
  * routes to no single host (IANA special-purpose address registries).
  */
-const denied4 =
+export const denied4 =
   "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4";
 const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
 
@@ -42,7 +43,7 @@ export async function layFloor(wish: string | undefined, log: Logger): Promise<E
   if (wish === "open") return { isOpen: true, detail: "open: guests reach whatever this machine reaches" };
   if (wish === "none") return { isOpen: false, detail: "none: guests reach nothing outside" };
   const nft = Bun.which("nft", { PATH: `${process.env.PATH}:/usr/sbin:/sbin` });
-  if (process.getuid?.() !== 0 || !nft) {
+  if (!mayActForOthers || !nft) {
     const why = nft ? "only root can set firewall rules" : "nftables is not installed";
     return { isOpen: false, detail: `none: ${why}, so guests reach nothing outside; WRENN_EGRESS=open lifts that` };
   }
@@ -53,7 +54,8 @@ export async function layFloor(wish: string | undefined, log: Logger): Promise<E
   return { isOpen: false, detail: "none: nftables refused the floor, so guests reach nothing outside" };
 }
 
-async function nameservers(): Promise<string[]> {
+/** The name servers of this machine. */
+export async function nameservers(): Promise<string[]> {
   const text = await Bun.file("/etc/resolv.conf")
     .text()
     .catch(() => "");

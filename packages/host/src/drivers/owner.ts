@@ -1,4 +1,5 @@
 import { chmod, chown } from "node:fs/promises";
+import { mayActForOthers } from "./privileges.ts";
 
 /**
  * User ids of VMMs. A host agent that runs as root gives every VM one of its own, so that a guest which breaks out of
@@ -13,9 +14,9 @@ export const vmmUids = { first: 0x6000_0000, last: 0x6fff_ffff };
  */
 export const vmmGid = vmmUids.first;
 
-/** The user id of the VM called `name`, the same whenever it is asked for; `undefined` when this agent is not root. */
+/** The user id of the VM called `name`, the same whenever it is asked for; `undefined` when this agent may not start such a process. */
 export function ownerOf(name: string): number | undefined {
-  if (process.getuid?.() !== 0) return undefined;
+  if (!mayActForOthers) return undefined;
   const digest = new Bun.CryptoHasher("sha256").update(name).digest();
   return vmmUids.first + (digest.readUInt32LE(0) % (vmmUids.last - vmmUids.first + 1));
 }
@@ -31,6 +32,6 @@ export async function give(name: string, paths: readonly string[]): Promise<void
 export async function takeBack(gid: number, files: Readonly<Record<string, number>>): Promise<void> {
   for (const [path, mode] of Object.entries(files)) {
     await chmod(path, mode);
-    if (process.getuid?.() === 0) await chown(path, 0, gid);
+    if (mayActForOthers) await chown(path, process.getuid!(), gid);
   }
 }

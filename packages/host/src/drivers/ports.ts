@@ -38,6 +38,28 @@ export interface Disks {
   sweep(): Promise<void>;
 }
 
+/**
+ * What a guest may reach, above the floor that nothing lifts: no private range, no cloud metadata, not this machine, no
+ * other sandbox. A rule is an address, a range in CIDR form, or a domain name (`*.` before one: every name below it).
+ * `allow` goes before `deny`; what neither names follows `internet`.
+ */
+export type NetPolicy = {
+  readonly internet: boolean;
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  /** Megabits a second; `undefined` for no limit. */
+  readonly receiveMbit?: number | undefined;
+  readonly transmitMbit?: number | undefined;
+};
+
+/** What went through a guest's network so far, as the guest counts it. */
+export type NetCounters = {
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+  readonly receivedPackets: number;
+  readonly sentPackets: number;
+};
+
 /** A guest's network. A link that is not open lets this machine reach the guest, and the guest nothing. */
 export type Nic = AsyncDisposable & {
   readonly link:
@@ -49,14 +71,22 @@ export type Nic = AsyncDisposable & {
   forwarded(ports: ReadonlyMap<number, number>): void;
   /** `host:port` at which this machine reaches a port of the guest; `undefined` for one that is not forwarded. */
   reach(guestPort: number): string | undefined;
+  /** Puts a policy in force, also for connections that exist. Not where the VMM's process is the network. */
+  setPolicy?(policy: NetPolicy): Promise<void>;
+  counters?(): Promise<NetCounters>;
 };
 
 /** Networks. */
-export interface Nets {
+export interface Nets extends Partial<AsyncDisposable> {
   readonly name: string;
   readonly gives: LinkKind;
-  /** With `isolated` the guest can be reached and reaches nothing, whatever others may. */
+  /**
+   * The network of a sandbox: the one that it has, where a former agent made it. With `isolated` the guest can be reached
+   * and reaches nothing, whatever others may.
+   */
   attach(sandbox: string, isolated?: boolean): Promise<Nic>;
+  /** Lets go of the networks of a former agent's sandboxes that were not attached again. */
+  sweep(): Promise<void>;
 }
 
 /** A template's memory, device state and disk, taken at one instant; immutable. */

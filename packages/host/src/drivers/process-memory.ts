@@ -1,4 +1,5 @@
-import { closeSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, statSync, writeSync } from "node:fs";
+import { basename } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { type Pages, pageBytes } from "../memory/pages.ts";
 
@@ -21,12 +22,17 @@ const swappedOwn = 0x4000_0000;
 type Mapping = { readonly start: number; readonly end: number; readonly firstPage: number };
 type Run = { readonly page: number; readonly pages: number };
 
-/** Where the file `path` is mapped in a process: one entry a mapping, since advice on ranges may split it. */
+/**
+ * Where the file `path` is mapped in a process: one entry a mapping, since advice on ranges may split it. By its inode,
+ * since a jailed process has other names for it.
+ */
 function mappings(pid: number, path: string): Mapping[] {
   const found: Mapping[] = [];
+  const { ino } = statSync(path);
   for (const line of readFileSync(`/proc/${pid}/maps`, "utf8").split("\n")) {
-    const [range, , offset, , , ...name] = line.split(/\s+/);
-    if (!range || name.join(" ").replace(/ \(deleted\)$/, "") !== path) continue;
+    const [range, , offset, , inode, ...name] = line.split(/\s+/);
+    if (!range || Number(inode) !== ino || basename(name.join(" ").replace(/ \(deleted\)$/, "")) !== basename(path))
+      continue;
     const [start, end] = range.split("-").map((hex) => Number.parseInt(hex, 16));
     found.push({ start: start!, end: end!, firstPage: Number.parseInt(offset!, 16) / pageBytes });
   }

@@ -10,6 +10,8 @@ export class UserMode implements Nets {
   /** `isOpen`: whether guests may open connections to the outside. */
   constructor(readonly isOpen: boolean) {}
 
+  async sweep(): Promise<void> {}
+
   async attach(_: string, isolated = false): Promise<Nic> {
     const reachable = new Map<number, number>();
     return {

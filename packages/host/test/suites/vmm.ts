@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { link, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { agentPort } from "@wrenn/contract";
 import type { Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
@@ -19,15 +19,24 @@ const size = { vcpus: 1, memoryMib: 512 };
 
 /** The promises of `Vmm`, for every driver. */
 export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: string): void {
+  // One template for all rules: none of them changes it, and a boot takes longer than everything else.
+  let template: { lab: Lab; frozen: Frozen } | undefined;
   const rule = (title: string, run: (lab: Lab) => Promise<void>) =>
     (skip ? test.skip : test)(
       skip ? `${title} — skipped: ${skip}` : title,
       async () => {
-        await using lab = await Lab.open(await bench());
+        await using lab = await Lab.open(await bench(), async () => {
+          if (!template) {
+            const own = await Lab.open(await bench());
+            template = { lab: own, frozen: await own.makeFrozen() };
+          }
+          return template.frozen;
+        });
         await run(lab);
       },
       180_000,
     );
+  afterAll(() => template?.lab[Symbol.asyncDispose]());
 
   describe(`Vmm ${name}`, () => {
     rule("a restored machine answers once it was told to run, two at once do not disturb each other", async (lab) => {
@@ -155,23 +164,25 @@ class Lab implements AsyncDisposable {
   private constructor(
     readonly bench: VmmBench,
     readonly dir: string,
+    /** A template that was booted and frozen. */
+    readonly freeze: () => Promise<Frozen>,
   ) {}
 
-  static async open(bench: VmmBench): Promise<Lab> {
+  static async open(bench: VmmBench, freeze = (): Promise<Frozen> => Promise.reject()): Promise<Lab> {
     const dir = await mkdtemp(`${bench.root}/vmm-`);
     await Bun.$`chmod 755 ${dir}`;
-    return new Lab(bench, dir);
+    return new Lab(bench, dir, freeze);
   }
 
-  /** Boots and freezes once, into a folder of this lab. */
-  async freeze(): Promise<Frozen> {
+  /** Boots and freezes, into a folder of this lab. */
+  async makeFrozen(): Promise<Frozen> {
     const { vmm, disks, nets } = this.bench.drivers;
     const dir = `${this.dir}/frozen`;
     await mkdir(dir);
     await link(this.bench.rootfs, `${dir}/rootfs.ext4`);
     const base = { path: `${dir}/rootfs.ext4`, format: "raw" } as const;
-    const disk = await disks.create(base, `${dir}/disk.${disks.extension}`);
-    const nic = await nets.attach("template");
+    await using disk = await disks.create(base, `${dir}/disk.${disks.extension}`);
+    await using nic = await nets.attach("template");
     const memory = await open(`${dir}/memory`, "w");
     await memory.truncate(size.memoryMib * 2 ** 20);
     await memory.close();

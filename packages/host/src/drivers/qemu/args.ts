@@ -1,4 +1,5 @@
-import type { Kernel, VmSpec } from "../ports.ts";
+import { tapNet } from "../netns/addresses.ts";
+import type { Kernel, Nic, VmSpec } from "../ports.ts";
 
 /** How the machine is emulated or virtualised; part of every template's key. */
 export type Machine = {
@@ -25,16 +26,30 @@ export const diskId = "d";
 /** Name of the guest's network in QEMU's monitors. */
 export const netId = "n";
 
-const commandLine = (machine: Machine): string =>
+const commandLine = (machine: Machine, link: Nic["link"]): string =>
   [
     "console=ttyS0 quiet loglevel=1 reboot=t panic=-1",
     "root=/dev/vda rw rootfstype=ext4 init=/usr/local/bin/wrenn-init",
-    `wrenn.ip=${guestNet.ip}/24 wrenn.gw=${guestNet.gateway} wrenn.dns=${guestNet.dns}`,
+    guestWords(link),
     "random.trust_cpu=on cryptomgr.notests", // the self-tests cost an emulated boot half a second
     // An emulated processor does not speculate: the kernel's defences against that would only be translated and run.
     ...(machine.accelerator === "tcg" ? ["tsc=reliable wrenn.emulated=1 mitigations=off psi=0"] : []),
     ...(machine.accelerator === "tcg" && machine.tscKhz ? [`tsc_early_khz=${machine.tscKhz}`] : []),
   ].join(" ");
+
+/** What the guest's init is told of its network. */
+const guestWords = (link: Nic["link"]): string =>
+  link.kind === "tap"
+    ? `wrenn.ip=${tapNet.ip}/${tapNet.prefix} wrenn.gw=${tapNet.gateway} wrenn.dns=${tapNet.gateway}`
+    : `wrenn.ip=${guestNet.ip}/24 wrenn.gw=${guestNet.gateway} wrenn.dns=${guestNet.dns}`;
+
+function netdev(link: Nic["link"]): string {
+  if (link.kind === "tap") return `tap,id=${netId},ifname=${link.dev},script=no,downscript=no`;
+  // Port 0 lets the system choose, so two starts can never collide.
+  const forwards = link.guestPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-${guestNet.ip}:${port}`).join("");
+  const { subnet, gateway, dns } = guestNet;
+  return `user,id=${netId},ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${subnet},host=${gateway},dns=${dns}${forwards}`;
+}
 
 /** Sizes, memory and start mode of one QEMU process. */
 export type Launch = VmSpec & {
@@ -49,9 +64,6 @@ export type Launch = VmSpec & {
 export function arguments_(machine: Machine, launch: Launch): string[] {
   const accel = machine.accelerator === "tcg" ? `tcg,tb-size=${translationBufferMib}` : "kvm";
   const link = launch.nic.link;
-  if (link.kind !== "user") throw new Error("the QEMU driver takes user links only");
-  // Port 0 lets the system choose, so two starts can never collide.
-  const forwards = link.guestPorts.map((port) => `,hostfwd=tcp:127.0.0.1:0-${guestNet.ip}:${port}`).join("");
   return [
     ...["-name", launch.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...[
@@ -77,14 +89,11 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
       `id=${diskId},file=${launch.disk.device},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
     ],
     ...["-device", `virtio-blk-device,drive=${diskId}`],
-    ...[
-      "-netdev",
-      `user,id=${netId},ipv6=off,restrict=${link.isOpen ? "off" : "on"},net=${guestNet.subnet},host=${guestNet.gateway},dns=${guestNet.dns}${forwards}`,
-    ],
+    ...["-netdev", netdev(link)],
     // No announcement after a restore: nobody moved, and the guest would tell its neighbours before it serves its first request.
     ...["-device", `virtio-net-device,netdev=${netId},guest_announce=off,mac=02:fc:00:00:00:05`],
     ...["-device", "virtio-rng-device"],
-    ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine)] : []),
+    ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine, link)] : []),
     ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),
     // -S: a restored machine stays stopped until it is told to run.
     ...(launch.incoming ? ["-S", "-incoming", "defer"] : []),

@@ -3,7 +3,7 @@ import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { give, ownerOf, takeBack } from "../owner.ts";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
-import { killProcess, startTimeOf } from "../process.ts";
+import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
 import { arguments_, type Launch, type Machine } from "./args.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
@@ -18,7 +18,7 @@ const loadTimeoutMs = 20_000;
 /** QEMU's microvm machine, with KVM or by emulation. */
 export class Qemu implements Vmm {
   readonly name = "qemu";
-  readonly takes = { disk: ["qcow2"], link: ["user"] } as const;
+  readonly takes = { disk: ["qcow2"], link: ["user", "tap"] } as const;
   readonly accelerator: string;
   readonly fingerprint: string;
 
@@ -81,18 +81,14 @@ export class Qemu implements Vmm {
     await rm(`${launch.dir}/qmp.sock`, { force: true }); // a former process's socket looks ready and is not
     await give(launch.name, [launch.dir, launch.disk.device, ...(launch.sharesMemory ? [launch.memory] : [])]);
     const uid = ownerOf(launch.name);
-    const child = Bun.spawn([this.machine.binary, ...arguments_(this.machine, launch)], {
-      stdio: ["ignore", "ignore", Bun.file(log), ...(state === undefined ? [] : [state])],
-      detached: true, // it outlives this agent, and a Ctrl-C in the agent's terminal is not meant for it
-      env: { PATH: process.env.PATH ?? "" },
-      cwd: launch.dir,
-      ...(uid === undefined ? {} : { uid, gid: this.machine.gid }),
+    const child = spawnVmm([this.machine.binary, ...arguments_(this.machine, launch)], {
+      ...{ link: launch.nic.link, uid, gid: this.machine.gid, cwd: launch.dir, log, inherit: state },
     });
     const handle = { pid: child.pid, startTime: startTimeOf(child.pid) ?? "", ports: [] };
     try {
       await launch.confine?.(child.pid);
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
-      const ports = await forwardedPorts(qmp);
+      const ports = launch.nic.link.kind === "user" ? await forwardedPorts(qmp) : new Map<number, number>();
       launch.nic.forwarded(ports);
       const exited = child.exited.then((code) =>
         child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,

@@ -1,0 +1,27 @@
+import { readdirSync } from "node:fs";
+
+const run = (...argv: string[]): string[] => Bun.spawnSync(argv).stdout.toString().split("\n").filter(Boolean);
+
+/** Everything of ours that exists in the lab's host: what a test could leave behind. */
+export function left() {
+  const list = (path: string) => {
+    try {
+      return readdirSync(path);
+    } catch {
+      return [];
+    }
+  };
+  return {
+    devices: run("dmsetup", "ls").filter((line) => line.startsWith("wrenn-")),
+    loops: run("losetup", "-nO", "BACK-FILE", "-l"),
+    networks: [
+      ...list("/run/netns").filter((name) => name.startsWith("wrenn-")),
+      ...list("/sys/class/net").filter(
+        (name) => name.startsWith("wrenn-") && !list("/run/netns").includes(name.replace("-v-", "-ns-")),
+      ),
+    ],
+    slots: list("/run/wrenn/net"),
+    vmms: run("pgrep", "-a", "firecracker|qemu-system"),
+    groups: list("/sys/fs/cgroup/wrenn").filter((name) => !name.includes(".")),
+  };
+}

@@ -1,0 +1,141 @@
+import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { agentPort, headers, newSandboxId, processes, type SandboxId } from "@wrenn/contract";
+import { compile } from "../../packages/host/src/config.ts";
+import { unlimited } from "../../packages/host/src/drivers/cgroups.ts";
+import type { Drivers } from "../../packages/host/src/drivers/ports.ts";
+import { heal } from "../../packages/host/src/heal.ts";
+import { Journal } from "../../packages/host/src/journal.ts";
+import { Layers } from "../../packages/host/src/layers.ts";
+import { Paths } from "../../packages/host/src/paths.ts";
+import { Pool } from "../../packages/host/src/pool.ts";
+import type { SandboxSpec } from "../../packages/host/src/record.ts";
+import { Sandboxes } from "../../packages/host/src/sandboxes.ts";
+import { Templates } from "../../packages/host/src/templates.ts";
+import { quiet, spec } from "../../packages/host/test/support/host.ts";
+import { wrennDir } from "./bench.ts";
+
+/** Called before each effect of a driver with its name, such as `vmm.restore`; what it throws, the effect throws. */
+export type Before = (effect: string) => void | Promise<void>;
+
+/** A host on real drivers, in a folder of its own. `restart` ends the agent as `kill -9` does and starts the next. */
+export class RealHost implements AsyncDisposable {
+  before: Before = () => {};
+  sandboxes!: Sandboxes;
+  templates!: Templates;
+  drivers!: Drivers;
+  pool!: Pool;
+  #journal!: Journal;
+
+  private constructor(
+    readonly dir: string,
+    readonly makeDrivers: () => Promise<Drivers>,
+    readonly poolSize: number,
+  ) {}
+
+  static async start(makeDrivers: () => Promise<Drivers>, poolSize = 0): Promise<RealHost> {
+    await mkdir(`${wrennDir}/tests`, { recursive: true, mode: 0o755 });
+    const dir = await mkdtemp(`${wrennDir}/tests/host-`);
+    await Bun.$`chmod 755 ${dir}`;
+    for (const shared of ["kernels", "images"]) await symlink(`${wrennDir}/${shared}`, `${dir}/${shared}`);
+    const host = new RealHost(dir, makeDrivers, poolSize);
+    await host.#boot();
+    return host;
+  }
+
+  /** The agent ends without a word, and the next one starts. */
+  async restart(): Promise<void> {
+    await this.sandboxes[Symbol.asyncDispose]();
+    this.#journal[Symbol.dispose]();
+    await this.#boot();
+  }
+
+  create(changes: Partial<SandboxSpec> = {}, id: SandboxId = newSandboxId()) {
+    return this.sandboxes.create(id, 1, spec({ memoryMib: 256, ...changes }));
+  }
+
+  /** Runs a shell script in the guest as root. */
+  async sh(id: SandboxId, script: string): Promise<{ code: number; out: string }> {
+    const { machine, record } = this.sandboxes.find(id);
+    const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>
+      fetch(input, { ...init, keepalive: false })) as typeof fetch;
+    const baseUrl = `http://${machine.nic.reach(agentPort)}`;
+    const client = createClient(processes.Process, createConnectTransport({ baseUrl, fetch: unpooled }));
+    const request = { process: { cmd: "/bin/bash", args: ["-c", script], envs: {}, cwd: "/" }, stdin: false };
+    const asRoot = { Authorization: `Basic ${btoa("root:")}`, [headers.accessToken]: record.token };
+    let [code, out] = [-1, ""];
+    for await (const { event } of client.start(request, { headers: asRoot })) {
+      if (event?.event.case === "end") code = event.event.value.exitCode;
+      const data = event?.event.case === "data" ? event.event.value.output : undefined;
+      if (data?.case === "stdout" || data?.case === "stderr") out += new TextDecoder().decode(data.value);
+    }
+    return { code, out };
+  }
+
+  /** Files and rows that a sandbox could leave behind. */
+  async leftovers(): Promise<{ rows: number; homes: number; snapshots: number; layers: number }> {
+    const { sandboxes, snapshots, layers } = this.#journal;
+    const count = async (folder: string) => (await readdir(`${this.dir}/${folder}`)).length;
+    return {
+      rows: sandboxes.all().length + snapshots.all().length + layers.all().length,
+      ...{ homes: await count("sandboxes"), snapshots: await count("snapshots"), layers: await count("layers") },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.before = () => {};
+    for (const { id } of this.sandboxes.list()) await this.sandboxes.destroy(id);
+    for (const { id } of this.#journal.snapshots.all()) await this.sandboxes.deleteSnapshot(id);
+    await this.pool[Symbol.asyncDispose]();
+    await this.templates[Symbol.asyncDispose]();
+    await this.sandboxes[Symbol.asyncDispose]();
+    await this.drivers.nets[Symbol.asyncDispose]?.();
+    this.#journal[Symbol.dispose]();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  async #boot(): Promise<void> {
+    const config = compile({ dir: this.dir, token: "0123456789abcdef" });
+    this.drivers = {
+      limits: unlimited("not here"),
+      ...watched(await this.makeDrivers(), (effect) => this.before(effect)),
+    };
+    const { drivers } = this;
+    this.#journal = new Journal(`${this.dir}/agent.db`);
+    this.templates = new Templates(config, drivers, quiet);
+    const paths = new Paths(this.dir, drivers.disks.extension);
+    const layers = new Layers(drivers.disks, this.templates, this.#journal, paths);
+    this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
+    const { templates, pool } = this;
+    this.sandboxes = new Sandboxes({ drivers, templates, layers, journal: this.#journal, paths, pool }, quiet);
+    await heal(this.sandboxes, quiet);
+  }
+}
+
+const effects: Record<string, readonly string[]> = {
+  disks: ["create", "open", "flatten"],
+  nets: ["attach"],
+  vmm: ["boot", "freeze", "restore"],
+  vm: ["stop", "cont", "capture", "switchDisk"],
+};
+
+/** The drivers, with a look before each effect that they and their machines have on the world. */
+function watched({ vmm, disks, nets }: Drivers, before: Before): Drivers {
+  return { vmm: watch("vmm", vmm, before), disks: watch("disks", disks, before), nets: watch("nets", nets, before) };
+}
+
+function watch<T extends object>(kind: string, target: T, before: Before): T {
+  return new Proxy(target, {
+    get(_, name) {
+      const value = Reflect.get(target, name, target) as unknown;
+      if (typeof value !== "function") return value;
+      if (!effects[kind]!.includes(String(name))) return value.bind(target);
+      return async (...args: unknown[]) => {
+        await before(`${kind}.${String(name)}`);
+        const result = await value.apply(target, args);
+        return String(name) === "restore" ? watch("vm", result as object, before) : result;
+      };
+    },
+  });
+}

@@ -1,0 +1,132 @@
+import { closeSync, fsyncSync, openSync, readdirSync, statSync } from "node:fs";
+import { chmod, copyFile, rename, rm } from "node:fs/promises";
+import { WrennError } from "@wrenn/contract";
+import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
+import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import { killProcess } from "../process.ts";
+import { MemoryWriter, takeChanged } from "../process-memory.ts";
+import type { FirecrackerApi } from "./api.ts";
+import type { Home } from "./home.ts";
+import { type Launched, releaseGroup } from "./launch.ts";
+
+/** What a VM was started from. */
+type Origin = {
+  /** The template's memory file, which it maps privately; `undefined` for one that is to become a template. */
+  readonly memory: string | undefined;
+  readonly fingerprint: string;
+};
+
+/** What `Vm.capture` writes beside the memory and the device state. */
+type SavedManifest = { readonly fingerprint: string; readonly device: { readonly sha256: string } };
+
+/** A Firecracker process and its API. */
+export class FirecrackerVm implements Vm {
+  readonly handle: VmHandle;
+  readonly exited: Promise<string>;
+  readonly api: FirecrackerApi;
+  readonly home: Home;
+
+  constructor(
+    readonly spec: VmSpec,
+    launched: Launched,
+    readonly origin: Origin,
+  ) {
+    this.handle = { pid: launched.pid, startTime: launched.startTime, ports: [] };
+    this.exited = launched.exited;
+    this.api = launched.api;
+    this.home = launched.home;
+  }
+
+  get pid(): number {
+    return this.handle.pid;
+  }
+
+  async stop(): Promise<void> {
+    await this.api.patch("/vm", { state: "Paused" });
+    // The device's own cache must be in the layer's file before another layer reads past it.
+    const disk = openSync(await this.diskDevice(), "r");
+    try {
+      fsyncSync(disk);
+    } finally {
+      closeSync(disk);
+    }
+  }
+
+  async cont(): Promise<void> {
+    await this.api.patch("/vm", { state: "Resumed" });
+  }
+
+  async detach(): Promise<void> {} // every call is a connection of its own
+
+  async forward(): Promise<void> {} // every port of a tap is reachable
+
+  async switchDisk(next: Disk): Promise<void> {
+    await this.home.bringDisk(next.device);
+    await this.api.patch("/drives/rootfs", { drive_id: "rootfs", path_on_host: "disk" });
+  }
+
+  async diskDevice(): Promise<string> {
+    for (const fd of readdirSync(`/proc/${this.pid}/fd`)) {
+      const file = statSync(`/proc/${this.pid}/fd/${fd}`, { throwIfNoEntry: false });
+      if (file?.isBlockDevice()) return `/dev/dm-${(file.rdev & 0xff) | ((file.rdev >> 12) & 0xfff00)}`;
+    }
+    throw new WrennError("agent_error", "the VM has no disk");
+  }
+
+  async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
+    const { memory: template, fingerprint } = this.origin;
+    if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
+    await this.#saveDevices(`${dir}/device`);
+    const taken = takeChanged(this.pid, template);
+    const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
+    const early = taken.isCopied ? undefined : await save();
+    return {
+      write: async () => {
+        const { bytes } = early ?? (await save());
+        const manifest: SavedManifest = { fingerprint, device: { sha256: await sha256(`${dir}/device`) } };
+        await Bun.write(`${dir}/firecracker.json`, JSON.stringify(manifest));
+        return bytes;
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await killProcess(this.handle);
+    await releaseGroup(this.spec.name);
+  }
+
+  /** Firecracker gives device state together with memory only; that memory is taken otherwise, and dropped here. */
+  async #saveDevices(path: string): Promise<void> {
+    const names = { snapshot_path: "device.new", mem_file_path: "memory.new" };
+    const inHome = (name: string) => `${this.home.root}/${name}`;
+    try {
+      await this.api.put("/snapshot/create", { snapshot_type: "Diff", ...names });
+      await rename(inHome(names.snapshot_path), path).catch(() => copyFile(inHome(names.snapshot_path), path));
+      await chmod(path, 0o600);
+    } finally {
+      for (const name of Object.values(names)) await rm(inHome(name), { force: true });
+    }
+  }
+}
+
+/** Throws `conflict` when a saved folder was written by another Firecracker, processor or kernel: it would not run here. */
+export async function checkSaved(dir: string, fingerprint: string): Promise<void> {
+  const manifest = (await Bun.file(`${dir}/firecracker.json`).json()) as SavedManifest;
+  if (manifest.fingerprint !== fingerprint)
+    throw new WrennError("conflict", "the snapshot does not fit this host, and is not tried", {
+      remedy: `It was taken on "${manifest.fingerprint}"; this host is "${fingerprint}". Resume it on a host like that one.`,
+    });
+  if ((await sha256(`${dir}/device`)) !== manifest.device.sha256)
+    throw new WrennError("internal_error", `the snapshot file ${dir}/device is damaged: its checksum differs`, {
+      remedy: "Restore the file from a backup; the sandbox cannot be resumed without it.",
+    });
+}
+
+/** Puts the memory of a folder of `Vm.capture` into a VM that waits for it. */
+export async function loadSaved(pid: number, memory: string, dir: string): Promise<void> {
+  using writer = new MemoryWriter(pid, memory);
+  await loadGeneration(dir, (page, bytes) => writer.put(page, bytes));
+}
+
+const sha256 = async (path: string): Promise<string> =>
+  new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex");

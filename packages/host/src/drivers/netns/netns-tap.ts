@@ -1,0 +1,263 @@
+import { existsSync } from "node:fs";
+import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
+import { WrennError } from "@wrenn/contract";
+import type { Logger } from "pino";
+import { nameservers } from "../floor.ts";
+import type { NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
+import { lastSlot, type Slot, slot, slotOfPeer, tapNet } from "./addresses.ts";
+import { run } from "./commands.ts";
+import { NameServer } from "./name-server.ts";
+import { isBelowFloor, matches } from "./names.ts";
+import { hostRules, isDomain, netnsRules, openPolicy, pinRule, policyRules } from "./rules.ts";
+
+/** Who has which slot of this machine. In memory, as name spaces are: a restart of the machine ends both. */
+const register = "/run/wrenn/net";
+
+/** An answer's addresses stay reachable a little longer than the answer holds, for connections that are being made. */
+const pinSlackSeconds = 30;
+
+/** What stands in the register: the data folder of the agent, and the sandbox, empty while it waits. */
+type Entry = { readonly dir: string; readonly sandbox: string; readonly isMade: boolean };
+
+type Taken = { readonly slot: Slot; policy: NetPolicy };
+
+export type NetnsTapOptions = {
+  /** The agent's data folder: agents of other folders have slots of their own. */
+  readonly dir: string;
+  /** Group of VMM processes, which may open the taps. */
+  readonly gid: number;
+  /** Name spaces kept ready. */
+  readonly ready: number;
+};
+
+/**
+ * A network name space for each sandbox, with a tap for the VMM and a way to this machine. Some are kept ready, so that
+ * a create waits for none; a used one is never used again.
+ */
+export class NetnsTap implements Nets, AsyncDisposable {
+  readonly name = "netns-tap";
+  readonly gives = "tap" as const;
+  readonly #taken = new Map<string, Taken>();
+  readonly #ready: Slot[] = [];
+  /** Slots of a former agent of this folder, by sandbox, until they are attached again or swept. */
+  readonly #former = new Map<string, Slot>();
+  #background: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+  #names!: NameServer;
+
+  private constructor(
+    readonly options: NetnsTapOptions,
+    readonly log: Logger,
+  ) {}
+
+  /** Lays this machine's rules, starts the guests' name service and begins to fill the pool. */
+  static async start(options: NetnsTapOptions, log: Logger): Promise<NetnsTap> {
+    const nets = new NetnsTap(options, log);
+    await mkdir(register, { recursive: true, mode: 0o700 });
+    const rules = {
+      allows: (peer: string, name: string) => nets.#mayAsk(peer, name),
+      answered: (peer: string, name: string, found: readonly { ip: string; seconds: number }[]) =>
+        nets.#pin(peer, name, found),
+    };
+    nets.#names = await NameServer.start(await nameservers(), rules, log);
+    await Bun.write("/proc/sys/net/ipv4/ip_forward", "1");
+    await run(["nft", "-f", "-"], hostRules(nets.#names.port));
+    await nets.#findFormer();
+    nets.#refill();
+    return nets;
+  }
+
+  async attach(sandbox: string): Promise<Nic> {
+    const present = this.#taken.get(sandbox);
+    if (present) return this.#nic(sandbox, present.slot);
+    const former = this.#former.get(sandbox);
+    this.#former.delete(sandbox);
+    const found = former ?? this.#ready.shift() ?? (await this.#make());
+    await this.#write(found, { sandbox, isMade: true });
+    this.#taken.set(sandbox, { slot: found, policy: openPolicy });
+    this.#refill();
+    return this.#nic(sandbox, found);
+  }
+
+  async sweep(): Promise<void> {
+    const left = [...this.#former.values()];
+    this.#former.clear();
+    for (const unused of left) await this.#remove(unused);
+  }
+
+  /** Settles when nothing is being made or removed. */
+  async settled(): Promise<void> {
+    for (let last: unknown; last !== this.#background; ) {
+      last = this.#background;
+      await last;
+    }
+  }
+
+  /** Removes the name spaces that wait. Those of running VMs stay, for whoever adopts them. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await this.settled();
+    for (const waiting of this.#ready.splice(0)) await this.#remove(waiting);
+    await this.#names[Symbol.asyncDispose]();
+  }
+
+  #nic(sandbox: string, { netns, reachIp, hostDevice }: Slot): Nic {
+    return {
+      link: { kind: "tap", netns, dev: "tap0" },
+      guestIp: tapNet.ip,
+      forwarded: () => {}, // every port is reachable
+      reach: (guestPort) => `${reachIp}:${guestPort}`,
+      setPolicy: (policy) => this.#setPolicy(sandbox, policy),
+      counters: () => counters(hostDevice),
+      [Symbol.asyncDispose]: async () => {
+        const taken = this.#taken.get(sandbox);
+        if (!this.#taken.delete(sandbox)) return;
+        this.#later(() => this.#remove(taken!.slot)); // what comes next need not wait for it
+      },
+    };
+  }
+
+  async #setPolicy(sandbox: string, policy: NetPolicy): Promise<void> {
+    const taken = this.#taken.get(sandbox);
+    if (!taken) throw new WrennError("invalid_state", "the network is gone");
+    const { netns } = taken.slot;
+    await run(["ip", "netns", "exec", netns, "nft", "-f", "-"], policyRules(policy));
+    taken.policy = policy;
+    await limit(netns, "tap0", policy.receiveMbit);
+    await limit(netns, "eth0", policy.transmitMbit);
+  }
+
+  #takenBy(peerIp: string): Taken | undefined {
+    const index = slotOfPeer(peerIp)?.index;
+    for (const taken of this.#taken.values()) if (taken.slot.index === index) return taken;
+    return undefined;
+  }
+
+  #mayAsk(peerIp: string, name: string): boolean {
+    const policy = this.#takenBy(peerIp)?.policy;
+    if (!policy) return false;
+    if (matches(name, policy.allow.filter(isDomain))) return true;
+    return policy.internet && !matches(name, policy.deny.filter(isDomain));
+  }
+
+  async #pin(peerIp: string, name: string, found: readonly { ip: string; seconds: number }[]): Promise<void> {
+    const taken = this.#takenBy(peerIp);
+    const ips = found.map(({ ip }) => ip).filter((ip) => !isBelowFloor(ip));
+    if (!taken || ips.length === 0 || !matches(name, taken.policy.allow.filter(isDomain))) return;
+    const seconds = Math.min(Math.max(...found.map((one) => one.seconds)), 3_600) + pinSlackSeconds;
+    await run(["ip", "netns", "exec", taken.slot.netns, "nft", "-f", "-"], pinRule("pinned", ips, seconds));
+  }
+
+  /** Fills the pool in the background. */
+  #refill(): void {
+    this.#later(async () => {
+      while (!this.#isClosed && this.#ready.length < this.options.ready) this.#ready.push(await this.#make());
+    });
+  }
+
+  #later(act: () => Promise<void>): void {
+    this.#background = this.#background.then(act).catch((error) => this.log.warn({ error }, "networks"));
+  }
+
+  async #make(): Promise<Slot> {
+    const free = await this.#reserve();
+    try {
+      await makeNetns(free, this.options.gid);
+      await this.#write(free, { sandbox: "", isMade: true });
+      return free;
+    } catch (thrown) {
+      await this.#remove(free);
+      throw thrown;
+    }
+  }
+
+  /** The lowest slot that nobody has. Making the register's file is what takes it. */
+  async #reserve(): Promise<Slot> {
+    const names = new Set(await readdir(register));
+    for (let index = 1; index <= lastSlot; index++) {
+      if (names.has(`${index}`)) continue;
+      try {
+        await using file = await open(`${register}/${index}`, "wx", 0o600);
+        await file.writeFile(JSON.stringify({ dir: this.options.dir, sandbox: "", isMade: false } satisfies Entry));
+        return slot(index);
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown; // else another agent was faster
+      }
+    }
+    throw new WrennError("no_hosts_available", `all ${lastSlot} networks of this machine are in use`);
+  }
+
+  async #write(of: Slot, entry: Omit<Entry, "dir">): Promise<void> {
+    await Bun.write(`${register}/${of.index}`, JSON.stringify({ dir: this.options.dir, ...entry }));
+  }
+
+  async #remove(used: Slot): Promise<void> {
+    // The link first: a name space is taken apart in the kernel's own time, and its number is free at once.
+    await run(["ip", "link", "del", used.hostDevice]).catch(() => {});
+    if (existsSync(`/run/netns/${used.netns}`)) await run(["ip", "netns", "del", used.netns]);
+    await rm(`${register}/${used.index}`, { force: true });
+  }
+
+  /** What a former agent of this folder had. Waiting name spaces are taken over, half-made ones removed. */
+  async #findFormer(): Promise<void> {
+    for (const name of await readdir(register)) {
+      const entry = await readFile(`${register}/${name}`, "utf8")
+        .then((text) => JSON.parse(text) as Entry)
+        .catch(() => undefined);
+      if (entry?.dir !== this.options.dir) continue;
+      const theirs = slot(Number(name));
+      if (!entry.isMade || !existsSync(`/run/netns/${theirs.netns}`)) await this.#remove(theirs);
+      else if (entry.sandbox) this.#former.set(entry.sandbox, theirs);
+      else this.#ready.push(theirs);
+    }
+  }
+}
+
+async function makeNetns(free: Slot, gid: number): Promise<void> {
+  const { netns, hostDevice, hostIp, peerIp, reachIp } = free;
+  const outside = [
+    `netns add ${netns}`,
+    `link add ${hostDevice} type veth peer name eth0 netns ${netns}`,
+    `addr add ${hostIp}/31 dev ${hostDevice}`,
+    `link set ${hostDevice} up`,
+    `route add ${reachIp}/32 via ${peerIp} dev ${hostDevice}`,
+  ];
+  const inside = [
+    "link set lo up",
+    `addr add ${peerIp}/31 dev eth0`,
+    "link set eth0 up",
+    `tuntap add dev tap0 mode tap group ${gid}`,
+    `link set tap0 address ${tapNet.gatewayMac}`,
+    `addr add ${tapNet.gateway}/${tapNet.prefix} dev tap0`,
+    "link set tap0 up",
+    `neigh add ${tapNet.ip} lladdr ${tapNet.guestMac} dev tap0 nud permanent`,
+    `route add default via ${hostIp}`,
+  ];
+  await run(["ip", "-batch", "-"], outside.join("\n"));
+  await run(["ip", "-n", netns, "-batch", "-"], inside.join("\n"));
+  const settings = "echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
+  await run(["ip", "netns", "exec", netns, "sh", "-c", `${settings}; exec nft -f -`], netnsRules(free));
+}
+
+/** Bounds what leaves through a device; what a tap sends is what the guest receives. */
+async function limit(netns: string, device: string, mbit: number | undefined): Promise<void> {
+  const tc = ["tc", "-n", netns, "qdisc"];
+  if (mbit === undefined) return void (await run([...tc, "del", "dev", device, "root"]).catch(() => {}));
+  const burstBytes = Math.max(32_768, Math.round((mbit * 1e6) / 8 / 100)); // ten milliseconds' worth, a few packets at least
+  const how = ["rate", `${mbit}mbit`, "burst", `${burstBytes}`, "latency", "50ms"];
+  await run([...tc, "replace", "dev", device, "root", "tbf", ...how]);
+}
+
+async function counters(hostDevice: string): Promise<NetCounters> {
+  const read = async (name: string) =>
+    Number(await readFile(`/sys/class/net/${hostDevice}/statistics/${name}`, "utf8").catch(() => "0"));
+  const [sentBytes, receivedBytes, sentPackets, receivedPackets] = await Promise.all(
+    ["rx_bytes", "tx_bytes", "rx_packets", "tx_packets"].map(read), // what the guest sends is what this machine receives
+  );
+  return {
+    sentBytes: sentBytes!,
+    receivedBytes: receivedBytes!,
+    sentPackets: sentPackets!,
+    receivedPackets: receivedPackets!,
+  };
+}
