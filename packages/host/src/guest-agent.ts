@@ -63,7 +63,7 @@ export class GuestAgent {
   async identify(identity: Identity, presentToken?: string): Promise<InitResponse> {
     const entropy = Buffer.from(crypto.getRandomValues(new Uint8Array(entropyBytes))).toString("base64");
     const request: InitRequest = { ...identity, timestamp: new Date().toISOString(), entropy };
-    const answer = await fetch(`${this.#base}/init`, {
+    const answer = await unpooled(`${this.#base}/init`, {
       method: "POST",
       headers: { "content-type": "application/json", ...(presentToken ? { [headers.accessToken]: presentToken } : {}) },
       body: JSON.stringify(request),

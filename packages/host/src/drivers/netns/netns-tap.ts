@@ -43,6 +43,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
   readonly #former = new Map<string, Slot>();
   #background: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  #last = Math.floor(Math.random() * lastSlot);
   #names!: NameServer;
 
   private constructor(
@@ -171,10 +172,15 @@ export class NetnsTap implements Nets, AsyncDisposable {
     }
   }
 
-  /** The lowest slot that nobody has. Making the register's file is what takes it. */
+  /**
+   * A slot that nobody has, and nobody had just before: a connection that was kept for the former sandbox at an address
+   * must not be tried on the next. Making the register's file is what takes it.
+   */
   async #reserve(): Promise<Slot> {
     const names = new Set(await readdir(register));
-    for (let index = 1; index <= lastSlot; index++) {
+    for (let tries = 0; tries < lastSlot; tries++) {
+      this.#last = (this.#last % lastSlot) + 1;
+      const index = this.#last;
       if (names.has(`${index}`)) continue;
       try {
         await using file = await open(`${register}/${index}`, "wx", 0o600);
