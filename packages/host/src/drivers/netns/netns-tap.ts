@@ -16,8 +16,13 @@ const register = "/run/wrenn/net";
 /** An answer's addresses stay reachable a little longer than the answer holds, for connections that are being made. */
 const pinSlackSeconds = 30;
 
-/** What stands in the register: the data folder of the agent, and the sandbox, empty while it waits. */
-type Entry = { readonly dir: string; readonly sandbox: string; readonly isMade: boolean };
+/** What stands in the register: the data folder of the agent, the sandbox (empty while it waits) and its policy. */
+type Entry = {
+  readonly dir: string;
+  readonly sandbox: string;
+  readonly isMade: boolean;
+  readonly policy?: NetPolicy | undefined;
+};
 
 type Taken = { readonly slot: Slot; policy: NetPolicy };
 
@@ -40,7 +45,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
   readonly #taken = new Map<string, Taken>();
   readonly #ready: Slot[] = [];
   /** Slots of a former agent of this folder, by sandbox, until they are attached again or swept. */
-  readonly #former = new Map<string, Slot>();
+  readonly #former = new Map<string, Taken>();
   #background: Promise<unknown> = Promise.resolve();
   #isClosed = false;
   #last = Math.floor(Math.random() * lastSlot);
@@ -68,22 +73,30 @@ export class NetnsTap implements Nets, AsyncDisposable {
     return nets;
   }
 
-  async attach(sandbox: string): Promise<Nic> {
+  async attach(sandbox: string, isolated = false): Promise<Nic> {
     const present = this.#taken.get(sandbox);
     if (present) return this.#nic(sandbox, present.slot);
     const former = this.#former.get(sandbox);
     this.#former.delete(sandbox);
-    const found = former ?? this.#ready.shift() ?? (await this.#make());
-    await this.#write(found, { sandbox, isMade: true });
-    this.#taken.set(sandbox, { slot: found, policy: openPolicy });
+    const taken = former ?? { slot: this.#ready.shift() ?? (await this.#make()), policy: openPolicy };
+    await this.#write(taken.slot, { sandbox, isMade: true, policy: taken.policy });
+    this.#taken.set(sandbox, taken);
     this.#refill();
-    return this.#nic(sandbox, found);
+    const nic = this.#nic(sandbox, taken.slot);
+    if (!isolated) return nic;
+    return this.#setPolicy(sandbox, { ...openPolicy, internet: false }).then(
+      () => nic,
+      async (thrown) => {
+        await nic[Symbol.asyncDispose]();
+        throw thrown;
+      },
+    );
   }
 
   async sweep(): Promise<void> {
     const left = [...this.#former.values()];
     this.#former.clear();
-    for (const unused of left) await this.#remove(unused);
+    for (const { slot } of left) await this.#remove(slot);
   }
 
   /** Settles when nothing is being made or removed. */
@@ -124,6 +137,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
     const { netns } = taken.slot;
     await run(["ip", "netns", "exec", netns, "nft", "-f", "-"], policyRules(policy));
     taken.policy = policy;
+    await this.#write(taken.slot, { sandbox, isMade: true, policy });
     await limit(netns, "tap0", policy.receiveMbit);
     await limit(netns, "eth0", policy.transmitMbit);
   }
@@ -213,7 +227,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
       if (entry?.dir !== this.options.dir) continue;
       const theirs = slot(Number(name));
       if (!entry.isMade || !existsSync(`/run/netns/${theirs.netns}`)) await this.#remove(theirs);
-      else if (entry.sandbox) this.#former.set(entry.sandbox, theirs);
+      else if (entry.sandbox) this.#former.set(entry.sandbox, { slot: theirs, policy: entry.policy ?? openPolicy });
       else this.#ready.push(theirs);
     }
   }
