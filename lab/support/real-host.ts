@@ -6,6 +6,7 @@ import { compile } from "../../packages/host/src/config.ts";
 import { unlimited } from "../../packages/host/src/drivers/cgroups.ts";
 import type { Drivers } from "../../packages/host/src/drivers/ports.ts";
 import { heal } from "../../packages/host/src/heal.ts";
+import { Holds } from "../../packages/host/src/holds.ts";
 import { Journal } from "../../packages/host/src/journal.ts";
 import { Layers } from "../../packages/host/src/layers.ts";
 import { Paths } from "../../packages/host/src/paths.ts";
@@ -13,6 +14,7 @@ import { Pool } from "../../packages/host/src/pool.ts";
 import type { SandboxSpec } from "../../packages/host/src/record.ts";
 import { Sandboxes } from "../../packages/host/src/sandboxes.ts";
 import { Templates } from "../../packages/host/src/templates.ts";
+import { Turns } from "../../packages/host/src/turns.ts";
 import { quiet, spec } from "../../packages/host/test/support/host.ts";
 import { wrennDir } from "./bench.ts";
 
@@ -106,9 +108,11 @@ export class RealHost implements AsyncDisposable {
     this.templates = new Templates(config, drivers, quiet);
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, this.templates, this.#journal, paths);
-    this.pool = new Pool({ drivers, paths, layers }, this.poolSize, config.readyTimeoutMs, quiet);
+    const starts = new Turns(2);
+    this.pool = new Pool({ drivers, paths, layers, starts }, this.poolSize, config.readyTimeoutMs, quiet);
     const { templates, pool } = this;
-    this.sandboxes = new Sandboxes({ drivers, templates, layers, journal: this.#journal, paths, pool }, quiet);
+    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool, starts, holds: new Holds() };
+    this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);
   }
 }
