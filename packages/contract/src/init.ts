@@ -17,6 +17,8 @@ export type InitRequest = {
   machineId?: string;
   /** Base64 of at least 32 fresh random bytes; the kernel's generator is given them and reseeded before the answer. */
   entropy?: string;
+  /** Certificates, PEM, that the guest's programs are to trust; they replace those of an earlier call. */
+  caBundle?: string;
   /** The disk was made this large: the root file system is grown over it before the answer. */
   diskBytes?: number;
 };
@@ -29,4 +31,6 @@ export type InitResponse = {
   timestamp: string;
   hostname: string;
   version: string;
+  /** Which of the E2B agent's features are there. */
+  envdVersion: string;
 };

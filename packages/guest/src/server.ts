@@ -1,4 +1,4 @@
-import { version } from "@wrenn/contract";
+import { envdVersion, version } from "@wrenn/contract";
 import { handle, unknownMethod } from "./connect/handler.ts";
 import type { Method } from "./connect/method.ts";
 import { composeRoute, filesRoute } from "./files/routes.ts";
@@ -6,6 +6,7 @@ import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./h
 import { initialize } from "./identity/init.ts";
 import type { Identity } from "./identity/state.ts";
 import { metrics } from "./metrics.ts";
+import { systemCall } from "./native.ts";
 import { openPort } from "./ports.ts";
 import { since } from "./processes/history.ts";
 
@@ -17,6 +18,8 @@ export type Agent = {
   /** False on a machine that is not the agent's own: `/init` then changes nothing of it. */
   readonly ownsMachine: boolean;
 };
+
+const syncNumber = 162; // x86-64
 
 /** Paths that need no token: they check one themselves, or give nothing away. */
 const open = new Set(["/health", "/files", "/init"]);
@@ -47,7 +50,7 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
   const { identity } = agent;
   switch (`${request.method === "HEAD" ? "GET" : request.method} ${path}`) {
     case "GET /health":
-      return Response.json({ version });
+      return Response.json({ version, envdVersion });
     case "GET /envs":
       return Response.json(identity.envs);
     case "GET /metrics":
@@ -58,6 +61,9 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
       return initialize(request, agent);
     case "POST /snapshot/prepare":
       Bun.gc(true); // what is not in the snapshot need not be copied by any restore
+      return new Response(null, { status: 204 });
+    case "POST /snapshot/sync":
+      systemCall("sync", syncNumber); // returns when the disk has everything, and nothing else may happen meanwhile
       return new Response(null, { status: 204 });
     case "POST /files/compose":
       return composeRoute(request, identity);

@@ -33,7 +33,10 @@ const echo = async (text: string, headers: Record<string, string> = {}) => {
 test("health needs nothing and tells the version", async () => {
   const answer = await fetch(`${url}/health`);
   expect(answer.status).toBe(200);
-  expect(await answer.json()).toEqual({ version: expect.stringMatching(/^\d+\.\d+\.\d+$/) });
+  expect(await answer.json()).toEqual({
+    version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
+    envdVersion: expect.stringMatching(/^0\.6\.\d+$/),
+  });
 });
 
 test("metrics have every field the platforms ask for", async () => {

@@ -1,6 +1,6 @@
 import { dlopen, FFIType, ptr } from "bun:ffi";
 import { closeSync } from "node:fs";
-import { check } from "../native.ts";
+import { check, pendingBytes } from "../native.ts";
 
 const { i32, ptr: pointer, u32 } = FFIType;
 
@@ -72,6 +72,11 @@ export class Inotify {
       if (done || this.#closed) return;
       yield parse(value);
     }
+  }
+
+  /** Whether the kernel holds events that no batch has had yet. */
+  get hasUnread(): boolean {
+    return pendingBytes(this.#fd) > 0;
   }
 
   /** Releases the instance and all its watches. */

@@ -90,9 +90,13 @@ export function filesystemMethods(identity: Identity): Record<string, Method> {
     CreateWatcher: unary(wire.CreateWatcherRequestSchema, wire.CreateWatcherResponseSchema, (request, call) => ({
       watcherId: watchers.create(optionsOf(request, call)),
     })),
-    GetWatcherEvents: unary(wire.GetWatcherEventsRequestSchema, wire.GetWatcherEventsResponseSchema, (request) => ({
-      events: watchers.get(request.watcherId).drain(),
-    })),
+    GetWatcherEvents: unary(
+      wire.GetWatcherEventsRequestSchema,
+      wire.GetWatcherEventsResponseSchema,
+      async (request) => ({
+        events: await watchers.get(request.watcherId).drain(),
+      }),
+    ),
     RemoveWatcher: unary(wire.RemoveWatcherRequestSchema, wire.RemoveWatcherResponseSchema, (request) => {
       watchers.remove(request.watcherId);
       return {};

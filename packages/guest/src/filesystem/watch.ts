@@ -17,6 +17,9 @@ export type WatchOptions = { path: string; recursive: boolean; includeEntry: boo
 /** Events nobody has fetched; with more, the kernel's own queue (16,384 by default) fills and then drops. */
 const maxWaiting = 10_000;
 
+/** How long a fetch waits for the kernel's queue to be read, which a busy folder may never let happen. */
+const settleMs = 200;
+
 /** File systems whose changes the kernel sees only in part (statfs(2)): NFS, CIFS, SMB, SMB2, FUSE. */
 const networkTypes = new Set([0x6969, 0xff534d42, 0x517b, 0xfe534d42, 0x65735546]);
 
@@ -54,8 +57,13 @@ export class Watcher {
     return event;
   }
 
-  /** All waiting events. */
-  drain(): FileEvent[] {
+  /** All events of what has happened until now: what the kernel still holds is read first. */
+  async drain(): Promise<FileEvent[]> {
+    for (const until = performance.now() + settleMs; performance.now() < until; ) {
+      const isRead = this.#closed || !this.#inotify.hasUnread;
+      await new Promise(setImmediate); // in which what was read is handled
+      if (isRead) break;
+    }
     const events = this.#events;
     this.#events = [];
     this.#room?.();
@@ -100,10 +108,15 @@ export class Watcher {
       this.#tell(folder, mask & bit.removeSelf ? wire.EventType.REMOVE : wire.EventType.RENAME);
   }
 
-  /** An upload arrives under its name in one piece, yet watchers are told of what it means: a file made, or written to. */
+  /**
+   * An upload arrives under its name in one piece, yet watchers are told of what it means: a file written to, or one
+   * made, given to its user and written, which clients of the E2B agent count.
+   */
   #tellUpload(path: string): void {
-    const { replaces } = this.#uploaded!;
-    if (!replaces && !this.#told.delete(path)) this.#tell(path, wire.EventType.CREATE);
+    if (!this.#uploaded!.replaces) {
+      if (!this.#told.delete(path)) this.#tell(path, wire.EventType.CREATE);
+      this.#tell(path, wire.EventType.CHMOD);
+    }
     this.#tell(path, wire.EventType.WRITE);
   }
 

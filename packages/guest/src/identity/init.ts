@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
-import { type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
+import { envdVersion, type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
 import type { Agent } from "../server.ts";
+import { trust, trustVariables } from "./certificates.ts";
 import { growRoot } from "./disk.ts";
 import { sandboxVariables, writeSandboxFiles } from "./environment.ts";
 import { runRestoreHooks } from "./hooks.ts";
@@ -22,13 +23,17 @@ export async function initialize(request: Request, { identity, ownsMachine }: Ag
   }
   if (ownsMachine) becomeMachine(init, at);
   if (ownsMachine && init.diskBytes !== undefined) await growRoot(init.diskBytes);
+  if (ownsMachine && init.caBundle) {
+    trust(init.caBundle);
+    Object.assign(identity.envs, trustVariables);
+  }
   identity.take(init);
   Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
   if (init.entropy === undefined) return new Response(null, { status: 204 });
   const reseeded = ownsMachine && reseedKernel(Buffer.from(init.entropy, "base64"));
   if (ownsMachine) void runRestoreHooks(identity.envs);
-  const answer: InitResponse = { reseeded, timestamp: new Date().toISOString(), hostname: hostname(), version };
-  return Response.json(answer);
+  const timestamp = new Date().toISOString();
+  return Response.json({ reseeded, timestamp, hostname: hostname(), version, envdVersion } satisfies InitResponse);
 }
 
 /** The current token must be shown to change anything: in the header, or as the token that the body sets again. */

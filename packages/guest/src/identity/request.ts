@@ -23,6 +23,12 @@ const problems: Record<keyof InitRequest, (value: unknown) => string | undefined
   hostname: matches(/^(?=.{1,64}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$/),
   machineId: matches(/^[0-9a-f]{32}$/),
   diskBytes: (value) => (Number.isSafeInteger(value) && (value as number) > 0 ? undefined : "is not a number of bytes"),
+  caBundle: (value) =>
+    typeof value === "string" &&
+    value.length <= 1024 * 1024 &&
+    /^\s*(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)*$/.test(value)
+      ? undefined
+      : "is not PEM certificates of at most 1 MiB",
   entropy: (value) =>
     typeof value === "string" && /^[A-Za-z0-9+/]{43,}={0,2}$/.test(value) && value.length <= 4096
       ? undefined
