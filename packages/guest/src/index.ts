@@ -1,7 +1,7 @@
 import { type AgentOptions, compile } from "./config.ts";
 import type { Method } from "./connect/method.ts";
 import { filesystemMethods } from "./filesystem/service.ts";
-import { markSandbox, sandboxVariables } from "./identity/environment.ts";
+import { hasIdentity, identityFile, markSandbox, sandboxVariables } from "./identity/environment.ts";
 import { Identity } from "./identity/state.ts";
 import { prepare } from "./processes/command.ts";
 import { openGroups } from "./processes/groups.ts";
@@ -37,6 +37,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
     openGroups();
     markSandbox();
     Object.assign(identity.envs, sandboxVariables({}));
+    identity.restore(identityFile, hasIdentity());
   }
   if (config.cmd) registry.add(startInitCommand(config.cmd, identity));
   const server = Bun.serve({

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import type { InitRequest } from "@wrenn/contract";
 import { overwrite } from "./overwrite.ts";
 
@@ -21,6 +22,10 @@ export function writeSandboxFiles({ sandboxId, templateId }: Pick<InitRequest, "
   if (sandboxId) write("WRENN_SANDBOX_ID", sandboxId);
   if (templateId) write("WRENN_TEMPLATE_ID", templateId);
 }
+
+/** Where the identity is kept while the machine runs, and whether this machine was given one. */
+export const identityFile = `${folder}/identity.json`;
+export const hasIdentity = (): boolean => existsSync(`${folder}/.WRENN_SANDBOX_ID`);
 
 /** Marks the machine as a sandbox, once, when the agent starts. */
 export const markSandbox = (): void => write("WRENN_SANDBOX", "true");

@@ -1,4 +1,4 @@
-import { accessSync, constants, readdirSync } from "node:fs";
+import { accessSync, constants, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 /** Executables that an image brings to be run after every restore, in lexical order. */
@@ -7,15 +7,17 @@ export const hookFolder = "/etc/wrenn/on-restore.d";
 /** Runs the hooks one after the other, in the background; their failures are logged and change nothing. */
 export async function runRestoreHooks(env: Readonly<Record<string, string>>): Promise<void> {
   for (const file of executablesIn(hookFolder)) {
-    const child = Bun.spawn([file], {
-      cwd: "/",
-      env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root", ...env },
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-    const status = await child.exited;
+    const status = await run(file, env).catch((thrown) => String(thrown)); // a script without #! cannot be started
     if (status !== 0) console.error(`${file} ended with status ${status}`);
   }
 }
+
+const run = async (file: string, env: Readonly<Record<string, string>>): Promise<number> =>
+  Bun.spawn([file], {
+    cwd: "/",
+    env: { PATH: process.env.PATH ?? "/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root", ...env },
+    stdio: ["ignore", "ignore", "inherit"],
+  }).exited;
 
 function executablesIn(folder: string): string[] {
   try {
@@ -29,7 +31,7 @@ function executablesIn(folder: string): string[] {
 function isExecutable(file: string): boolean {
   try {
     accessSync(file, constants.X_OK);
-    return true;
+    return statSync(file).isFile();
   } catch {
     return false;
   }

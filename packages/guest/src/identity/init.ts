@@ -3,7 +3,7 @@ import { envdVersion, type InitRequest, type InitResponse, version, WrennError }
 import type { Agent } from "../server.ts";
 import { trust, trustVariables } from "./certificates.ts";
 import { growRoot } from "./disk.ts";
-import { sandboxVariables, writeSandboxFiles } from "./environment.ts";
+import { identityFile, sandboxVariables, writeSandboxFiles } from "./environment.ts";
 import { runRestoreHooks } from "./hooks.ts";
 import { reseedKernel, setClock, setHostname, setMachineId } from "./machine.ts";
 import { nanosecondsOf, parseInit } from "./request.ts";
@@ -29,6 +29,7 @@ export async function initialize(request: Request, { identity, ownsMachine }: Ag
   }
   identity.take(init);
   Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
+  if (ownsMachine) identity.save(identityFile);
   if (init.entropy === undefined) return new Response(null, { status: 204 });
   const reseeded = ownsMachine && reseedKernel(Buffer.from(init.entropy, "base64"));
   if (ownsMachine) void runRestoreHooks(identity.envs);

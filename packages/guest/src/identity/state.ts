@@ -1,5 +1,9 @@
+import { readFileSync } from "node:fs";
 import type { InitRequest } from "@wrenn/contract";
 import { findUser, ownUser, type User } from "../users.ts";
+import { overwrite } from "./overwrite.ts";
+
+type Saved = { accessToken: string; envs: Record<string, string>; workdir: string; user: string; newest: string };
 
 /** What `/init` decides and every request reads. */
 export class Identity {
@@ -20,6 +24,31 @@ export class Identity {
     if (at <= this.#newest) return false;
     this.#newest = at;
     return true;
+  }
+
+  /** Keeps everything in `file`, which root alone can read, for the agent that is started after this one ended. */
+  save(file: string): void {
+    const { accessToken, envs, defaultWorkdir: workdir } = this;
+    const saved: Saved = { accessToken, envs, workdir, user: this.#defaultUser, newest: String(this.#newest) };
+    overwrite(file, JSON.stringify(saved), 0o600);
+  }
+
+  /**
+   * Takes what an agent before this one has kept in `file`. Without it, one that had an identity would come back without
+   * its token and be open to everyone: `isExpected` says that there was one, and then nobody is let in until `/init`
+   * is told the token anew by who starts the machine again.
+   */
+  restore(file: string, isExpected: boolean): void {
+    try {
+      const saved = JSON.parse(readFileSync(file, "utf8")) as Saved;
+      this.accessToken = saved.accessToken;
+      Object.assign(this.envs, saved.envs);
+      this.defaultWorkdir = saved.workdir;
+      this.#defaultUser = saved.user;
+      this.#newest = BigInt(saved.newest);
+    } catch {
+      if (isExpected) this.accessToken = crypto.randomUUID();
+    }
   }
 
   /** Takes token, user and directory from an accepted call; an empty token removes the one that is set. */

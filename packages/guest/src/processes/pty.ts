@@ -1,6 +1,6 @@
 import { chownSync, closeSync, constants, openSync, readdirSync, readlinkSync, statSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
-import { flowControl } from "../native.ts";
+import { flowControl, pendingBytes } from "../native.ts";
 import { type CommandRequest, spawnError } from "./command.ts";
 import { Output } from "./output.ts";
 import { type GuestProcess, signalGroup } from "./process.ts";
@@ -18,8 +18,8 @@ export type TerminalOptions = {
 const defaultTerm = "xterm-256color";
 
 /**
- * What a process wrote reaches the terminal's other side a moment after it left: the end is told once that has been
- * quiet for `quietMs`, or at the latest after `longestMs` when others go on writing to the terminal.
+ * What a process wrote reaches the terminal's other side a moment after it left: the end is told once nothing waits
+ * there and it has been quiet for `quietMs`, or at the latest after `longestMs` when others go on writing to it.
  */
 const linger = { quietMs: 40, longestMs: 2_000, stepMs: 20 };
 
@@ -36,21 +36,22 @@ export class TerminalProcess implements GuestProcess {
   #held = false;
   #lastDataAt = 0;
   readonly #terminal: Bun.Terminal;
+  /** The agent's side of the terminal, where it could be told from others. */
+  readonly #master: number | undefined;
 
   /** Starts `command`; throws `command_not_found`, `invalid_request` or `internal_error`. */
   constructor(command: Command, { request, tag, size }: TerminalOptions) {
     this.request = request;
     this.tag = tag;
-    const before = slaves();
+    const before = terminalsHeld();
     this.#terminal = new Bun.Terminal({
       ...size,
       data: (_terminal, bytes) => this.#onData(bytes),
     });
+    const made = terminalsHeld().filter(({ fd, path }) => !before.some((held) => held.fd === fd && held.path === path));
+    this.#master = made.find(({ path }) => path.endsWith("ptmx"))?.fd;
     try {
-      giveTerminal(
-        slaves().find((path) => !before.includes(path)),
-        command.user.uid,
-      );
+      giveTerminal(made.find(({ path }) => !path.endsWith("ptmx"))?.path, command.user.uid);
       const env = { ...command.env, TERM: command.env.TERM || defaultTerm };
       this.pid = spawnOnTerminal({ ...command, env }, this.#terminal, (code, signal) => {
         this.#left = describeEnd(code, signal);
@@ -111,13 +112,18 @@ export class TerminalProcess implements GuestProcess {
   }
 
   #lingerFrom(leftAt: number): void {
-    const step = () => {
+    const step = async () => {
+      await new Promise(setImmediate); // on a busy machine this timer may be due before what came earlier was read
       const now = performance.now();
-      const quiet = now - Math.max(leftAt, this.#lastDataAt) >= linger.quietMs;
+      const quiet = !this.#isPending && now - Math.max(leftAt, this.#lastDataAt) >= linger.quietMs;
       if (!this.#held && (quiet || now - leftAt >= linger.longestMs)) this.#finish();
       else setTimeout(step, linger.stepMs);
     };
     setTimeout(step, linger.quietMs);
+  }
+
+  get #isPending(): boolean {
+    return this.#master !== undefined && pendingBytes(this.#master) > 0;
   }
 
   #finish(): void {
@@ -128,12 +134,12 @@ export class TerminalProcess implements GuestProcess {
   }
 }
 
-/** The terminals that this process holds the slave sides of. */
-function slaves(): string[] {
+/** The sides of terminals that this process holds: `/dev/pts/N` is the program's, one that ends with `ptmx` the agent's. */
+function terminalsHeld(): { fd: number; path: string }[] {
   return readdirSync("/proc/self/fd").flatMap((fd) => {
     try {
       const path = readlinkSync(`/proc/self/fd/${fd}`);
-      return path.startsWith("/dev/pts/") ? [path] : [];
+      return /^\/dev\/(pts\/(\d+|ptmx)|ptmx)$/.test(path) ? [{ fd: Number(fd), path }] : [];
     } catch {
       return []; // the descriptor of the listing itself
     }
