@@ -51,6 +51,7 @@ async function main(args: readonly string[]): Promise<void> {
   if (args.length > 0)
     throw new WrennError("invalid_request", `Unknown argument ${args[0]}.`, { remedy: "See wrenn-cp --help." });
   const options = fromEnvironment(process.env);
+  await import("reflect-metadata"); // first: @peculiar/x509 needs it, and a bundle keeps no order of static imports
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);

@@ -7,6 +7,9 @@ const load = () =>
     mknod: { args: [FFIType.cstring, FFIType.u32, FFIType.u64], returns: FFIType.i32 },
     fallocate: { args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64], returns: FFIType.i32 },
     lseek: { args: [FFIType.i32, FFIType.i64, FFIType.i32], returns: FFIType.i64 },
+    listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    close: { args: [FFIType.i32], returns: FFIType.i32 },
+    syscall: { args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64], returns: FFIType.i64 },
     __errno_location: { args: [], returns: FFIType.ptr },
   }).symbols;
 
@@ -62,5 +65,22 @@ export function* dataRuns(fd: number, size: number): Generator<{ offset: number;
     const end = Math.min(check(c().lseek(fd, BigInt(offset), seekHole), "lseek"), size);
     yield { offset, length: end - offset };
     at = end;
+  }
+}
+
+const call = { pidfdOpen: 434n, pidfdGetfd: 438n }; // the same on every architecture
+
+/** Lets a listening socket of another process hold `backlog` waiting connections (pidfd_getfd(2), listen(2)). Throws a `SystemError`. */
+export function widenBacklog(pid: number, fd: number, backlog: number): void {
+  const owner = check(c().syscall(call.pidfdOpen, BigInt(pid), 0n, 0n), "pidfd_open");
+  try {
+    const socket = check(c().syscall(call.pidfdGetfd, BigInt(owner), BigInt(fd), 0n), "pidfd_getfd");
+    try {
+      check(c().listen(socket, backlog), "listen");
+    } finally {
+      c().close(socket);
+    }
+  } finally {
+    c().close(owner);
   }
 }

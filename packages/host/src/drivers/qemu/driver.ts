@@ -88,7 +88,7 @@ export class Qemu implements Vmm {
     try {
       await launch.confine?.(child.pid);
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
-      const ports = launch.nic.link.kind === "user" ? await forwardedPorts(qmp) : new Map<number, number>();
+      const ports = launch.nic.link.kind === "user" ? await forwardedPorts(qmp, child.pid) : new Map<number, number>();
       launch.nic.forwarded(ports);
       const exited = child.exited.then((code) =>
         child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,

@@ -1,6 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import { damaged } from "../../memory/data-file.ts";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
+import { SystemError, widenBacklog } from "../libc.ts";
 import { give, takeBack } from "../owner.ts";
 import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
@@ -45,7 +46,7 @@ export class QemuVm implements Vm {
     if (this.spec.nic.reach(guestPort) !== undefined) return;
     const said = await this.qmp.human(`hostfwd_add ${netId} tcp:127.0.0.1:0-${guestNet.ip}:${guestPort}`);
     if (said.trim()) throw new WrennError("agent_error", `QEMU did not forward port ${guestPort}: ${said.trim()}`);
-    this.spec.nic.forwarded(await forwardedPorts(this.qmp));
+    this.spec.nic.forwarded(await forwardedPorts(this.qmp, this.pid));
   }
 
   async switchDisk(next: Disk): Promise<void> {
@@ -96,11 +97,27 @@ export class QemuVm implements Vm {
   }
 }
 
-/** The ports that QEMU forwards: the machine protocol has no query for them, the human monitor has. */
-export async function forwardedPorts(qmp: Qmp): Promise<Map<number, number>> {
+/** As many connections as a burst of requests opens; QEMU itself lets one wait and the kernel drops the others. */
+const waitingConnections = 1_024;
+
+/**
+ * The ports that the QEMU process `pid` forwards: the machine protocol has no query for them, the human monitor has.
+ * Their sockets take bursts of connections afterwards.
+ */
+export async function forwardedPorts(qmp: Qmp, pid: number): Promise<Map<number, number>> {
   const table = await qmp.human("info usernet");
-  const rows = table.matchAll(/TCP\[HOST_FORWARD\]\s+\d+\s+[\d.]+\s+(\d+)\s+[\d.]+\s+(\d+)/g);
-  return new Map([...rows].map(([, host, guest]) => [Number(guest), Number(host)]));
+  const rows = [...table.matchAll(/TCP\[HOST_FORWARD\]\s+(\d+)\s+[\d.]+\s+(\d+)\s+[\d.]+\s+(\d+)/g)];
+  for (const [, socket] of rows) widen(pid, Number(socket));
+  return new Map(rows.map(([, , host, guest]) => [Number(guest), Number(host)]));
+}
+
+/** Some kernels and containers forbid it; bursts are slower there. */
+function widen(pid: number, socket: number): void {
+  try {
+    widenBacklog(pid, socket, waitingConnections);
+  } catch (thrown) {
+    if (!(thrown instanceof SystemError)) throw thrown;
+  }
 }
 
 /** What `Vm.capture` writes beside its files. */
