@@ -235,6 +235,21 @@ async function echoed(port: number, text: string): Promise<string> {
   });
 }
 
+test("logs tell of commands, and follow them", async () => {
+  const shown = await wrenn(["logs", id]);
+  expect(shown.stdout).toMatch(/ process +.*python3/);
+  const child = Bun.spawn([wrennProgram, "logs", "-f", "-n", "1", "--json", id], {
+    ...{ env: system.env, stdin: "ignore", stdout: "pipe", stderr: "inherit" },
+  });
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  await lines.read();
+  expect((await wrenn(["exec", id, "--", "uname", "-o"])).code).toBe(0);
+  let seen = "";
+  while (!seen.includes("uname")) seen += (await lines.read()).value;
+  child.kill("SIGINT");
+  await child.exited;
+});
+
 test("stats and top show load that is real", async () => {
   expect((await wrenn(["exec", id, "--", "timeout", "2", "sh", "-c", "while :; do :; done"])).code).toBe(124);
   type Point = { at: string; cpuPercent: number; memoryBytes: number; guest?: { memoryTotalBytes: number } };

@@ -13,6 +13,7 @@ import {
   templatesCommand,
 } from "./commands/lifecycle.ts";
 import { statsCommand, topCommand } from "./commands/load.ts";
+import { logsCommand } from "./commands/logs.ts";
 import { portCommand } from "./commands/port.ts";
 import { killCommand, processesCommand } from "./commands/processes.ts";
 import { shellCommand } from "./commands/shell.ts";
@@ -45,6 +46,7 @@ function program(ids: readonly string[]): Command {
       topCommand(),
       infoCommand(),
       statsCommand(),
+      logsCommand(),
       pauseCommand(),
       resumeCommand(),
       removeCommand(),

@@ -58,7 +58,7 @@ async function claim(
 export async function startFrom(sandbox: Sandbox, kitchen: Kitchen, from: SnapshotRecord): Promise<Machine> {
   findSnapshot(kitchen, from.id); // it may have been deleted while this waited for its turn
   using _ = kitchen.holds.hold(from.id);
-  const template = await kitchen.templates.byKey(from.templateKey);
+  const template = await kitchen.templates.restorable(from.templateKey);
   const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
   sandbox.note({ templateKey: template.key, defaultUser });
   const nextLayer = kitchen.layers.reserve(template.key, from.layer);

@@ -3,7 +3,7 @@ import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from "node:fs/
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
-import type { BootSpec, Drivers, Frozen, Kernel } from "./drivers/ports.ts";
+import type { BootSpec, Drivers, Frozen, Kernel, Vmm } from "./drivers/ports.ts";
 import type { GuestAgent } from "./guest-agent.ts";
 import { findImage, type Image, imageDigests, listImages, newestKernel } from "./images.ts";
 import { agentOf } from "./machine.ts";
@@ -26,12 +26,14 @@ export type Template = {
   readonly image: Image;
   readonly frozen: Frozen;
   readonly kernel: string;
+  /** {@link Vmm.fingerprint} of the VMM that froze it: another cannot restore it. */
+  readonly fingerprint: string;
 };
 
 /** A size of a virtual machine. */
 export type Size = { readonly vcpus: number; readonly memoryMib: number };
 
-type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number };
+type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number; fingerprint: string };
 
 /** Folder of a template that is being made, with the process that makes it. */
 const unfinished = /^\.making-(\d+)-/;
@@ -76,6 +78,18 @@ export class Templates implements AsyncDisposable {
     const template = await this.#load(key);
     if (!template) throw new WrennError("not_found", `the template ${key} is missing from ${this.#root}`);
     return template;
+  }
+
+  /** The same, for restoring what was saved over it. Throws `conflict` when another VMM saved it, rather than try. */
+  async restorable(key: string): Promise<Template> {
+    const template = await this.byKey(key);
+    const { fingerprint } = this.drivers.vmm;
+    if (template.fingerprint === fingerprint) return template;
+    const details = { saved: template.fingerprint ?? "unknown", here: fingerprint };
+    throw new WrennError("conflict", "the snapshot was saved by another virtual machine than this host runs now", {
+      remedy: "Resume it on a host with the same VMM, processor and wrenn-agent version; files and memory are kept.",
+      details,
+    });
   }
 
   /** Every image, and whether it is frozen at `size`. */
@@ -139,6 +153,7 @@ export class Templates implements AsyncDisposable {
       key,
       image: file.image,
       kernel: file.kernel,
+      fingerprint: file.fingerprint,
       frozen: { dir, disk, vcpus: file.vcpus, memoryMib: file.memoryMib },
     };
   }
@@ -154,7 +169,8 @@ export class Templates implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     undo.defer(() => rm(dir, { recursive: true, force: true }));
     await this.#freezeInto(dir, image, kernel, size);
-    const file: TemplateFile = { image, kernel: kernel.version, ...size };
+    const { fingerprint } = this.drivers.vmm;
+    const file: TemplateFile = { image, kernel: kernel.version, ...size, fingerprint };
     await Bun.write(`${dir}/template.json`, JSON.stringify(file));
     const isTaken = await rename(dir, `${this.#root}/${key}`).then(
       () => false,

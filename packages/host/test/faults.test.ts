@@ -157,6 +157,20 @@ describe("the agent killed and started again", () => {
     await host.sandboxes.resume(id, 2);
   });
 
+  test("what another VMM saved is refused by name, and stays as it is", async () => {
+    await using host = await FakeHost.start();
+    const { id, templateKey } = await host.create();
+    await host.sandboxes.pause(id);
+    const file = `${host.dir}/templates/${templateKey}/template.json`;
+    const ours = await Bun.file(file).text();
+    await Bun.write(file, ours.replace('"fingerprint":"fake"', '"fingerprint":"older"'));
+    const refused = await host.sandboxes.resume(id, 2).catch((thrown) => thrown);
+    expect(refused).toMatchObject({ code: "conflict", details: { saved: "older", here: "fake" } });
+    expect(host.sandboxes.find(id).record.state).toBe("paused");
+    await Bun.write(file, ours);
+    expect((await host.sandboxes.resume(id, 3)).state).toBe("running");
+  });
+
   test("versions go on rising, so that a watcher can tell old news from new", async () => {
     await using host = await FakeHost.start();
     const { id, version } = await host.create();

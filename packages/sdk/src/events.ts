@@ -2,6 +2,7 @@ import { type rest, WrennError } from "@wrenn/contract";
 import type { Wrenn } from "./client.ts";
 import { errorOf } from "./errors.ts";
 import { type SandboxInfo, sandboxInfo } from "./lifecycle.ts";
+import { blocks } from "./server-events.ts";
 
 /** Something that happened in the team. */
 export type WrennEvent = {
@@ -84,26 +85,6 @@ function setTimer(silence: AbortController) {
   };
   again();
   return { again, end };
-}
-
-/** The parts of a stream of server-sent events between empty lines. */
-async function* blocks(body: ReadableStream<Uint8Array>, onBytes: () => void): AsyncGenerator<string> {
-  const reader = body.getReader();
-  const decoder = new TextDecoder();
-  let text = "";
-  try {
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      onBytes();
-      text += decoder.decode(value, { stream: true });
-      const parts = text.split("\n\n");
-      text = parts.pop()!;
-      yield* parts;
-    }
-  } finally {
-    await reader.cancel().catch(() => {});
-  }
 }
 
 function eventOf({ event, sandbox, timestamp, ...rest }: Wire): WrennEvent {

@@ -35,6 +35,7 @@ export {
 export type { SandboxInfo } from "./lifecycle.ts";
 export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
+export type { LogEntry, LogOptions } from "./logs.ts";
 export type { MetricPoint, MetricsOptions } from "./metrics.ts";
 export type { OutputChunk } from "./output.ts";
 export type { OpenPortOptions, PortAccess } from "./ports.ts";

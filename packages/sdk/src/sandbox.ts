@@ -5,6 +5,7 @@ import { Commands } from "./commands.ts";
 import type { WrennOptions } from "./config.ts";
 import { Files } from "./files.ts";
 import { change, lifecycle, pathOf, type SandboxInfo, sandboxInfo, seconds, settle } from "./lifecycle.ts";
+import { followLog, type LogEntry, type LogOptions, readLog } from "./logs.ts";
 import { type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
@@ -198,6 +199,16 @@ export class Sandbox implements AsyncDisposable {
     const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs };
     const path = `${pathOf(id)}/metrics?range=${options.range ?? "10m"}`;
     return (await clientOf(options).request<rest.CapsuleMetrics>("GET", path, call)).points.map(metricPoint);
+  }
+
+  /** What happened in and around a sandbox, oldest first: its life, its commands, its kernel. */
+  static async logs(id: string, options: LogOptions & ConnectionOptions = {}): Promise<LogEntry[]> {
+    return readLog(clientOf(options), id, options);
+  }
+
+  /** The same as it happens, until the sandbox is gone or `signal` aborts; nothing is missed over lost connections. */
+  static followLogs(id: string, options: LogOptions & ConnectionOptions = {}): AsyncGenerator<LogEntry, void> {
+    return followLog(clientOf(options), id, options);
   }
 
   static async #of(client: Wrenn, id: string): Promise<Sandbox> {

@@ -26,11 +26,11 @@ export const diskId = "d";
 /** Name of the guest's network in QEMU's monitors. */
 export const netId = "n";
 
-const commandLine = (machine: Machine, link: Nic["link"]): string =>
+/** What the kernel is booted with, beside the network's words. */
+const bootWords = (machine: Machine): string =>
   [
     "console=ttyS0 quiet loglevel=1 reboot=t panic=-1",
     "root=/dev/vda rw rootfstype=ext4 init=/usr/local/bin/wrenn-init",
-    guestWords(link),
     "random.trust_cpu=on cryptomgr.notests", // the self-tests cost an emulated boot half a second
     // An emulated processor does not speculate: the kernel's defences against that would only be translated and run.
     ...(machine.accelerator === "tcg" ? ["tsc=reliable wrenn.emulated=1 mitigations=off psi=0"] : []),
@@ -60,25 +60,35 @@ export type Launch = VmSpec & {
   readonly incoming: boolean;
 };
 
-/** QEMU's arguments. Boot and restore must describe the same devices in the same order: the saved state is matched to them. */
+/** Processor and devices: the same, in the same order, at boot and at every restore, since saved state is matched to them. */
+const hardware = (machine: Machine): string[] => [
+  ...["-M", "microvm,rtc=on,memory-backend=ram,suppress-vmdesc=on"],
+  ...["-cpu", machine.accelerator === "kvm" ? "host" : "max"],
+  // Without it the state file opens with a section that an incoming machine refuses (design fact, measured on QEMU 7.2).
+  ...["-global", "migration.send-configuration=off"],
+  ...["-device", `virtio-blk-device,drive=${diskId}`],
+  // No announcement after a restore: nobody moved, and the guest would tell its neighbours before it serves its first request.
+  ...["-device", `virtio-net-device,netdev=${netId},guest_announce=off,mac=02:fc:00:00:00:05`],
+  ...["-device", "virtio-rng-device"],
+];
+
+/** A digest of the hardware and of what the guest was booted with: state saved under another does not load under this one. */
+export function shapeOf(machine: Machine): string {
+  // The clock's rate is measured anew at each start of the host, and differs by a hair.
+  const shape = [...hardware(machine), bootWords({ ...machine, tscKhz: undefined })];
+  return new Bun.CryptoHasher("sha256").update(shape.join("\n")).digest("hex").slice(0, 12);
+}
+
+/** QEMU's arguments. */
 export function arguments_(machine: Machine, launch: Launch): string[] {
   const accel = machine.accelerator === "tcg" ? `tcg,tb-size=${translationBufferMib}` : "kvm";
   const link = launch.nic.link;
   return [
     ...["-name", launch.name, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
-    ...[
-      "-M",
-      "microvm,rtc=on,memory-backend=ram,suppress-vmdesc=on",
-      "-accel",
-      accel,
-      "-cpu",
-      machine.accelerator === "kvm" ? "host" : "max",
-    ],
+    ...["-accel", accel],
     ...["-smp", `${launch.vcpus}`, "-m", `${launch.memoryMib}`],
     "-object",
     `memory-backend-file,id=ram,size=${launch.memoryMib}M,mem-path=${launch.memory},share=${launch.sharesMemory ? "on" : "off"}`,
-    // Without it the state file opens with a section that an incoming machine refuses (design fact, measured on QEMU 7.2).
-    ...["-global", "migration.send-configuration=off"],
     // No new programs, no new privileges: a guest that breaks out of the emulation finds little to call.
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
     ...["-qmp", `unix:${launch.dir}/qmp.sock,server=on,wait=off`],
@@ -88,12 +98,9 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
       "-drive",
       `id=${diskId},file=${launch.disk.device},if=none,format=${launch.disk.format},cache=writeback,discard=unmap`,
     ],
-    ...["-device", `virtio-blk-device,drive=${diskId}`],
     ...["-netdev", netdev(link)],
-    // No announcement after a restore: nobody moved, and the guest would tell its neighbours before it serves its first request.
-    ...["-device", `virtio-net-device,netdev=${netId},guest_announce=off,mac=02:fc:00:00:00:05`],
-    ...["-device", "virtio-rng-device"],
-    ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", commandLine(machine, link)] : []),
+    ...hardware(machine),
+    ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", `${bootWords(machine)} ${guestWords(link)}`] : []),
     ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),
     // -S: a restored machine stays stopped until it is told to run.
     ...(launch.incoming ? ["-S", "-incoming", "defer"] : []),

@@ -4,7 +4,7 @@ import { WrennError } from "@wrenn/contract";
 import { give, ownerOf, takeBack } from "../owner.ts";
 import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
-import { arguments_, type Launch, type Machine } from "./args.ts";
+import { arguments_, type Launch, type Machine, shapeOf } from "./args.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
 import { forwardedPorts, loadSaved, QemuVm } from "./vm.ts";
@@ -29,9 +29,8 @@ export class Qemu implements Vmm {
   ) {
     this.accelerator = machine.accelerator;
     // Memory frozen under KVM holds choices the guest made for this processor; emulation gives the same one everywhere.
-    this.fingerprint = ["qemu", version, machine.accelerator, machine.accelerator === "kvm" ? hostCpu : "max"].join(
-      " ",
-    );
+    const cpu = machine.accelerator === "kvm" ? hostCpu : "max";
+    this.fingerprint = ["qemu", version, machine.accelerator, cpu, shapeOf(machine)].join(" ");
   }
 
   async boot(spec: BootSpec): Promise<Vm> {
