@@ -1,0 +1,60 @@
+// Evaluates one piece of code a line, each in the world that those before left. Node's REPL does the work: it knows
+// `await` at the top level, and lets `const` be declared again.
+import { createInterface } from "node:readline";
+import { PassThrough } from "node:stream";
+import repl from "node:repl";
+import { inspect } from "node:util";
+
+const out = process.stdout.write.bind(process.stdout);
+const tell = (event) => out(`${JSON.stringify(event)}\n`);
+
+for (const [name, type] of [
+  ["stdout", "stdout"],
+  ["stderr", "stderr"],
+])
+  process[name].write = (chunk, encoding, done) => {
+    tell({ type, text: typeof chunk === "string" ? chunk : Buffer.from(chunk).toString() });
+    (typeof encoding === "function" ? encoding : done)?.();
+    return true;
+  };
+
+const world = repl.start({ input: new PassThrough(), output: new PassThrough(), prompt: "", useGlobal: true });
+let interrupt;
+process.on("SIGINT", () => interrupt?.());
+
+const evaluate = (code) =>
+  new Promise((resolve, reject) => {
+    interrupt = () => reject(Object.assign(new Error("interrupted"), { name: "KeyboardInterrupt" }));
+    world.eval(`${code}\n`, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
+  });
+
+const shown = (value) => ({
+  "text/plain": typeof value === "string" ? value : inspect(value),
+  ...(isPlain(value) && { "application/json": value }),
+});
+
+function isPlain(value) {
+  if (value === null || typeof value !== "object") return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype || Array.isArray(value);
+}
+
+function told(value) {
+  try {
+    tell({ type: "result", data: shown(value) });
+  } catch {
+    tell({ type: "result", data: { "text/plain": inspect(value) } }); // JSON has no place for circles
+  }
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  try {
+    const value = await evaluate(JSON.parse(line).code);
+    if (value !== undefined) told(value);
+  } catch (thrown) {
+    const error = thrown instanceof Error || thrown?.stack ? thrown.err ?? thrown : new Error(inspect(thrown));
+    tell({ type: "error", name: error.name ?? "Error", value: String(error.message), stack: String(error.stack).split("\n") });
+  }
+  interrupt = undefined;
+  tell({ type: "done" });
+}
