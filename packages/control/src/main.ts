@@ -1,4 +1,5 @@
 #!/usr/bin/env bun
+import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded, and a bundle keeps the order of this file only
 import { version, WrennError } from "@wrenn/contract";
 import { fromEnvironment } from "./config.ts";
 
