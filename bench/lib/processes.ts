@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { changedRuns } from "../../packages/host/src/drivers/process-memory.ts";
 import { pageBytes } from "../../packages/host/src/memory/pages.ts";
@@ -30,6 +30,24 @@ function kibOf(text: string, name: string): number {
   const kib = new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1];
   if (kib === undefined) throw new Error(`the system does not say ${name}`);
   return Number(kib);
+}
+
+/** Ports on which a process listens (proc(5), `/proc/net/tcp`: state 0A, the port in hex). */
+export function listeningPorts(pid: number): number[] {
+  const sockets = new Set(
+    readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+      try {
+        return /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? [];
+      } catch {
+        return []; // closed while we looked
+      }
+    }),
+  );
+  const rows = readFileSync("/proc/net/tcp", "utf8").trim().split("\n").slice(1);
+  return rows.flatMap((row) => {
+    const [, local, , state, , , , , , inode] = row.trim().split(/\s+/);
+    return state === "0A" && sockets.has(inode!) ? Number.parseInt(local!.split(":")[1]!, 16) : [];
+  });
 }
 
 /** A port of the loopback that was free just now. */

@@ -40,9 +40,9 @@ export async function bareRestore(like: Inside, dir: string, command: readonly [
   }
 }
 
-/** Milliseconds of a whole bare restore, until the end of a short command. */
+/** Milliseconds of a whole bare restore, until the end of what `commands.run("echo ok")` runs. */
 export async function bareRestoreMs(like: Inside, dir: string): Promise<number> {
-  const laps = await bareRestore(like, dir, ["/bin/sh", "-c", "echo ok"]);
+  const laps = await bareRestore(like, dir, ["/bin/bash", "-l", "-c", "echo ok"]);
   return Object.values(laps).reduce((sum, ms) => sum + ms, 0);
 }
 

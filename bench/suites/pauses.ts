@@ -55,7 +55,7 @@ async function idle(context: Context, world: World, sandbox: Sandbox): Promise<v
     const started = performance.now();
     await sandbox.resume();
     const resumed = performance.now() - started;
-    await sandbox.commands.exec("/bin/true");
+    await sandbox.commands.run("echo ok", { user: "root" });
     if (run < 0) continue; // warms up
     command!.push(performance.now() - started);
     pause!.push(paused);

@@ -20,8 +20,11 @@ const pollMs = (waitedMs: number): number => Math.min(5 + waitedMs / 50, 250);
 /** The guest agent's own tools (images/README.md, "Any root file system"). */
 const busybox = "/usr/local/lib/wrenn/busybox";
 
-/** A guest that was restored answers within a second; a lost first packet costs it one more (TCP retransmission). */
-const identityTimeoutMs = 15_000;
+/**
+ * A guest that was restored answers within a second; a lost first packet costs it one more (TCP retransmission). Ten
+ * emulated ones at once on a busy machine were seen to need more than 15 s, and a create must not fail for that.
+ */
+const identityTimeoutMs = 60_000;
 
 /** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
 const entropyBytes = 32;
