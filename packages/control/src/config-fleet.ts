@@ -9,6 +9,8 @@ export type FleetOptions = {
   strategy?: string | undefined;
   /** How often a host's memory may be lent. */
   memoryOvercommit?: number | undefined;
+  /** Whether channels may write to private addresses. */
+  privateDestinations?: boolean | undefined;
 };
 
 /** The same, complete and checked. */
@@ -16,6 +18,7 @@ export type FleetConfig = Readonly<{
   local: Readonly<{ address: string; token: string }> | undefined;
   strategy: Strategy;
   memoryOvercommit: number;
+  privateDestinations: boolean;
 }>;
 
 /** Guests share their template's pages and use what they touch: measured, an idle one of 512 MiB holds about 110. */
@@ -28,7 +31,11 @@ export function compileFleet(options: FleetOptions = {}): FleetConfig {
     throw bad(`WRENN_PLACEMENT is "${strategy}".`, `Set it to ${strategies.join(", ")}.`);
   if (!(memoryOvercommit >= 0.1 && memoryOvercommit <= 100))
     throw bad("WRENN_MEMORY_OVERCOMMIT is not a number from 0.1 to 100.", "Set it to 1 to lend no memory twice.");
-  return Object.freeze({ local: localOf(options), strategy: strategy as Strategy, memoryOvercommit });
+  const { privateDestinations = false } = options;
+  return Object.freeze({
+    ...{ local: localOf(options), strategy: strategy as Strategy },
+    ...{ memoryOvercommit, privateDestinations },
+  });
 }
 
 /** Reads options from the environment (docs/ARCHITECTURE.md, "Programs"). */
@@ -38,6 +45,7 @@ export function fleetFromEnvironment(env: Readonly<Record<string, string | undef
     localToken: env.WRENN_HOST_TOKEN || undefined,
     strategy: env.WRENN_PLACEMENT || undefined,
     memoryOvercommit: env.WRENN_MEMORY_OVERCOMMIT ? Number(env.WRENN_MEMORY_OVERCOMMIT) : undefined,
+    privateDestinations: ["1", "true"].includes(env.WRENN_PRIVATE_DESTINATIONS ?? ""),
   };
 }
 

@@ -10,22 +10,24 @@ import { connectHost } from "./hosts/host.ts";
 import { Registry } from "./hosts/registry.ts";
 import { openLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
-import { Authority } from "./services/fleet/authority.ts";
+import { Courier } from "./services/channels/courier.ts";
+import { openFleet } from "./services/fleet/open.ts";
+import { Pruner } from "./services/fleet/pruner.ts";
 import { wayTo } from "./services/fleet/ways.ts";
 import { buildServices } from "./services/index.ts";
 import { Box } from "./services/people/secrets.ts";
 import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { EventStore } from "./store/events.ts";
-import { HostStore } from "./store/fleet/hosts.ts";
-import { HostTokenStore } from "./store/fleet/tokens.ts";
+import { ChannelStore } from "./store/fleet/channels.ts";
+import { UsageStore } from "./store/fleet/usage.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
 import { listenForAccess } from "./store/people/changes.ts";
 import { PeopleStore } from "./store/people/index.ts";
 import { PortStore } from "./store/ports.ts";
 import { SandboxStore } from "./store/sandboxes.ts";
-import { sharedSecret, sharedText } from "./store/settings.ts";
+import { sharedSecret } from "./store/settings.ts";
 import { SnapshotStore } from "./store/snapshots.ts";
 import { certificateOf } from "./tls/certificates.ts";
 
@@ -50,21 +52,17 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.defer(close);
   const keyStore = new KeyStore(db);
   const operatorKey = await keyStore.bootstrap(config.bootstrapApiKey);
-  const hostStore = new HostStore(db);
-  const { memoryOvercommit } = config.fleet;
-  const local = config.fleet.local && {
-    ...config.fleet.local,
-    id: await hostStore.local(config.fleet.local.address),
-  };
   const encryptionKey = config.access.encryptionKey
     ? Buffer.from(config.access.encryptionKey, "hex")
     : await sharedSecret(db, "encryption_key");
-  const keepAuthority = (make: () => Promise<string>) => sharedText(db, "certificate_authority", make);
-  const authority = await Authority.open(keepAuthority, new Box(encryptionKey));
-  const agentSecret = await sharedSecret(db, "agent_secret");
+  const { hosts, local } = await openFleet(db, config.fleet, { encryptionKey, operatorKey });
   const fleet = new Fleet(config.fleet.strategy);
   const sandboxStore = new SandboxStore(db);
   const snapshotStore = new SnapshotStore(db);
+  const eventStore = new EventStore(client);
+  const channelStore = new ChannelStore(client);
+  const box = new Box(encryptionKey);
+  const allowsPrivate = config.fleet.privateDestinations;
   const services = buildServices({
     sandboxStore,
     snapshotStore,
@@ -74,13 +72,15 @@ export async function start(options: Options): Promise<ControlPlane> {
     buildStores: openBuildStores(db),
     buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),
-    agentSecret,
-    eventStore: new EventStore(client),
+    agentSecret: hosts.agentSecret,
+    eventStore,
     peopleStore: new PeopleStore(db),
     access: config.access,
     encryptionKey,
     fleet,
-    hosts: { store: hostStore, tokens: new HostTokenStore(db), authority, agentSecret, memoryOvercommit, operatorKey },
+    hosts,
+    channels: { store: channelStore, box, allowsPrivate },
+    usageStore: new UsageStore(client),
     log,
   });
   undo.use(services.keys);
@@ -92,21 +92,26 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
+  undo.use(new Pruner(eventStore, log));
+  undo.use(await Courier.start({ store: channelStore, box, allowsPrivate, log }));
   undo.use(services.templates);
   undo.use(services.worker);
   const registry = undo.use(
     await Registry.start({
       fleet,
       client,
-      hostStore,
+      hostStore: hosts.store,
       store: sandboxStore,
       snapshots: snapshotStore,
       timings: config.timings,
       log,
-      memoryOvercommit,
-      renew: () => authority.renew(),
+      memoryOvercommit: hosts.memoryOvercommit,
+      renew: () => hosts.authority.renew(),
       connect: (row) => {
-        const way = wayTo(row, local, { authority, agentToken: (id) => services.hosts.agentToken(id) });
+        const way = wayTo(row, local, {
+          authority: hosts.authority,
+          agentToken: (id) => services.hosts.agentToken(id),
+        });
         return way && connectHost(row.id, way);
       },
       remove: (row) => services.sandboxes.remove(row),

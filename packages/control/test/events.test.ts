@@ -51,7 +51,7 @@ class Follower {
         const blocks = text.split("\n\n");
         text = blocks.pop()!;
         for (const block of blocks) {
-          const [, kind, data] = /^event: (.+)\ndata: (.+)$/.exec(block) ?? [];
+          const [, kind, data] = /^(?:id: .+\n)?event: (.+)\ndata: (.+)$/.exec(block) ?? [];
           if (!kind) this.comments += block.startsWith(":") ? 1 : 0;
           else this.#events.push({ ...JSON.parse(data!), event: kind });
         }
@@ -196,7 +196,8 @@ describe("events", () => {
     await follower.next("capsule.create");
     await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
     const [{ team_id: team }] = await sql`select team_id from sandboxes where id = ${bare(id)}`;
-    const note = JSON.stringify({ kind: "capsule.resume", team, id: bare(id) });
+    const place = { cursor: "1-1", at: new Date().toISOString() };
+    const note = JSON.stringify({ kind: "capsule.resume", team, id: bare(id), ...place });
     const many = 600; // 18 MB: more than the kernel's buffers and ours hold together
     await sql`select pg_notify('wrenn_events', (${note}::text::jsonb || jsonb_build_object('reason', n::text))::text)
       from generate_series(1, ${many}) n`;
@@ -204,5 +205,120 @@ describe("events", () => {
     slow.resume();
     await closed;
     follower.close();
+  });
+});
+
+describe("the list of events", () => {
+  type Listed = { cursor: string; event: string; resource: { id: string }; outcome?: string };
+
+  test("holds what happened in order, in pages, and by kind and resource; another team's not", async () => {
+    const { id } = await plane.create();
+    await plane.json(200, "POST", `/v1/capsules/${id}/pause`);
+    await plane.json(204, "DELETE", `/v1/capsules/${id}`);
+    const all = await plane.json<Listed[]>(200, "GET", `/v1/events?resource=${id}&order=asc`);
+    expect(all.map(({ event }) => event).filter((kind) => kind !== "capsule.state.changed")).toEqual([
+      "capsule.create",
+      "capsule.pause",
+      "capsule.destroy",
+    ]);
+    expect(all.every(({ resource }) => resource.id === id)).toBe(true);
+    const pages: Listed[] = [];
+    for (let cursor = ""; ; ) {
+      const path = `/v1/events?resource=${id}&order=asc&limit=2${cursor && `&cursor=${cursor}`}`;
+      const response = await plane.fetch("GET", path);
+      pages.push(...((await response.json()) as Listed[]));
+      cursor = response.headers.get("x-next-cursor") ?? "";
+      if (!cursor) break;
+    }
+    expect(pages).toEqual(all);
+    const newest = await plane.json<Listed[]>(
+      200,
+      "GET",
+      `/v1/events?resource=${id}&kind=capsule.destroy,capsule.pause`,
+    );
+    expect(newest.map(({ event }) => event)).toEqual(["capsule.destroy", "capsule.pause"]);
+    const others = await plane.fetch("GET", "/v1/events", undefined, { [headers.apiKey]: await plane.otherKey() });
+    expect(((await others.json()) as Listed[]).filter(({ resource }) => resource.id === id)).toEqual([]);
+    for (const bad of ["kind=nonsense", "cursor=1", "limit=0", "order=up"])
+      expect((await plane.refusal("GET", `/v1/events?${bad}`)).status).toBe(400);
+  });
+
+  test("a follower that comes back is told what it missed, once, and goes on", async () => {
+    const { id } = await plane.create();
+    const [last] = await plane.json<Listed[]>(200, "GET", "/v1/events?limit=1");
+    await plane.json(200, "POST", `/v1/capsules/${id}/pause`);
+    const left = new AbortController();
+    const answer = await fetch(`${plane.address}/v1/events/stream`, {
+      headers: { [headers.apiKey]: apiKey, "last-event-id": last!.cursor },
+      signal: left.signal,
+    });
+    let text = "";
+    const reader = answer.body!.getReader();
+    const read = async (wanted: string) => {
+      while (!text.includes(wanted)) text += new TextDecoder().decode((await reader.read()).value);
+    };
+    await read("event: capsule.pause\n");
+    await plane.json(204, "DELETE", `/v1/capsules/${id}`);
+    await read("event: capsule.destroy\n");
+    left.abort();
+    expect(text.split("event: capsule.pause\n").length).toBe(2);
+    expect(text).not.toContain("capsule.create\n");
+    const refused = await plane.refusal("GET", "/v1/events/stream", undefined, { "last-event-id": "x" });
+    expect(refused).toEqual({ status: 400, code: "invalid_request" });
+  });
+
+  test("a change and its event are one: what is rolled back was never told", async () => {
+    const { id } = await plane.create();
+    await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+    const count = async () => (await sql`select count(*)::int as n from events where resource_id = ${bare(id)}`)[0].n;
+    const before = await count();
+    await sql
+      .begin(async (transaction) => {
+        await transaction`update sandboxes set state = 'paused' where id = ${bare(id)}`;
+        throw new Error("undone");
+      })
+      .catch(() => {});
+    expect(await count()).toBe(before);
+    await plane.json(204, "DELETE", `/v1/capsules/${id}`);
+  });
+});
+
+describe("usage", () => {
+  type Stats = rest.CapsuleStats;
+
+  test("counts what runs now, at most and over time; a pause ends it", async () => {
+    const before = await plane.json<Stats>(200, "GET", "/v1/capsules/stats");
+    const made = [await plane.create({ vcpus: 2, memory_mb: 1024 }), await plane.create()];
+    const now = await plane.json<Stats>(200, "GET", "/v1/capsules/stats?range=5m");
+    expect(now.current.running_count).toBe(before.current.running_count + 2);
+    expect(now.current.vcpus_reserved).toBe(before.current.vcpus_reserved + 3);
+    expect(now.current.memory_mb_reserved).toBe(before.current.memory_mb_reserved + 1024 + 512);
+    expect(now.series.running.length).toBe(100);
+    expect(now.series.running.at(-1)).toBeGreaterThanOrEqual(now.current.running_count);
+    expect(now.peaks.running_count).toBeGreaterThanOrEqual(now.current.running_count);
+    await plane.json(200, "POST", `/v1/capsules/${made[0]!.id}/pause`);
+    const paused = await plane.json<Stats>(200, "GET", "/v1/capsules/stats");
+    expect(paused.current.running_count).toBe(before.current.running_count + 1);
+    expect(paused.peaks.running_count).toBeGreaterThanOrEqual(now.current.running_count);
+    for (const { id } of made) await plane.json(204, "DELETE", `/v1/capsules/${id}`);
+    for (const range of ["1h", "6h", "24h", "30d"])
+      expect((await plane.json<Stats>(200, "GET", `/v1/capsules/stats?range=${range}`)).series.labels.length).toBe(120);
+    expect((await plane.refusal("GET", "/v1/capsules/stats?range=1y")).status).toBe(400);
+  });
+
+  test("is exact: a span over midnight counts on both days, to the second", async () => {
+    await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+    const [{ team }] = await sql`select team_id as team from sandboxes limit 1`;
+    await sql`insert into usage_spans (team_id, sandbox_id, vcpus, memory_mib, started_at, ended_at)
+      values (${team}, 'x', 2, 100, '2026-01-01T23:59:30Z', '2026-01-02T00:01:00Z')`;
+    const usage = await plane.json<rest.CapsuleUsage>(200, "GET", "/v1/capsules/usage?from=2026-01-01&to=2026-01-03");
+    expect(usage.points).toEqual([
+      { date: "2026-01-01", cpu_minutes: 1, ram_mb_minutes: 50 },
+      { date: "2026-01-02", cpu_minutes: 2, ram_mb_minutes: 100 },
+      { date: "2026-01-03", cpu_minutes: 0, ram_mb_minutes: 0 },
+    ]);
+    expect((await plane.json<rest.CapsuleUsage>(200, "GET", "/v1/capsules/usage")).points.length).toBe(30);
+    for (const bad of ["from=2026-01-02&to=2026-01-01", "from=2025-01-01&to=2026-01-01", "from=yesterday"])
+      expect((await plane.refusal("GET", `/v1/capsules/usage?${bad}`)).status).toBe(400);
   });
 });

@@ -5,6 +5,7 @@ export * from "./builds.ts";
 export * from "./core.ts";
 export * as e2b from "./e2b.ts";
 export * from "./e2b-builds.ts";
+export * from "./events.ts";
 export * from "./fleet.ts";
 export * from "./people.ts";
 export * from "./telemetry.ts";

@@ -18,7 +18,9 @@ import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
 import { fileRoutes } from "./files.ts";
+import { channelRoutes } from "./fleet/channels.ts";
 import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
+import { usageRoutes } from "./fleet/usage.ts";
 import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
 import type { Doorway } from "./people/client.ts";
@@ -50,6 +52,7 @@ export function buildApp(
     { method: "get", path: "/health", summary: "Whether the server answers.", status: 200, answer: rest.Health },
     async () => ({ status: "ok", version }),
   );
+  usageRoutes(app, services.usage); // before the routes with an id in the same place
   capsuleRoutes(app, services.sandboxes, services.snapshots);
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
@@ -65,6 +68,7 @@ export function buildApp(
   logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
   hostRoutes(app, services.hosts);
+  channelRoutes(app, services.channels);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));

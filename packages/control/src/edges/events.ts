@@ -1,14 +1,47 @@
-import { capsuleId, type SandboxId } from "@wrenn/contract";
+import { capsuleId, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
+import { z } from "zod";
 import type { Caller } from "../services/caller.ts";
 import type { Events, Happening } from "../services/events.ts";
+import { eventKinds, isCursor } from "../store/events.ts";
 import { type App, endpoint } from "./endpoint.ts";
 import { capsule } from "./present.ts";
 
 /** Text that may wait for a client, bytes; one that is further behind is cut off, since what it missed is not kept. */
 const maxWaitingBytes = 1024 * 1024;
 
-/** `/v1/events/stream`: what happens in the team, as server-sent events (Wrenn REST API 15). */
+/** What a follower who was away for a while is told at most; one who was away longer reads the list. */
+const maxMissed = 1_000;
+
+const kind = z
+  .string()
+  .refine((text) => text.split(",").every((one) => (eventKinds as readonly string[]).includes(one)), {
+    error: `one or more of ${eventKinds.join(", ")}`,
+  });
+const cursor = z.string().refine(isCursor, { error: "the cursor of an event" });
+const EventQuery = z.object({
+  kind: kind.optional().meta({ description: "One or more kinds, separated by commas." }),
+  resource: z.string().max(100).optional().meta({ description: "Id of a sandbox or host, or name of a snapshot." }),
+  order: z.enum(["asc", "desc"]).default("desc"),
+  limit: z.coerce.number().int().min(1).max(1_000).default(100),
+  cursor: cursor.optional().meta({ description: "The `X-Next-Cursor` of the answer before, or any event's." }),
+});
+
+/** `/v1/events`: what happened in the team, and what happens, as server-sent events (Wrenn REST API 15). */
 export function eventRoutes(app: App, events: Events, keepAliveMs: number): void {
+  endpoint(
+    app,
+    {
+      ...{ method: "get", path: "/v1/events", status: 200, query: EventQuery, answer: z.array(rest.TeamEvent) },
+      summary: "Events of the team, newest first; X-Next-Cursor leads on.",
+    },
+    async ({ caller, query, c }) => {
+      const { limit, order, cursor: after } = query;
+      const resource = query.resource && (parseSandboxId(query.resource) ?? query.resource);
+      const found = await events.list(caller.team, { kinds: query.kind?.split(","), resource, order, after, limit });
+      if (found.length === limit) c.header("X-Next-Cursor", found.at(-1)!.cursor);
+      return found.map((note) => show({ ...note, names: new Map() }));
+    },
+  );
   endpoint(
     app,
     {
@@ -17,9 +50,18 @@ export function eventRoutes(app: App, events: Events, keepAliveMs: number): void
       summary: "Server-sent events of the team: actions with their outcome, and every change of state.",
       status: 200,
       answer: "text/event-stream",
+      headers: z.object({
+        "Last-Event-ID": z.string().optional().meta({ description: "Begin after this event, which was heard before." }),
+      }),
+      codes: ["invalid_request"],
     },
     async ({ caller, c }) => {
-      const body = await follow(caller, events, { keepAliveMs, signal: c.req.raw.signal });
+      const since = c.req.header("last-event-id");
+      if (since !== undefined && !isCursor(since))
+        throw new WrennError("invalid_request", "The header Last-Event-ID is not an event's.", {
+          remedy: "Send the id of the last event that was heard, or leave it out.",
+        });
+      const body = await follow(caller, events, { keepAliveMs, since, signal: c.req.raw.signal });
       // Proxies between would gather events otherwise.
       const kept = { "cache-control": "no-store", "x-accel-buffering": "no" };
       return new Response(body, { headers: { "content-type": "text/event-stream", ...kept } });
@@ -27,9 +69,9 @@ export function eventRoutes(app: App, events: Events, keepAliveMs: number): void
   );
 }
 
-type Terms = { keepAliveMs: number; signal: AbortSignal };
+type Terms = { keepAliveMs: number; since: string | undefined; signal: AbortSignal };
 
-async function follow(caller: Caller, events: Events, { keepAliveMs, signal }: Terms): Promise<ReadableStream> {
+async function follow(caller: Caller, events: Events, { keepAliveMs, since, signal }: Terms): Promise<ReadableStream> {
   const encoder = new TextEncoder();
   let control: ReadableStreamDefaultController<Uint8Array> | undefined;
   let stop = () => {};
@@ -55,7 +97,10 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, signal }: T
     stop();
     control?.error(new Error("the client does not read its events")); // breaks off: it must not look complete
   };
-  const unsubscribe = await events.subscribe({ team: caller.team, heard: (event) => send(frame(event)), ended: end });
+  /** What happens while what was missed is read, which comes first. */
+  let waiting: Happening[] | undefined = since === undefined ? undefined : [];
+  const heard = (event: Happening) => void (waiting ? waiting.push(event) : send(frame(event)));
+  const unsubscribe = await events.subscribe({ team: caller.team, heard, ended: end });
   const timer = setInterval(() => send(": keep-alive\n\n"), keepAliveMs);
   stop = () => {
     clearInterval(timer);
@@ -63,6 +108,13 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, signal }: T
   };
   signal.addEventListener("abort", end, { once: true });
   send(connected(caller));
+  if (since !== undefined) {
+    const missed = await events.list(caller.team, { order: "asc", after: since, limit: maxMissed });
+    const told = new Set(missed.map((note) => note.cursor));
+    for (const note of missed) send(frame(await events.complete(note)));
+    for (const event of waiting ?? []) if (!told.has(event.cursor)) send(frame(event));
+    waiting = undefined;
+  }
   return stream;
 }
 
@@ -74,17 +126,23 @@ function connected({ team, actor }: Caller): string {
   return lines(event, { event, resource, actor, metadata: {}, timestamp: new Date().toISOString() });
 }
 
-function frame({ kind, id, actor, error, from, to, reason, at, row, names }: Happening): string {
-  const isCapsule = kind.startsWith("capsule.");
-  const isAction = kind !== "capsule.state.changed";
-  return lines(kind, {
+function frame(event: Happening): string {
+  const { row, names } = event;
+  return `id: ${event.cursor}\n${lines(event.kind, { ...show(event), ...(row && { sandbox: capsule(row, names) }) })}`;
+}
+
+function show({ cursor, kind, id, actor, error, from, to, reason, at }: Happening): rest.TeamEvent {
+  const isAction = kind.startsWith("template.") || (kind.startsWith("capsule.") && kind !== "capsule.state.changed");
+  return {
+    cursor,
     event: kind,
-    ...(isAction && { outcome: error === undefined ? "success" : "error" }),
-    resource: isCapsule ? { id: capsuleId(id as SandboxId), type: "capsule" } : { id, type: "snapshot" },
+    ...(isAction && { outcome: error === undefined ? ("success" as const) : ("error" as const) }),
+    resource: kind.startsWith("capsule.")
+      ? { id: capsuleId(id as SandboxId), type: "capsule" }
+      : { id, type: kind.startsWith("host.") ? "host" : "snapshot" },
     actor: actor ?? { type: "system", id: "", name: "" },
     metadata: { ...(from && { from }), ...(to && { to }), ...(reason && { reason }) },
     ...(error !== undefined && { error }),
-    ...(row && { sandbox: capsule(row, names) }),
     timestamp: at.toISOString(),
-  });
+  };
 }

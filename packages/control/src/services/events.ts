@@ -1,6 +1,6 @@
 import { capsuleId, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Log } from "../log.ts";
-import type { EventStore, Note } from "../store/events.ts";
+import type { EventFilter, EventStore, Note, Told } from "../store/events.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
@@ -12,7 +12,7 @@ import type { Tasks } from "./tasks.ts";
 const maxTextLength = 300;
 
 /** An event as a subscriber gets it. `row` is the sandbox when it was told, with the name of the snapshot it stands on. */
-export type Happening = Note & { at: Date; row?: SandboxRow | undefined; names: ReadonlyMap<string, string> };
+export type Happening = Note & { row?: SandboxRow | undefined; names: ReadonlyMap<string, string> };
 /** Who wants to know. `ended` is called when events may have been missed, or the program stops. */
 export type Subscriber = { team: string; heard(event: Happening): void; ended(): void };
 
@@ -35,16 +35,19 @@ export class Events implements AsyncDisposable {
 
   constructor(readonly ground: Ground) {}
 
-  /** Does `work` and tells how it went. */
+  /**
+   * Does `work` and tells how it went. What changes a sandbox is told by the database, in the transaction that changes
+   * it; here only what changed nothing is: an action that failed, or one on a snapshot.
+   */
   async told<T>(caller: Caller, note: Pick<Note, "kind" | "id">, work: () => Promise<T>): Promise<T> {
     try {
       const value = await work();
-      this.#tell(caller, note);
+      if (!note.kind.startsWith("capsule.")) this.#tell(caller, note);
       this.ground.audit.note(caller, deedOf(note));
       return value;
     } catch (thrown) {
       const error = WrennError.from(thrown);
-      this.#tell(caller, { ...note, error: error.message.slice(0, maxTextLength) });
+      if (note.kind !== "capsule.create") this.#tell(caller, { ...note, error: error.message.slice(0, maxTextLength) });
       this.ground.audit.note(caller, { ...deedOf(note), status: "error", metadata: { code: error.code } });
       throw thrown;
     }
@@ -79,28 +82,37 @@ export class Events implements AsyncDisposable {
   }
 
   /** Nobody waits for this: an action is done whether or not it is told. */
-  #tell(caller: Caller, note: Omit<Note, "team" | "actor">): void {
+  #tell(caller: Caller, note: Told): void {
     const { type, id, name } = caller.actor;
     const actor = { type, id, name: name.slice(0, maxTextLength) };
-    this.ground.tasks.start(() => this.ground.store.notify({ ...note, team: caller.team, actor }));
+    this.ground.tasks.start(() => this.ground.store.append({ ...note, team: caller.team, actor }));
   }
 
   #heard(note: Note): void {
-    const notes = [note, ...byItself(note)].filter(({ team }) => this.#of(team).length > 0);
-    for (const each of notes)
-      this.#queue = this.#queue
-        .then(() => this.#pass(each))
-        .catch((err) => {
-          this.ground.log.warn({ err }, "an event could not be told");
-          this.close();
-        });
+    if (this.#of(note.team).length === 0) return;
+    this.#queue = this.#queue
+      .then(() => this.#pass(note))
+      .catch((err) => {
+        this.ground.log.warn({ err }, "an event could not be told");
+        this.close();
+      });
   }
 
   async #pass(note: Note): Promise<void> {
-    const at = new Date();
+    const told = await this.complete(note);
+    for (const subscriber of this.#of(note.team)) subscriber.heard(told);
+  }
+
+  /** An event with its sandbox as it is now. */
+  async complete(note: Note): Promise<Happening> {
     const row = note.kind.startsWith("capsule.") ? await this.ground.sandboxes.find(note.id as SandboxId) : undefined;
     const names = await this.ground.snapshots.names(row ? [row.origin] : []);
-    for (const subscriber of this.#of(note.team)) subscriber.heard({ ...note, at, row, names });
+    return { ...note, row, names };
+  }
+
+  /** A team's events, as the filter asks. */
+  list(team: string, filter: EventFilter): Promise<Note[]> {
+    return this.ground.store.list(team, filter);
   }
 
   #of(team: string): Subscriber[] {
@@ -115,11 +127,4 @@ function deedOf({ kind, id }: Pick<Note, "kind" | "id">): Deed {
   const status = action === "destroy" || action === "delete" ? "warning" : "success";
   const resource = { type: isCapsule ? "sandbox" : "snapshot", id: isCapsule ? capsuleId(id as SandboxId) : id };
   return { resource, action, status };
-}
-
-/** A pause or an end that nobody asked for, such as one by time-out, has a reason and is told as an action too. */
-function byItself({ kind, from: _, to, reason, ...note }: Note): Note[] {
-  if (kind !== "capsule.state.changed" || !reason) return [];
-  if (to === "paused") return [{ ...note, kind: "capsule.pause", reason }];
-  return to === "stopped" ? [{ ...note, kind: "capsule.destroy", reason }] : [];
 }

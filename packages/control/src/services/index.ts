@@ -3,6 +3,7 @@ import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { EventStore } from "../store/events.ts";
+import type { UsageStore } from "../store/fleet/usage.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { OnceStore } from "../store/once.ts";
 import type { PeopleStore } from "../store/people/index.ts";
@@ -11,6 +12,7 @@ import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import { Access } from "./access.ts";
 import { type BuildStores, buildsOn, versionsOn } from "./builds/index.ts";
+import { Channels, type ChannelsGround } from "./channels/channels.ts";
 import { Commands } from "./commands.ts";
 import { Deadlines } from "./e2b/deadlines.ts";
 import { Leases } from "./e2b/leases.ts";
@@ -53,6 +55,8 @@ export type Ground = {
   encryptionKey: Buffer;
   fleet: Fleet;
   hosts: Omit<HostsGround, "sandboxes">;
+  channels: ChannelsGround;
+  usageStore: UsageStore;
   log: Log;
 };
 
@@ -107,6 +111,8 @@ export function buildServices(ground: Ground) {
     deadlines: new Deadlines(sandboxes, log),
     guests,
     fleet,
+    channels: new Channels(ground.channels),
+    usage: ground.usageStore,
     hosts: new Hosts({ ...ground.hosts, sandboxes }),
     keys,
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),

@@ -213,7 +213,8 @@ export class Sandboxes {
   }
 
   async #pause(caller: Caller, id: SandboxId, { expired = false }: PauseWish): Promise<SandboxRow> {
-    const row = await this.#advance({ ...(await this.get(caller, id)), expired }, "pause");
+    const seen = { ...(await this.get(caller, id)), expired };
+    const row = await this.#advance(seen, "pause", { askedBy: caller.actor });
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.pause", id }, async () => {
       try {
@@ -248,7 +249,7 @@ export class Sandboxes {
   }
 
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
-    const change = { run: seen.run + 1, endAt: seen.endAt };
+    const change = { run: seen.run + 1, endAt: seen.endAt, askedBy: caller.actor };
     const row = await this.#advance(seen, event, change).catch(async (thrown) => {
       if (!(thrown instanceof WrennError)) throw thrown;
       // Only a lack of room keeps the row of a paused sandbox as it was.
@@ -269,14 +270,14 @@ export class Sandboxes {
 
   /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
   destroy(caller: Caller, id: SandboxId): Promise<void> {
-    return this.tasks.run(async () => this.#destroy(caller, await this.#stopping(await this.get(caller, id))));
+    return this.tasks.run(async () => this.#destroy(caller, await this.#stopping(caller, await this.get(caller, id))));
   }
 
   /** Removes the sandbox if its time is up when it is looked at. Throws `invalid_state` when it is not, or does not run. */
   expire(caller: Caller, id: SandboxId): Promise<void> {
     return this.tasks.run(async () => {
       const seen = await this.get(caller, id);
-      await this.#destroy(caller, await this.#advance({ ...seen, expired: true }, "stop"));
+      await this.#destroy(caller, await this.#advance({ ...seen, expired: true }, "stop", { askedBy: caller.actor }));
     });
   }
 
@@ -335,10 +336,10 @@ export class Sandboxes {
   }
 
   /** Notes the wish to delete; races with other changes until it holds or the sandbox is gone. */
-  async #stopping(seen: SandboxRow): Promise<SandboxRow> {
+  async #stopping(caller: Caller, seen: SandboxRow): Promise<SandboxRow> {
     let row = seen;
     while (step(row.state, "stop")) {
-      const next = await this.store.advance(row, "stop");
+      const next = await this.store.advance(row, "stop", { askedBy: caller.actor });
       if (next) return next;
       row = (await this.store.find(row.id)) ?? row;
     }
@@ -394,6 +395,7 @@ function rowOf(caller: Caller, source: Source, spec: Wishes, hostId: string): Ne
     template: source.name,
     origin: source.snapshot ?? "",
     state: "pending",
+    askedBy: caller.actor,
     run: 1,
     vcpus: spec.vcpus ?? 0,
     memoryMib: spec.memory_mb ?? 0,

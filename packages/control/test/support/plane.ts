@@ -31,7 +31,7 @@ export class Plane implements AsyncDisposable {
     const options: Options = {
       databaseUrl,
       listen: "127.0.0.1:0",
-      fleet: { localAddress: host.address, localToken: host.token },
+      fleet: { localAddress: host.address, localToken: host.token, privateDestinations: true },
       bootstrapApiKey: apiKey,
       metricsToken,
       logLevel: process.env.LOG_LEVEL ?? "silent",

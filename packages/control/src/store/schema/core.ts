@@ -66,6 +66,8 @@ export const sandboxes = pgTable("sandboxes", {
   guestIp: text("guest_ip").notNull().default(""),
   hostIp: text("host_ip").notNull().default(""),
   reason: text("reason").notNull().default(""),
+  /** Who asked for the change under way; cleared by the database when the sandbox comes to rest. */
+  askedBy: textMap("asked_by"),
   createdAt: time("created_at").notNull().defaultNow(),
   startedAt: time("started_at"),
   lastActiveAt: time("last_active_at"),

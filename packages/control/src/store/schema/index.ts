@@ -1,5 +1,6 @@
 /** Every table, a file for each area. The migrations make them. */
 export * from "./builds.ts";
+export * from "./channels.ts";
 export * from "./core.ts";
 export type { Terms } from "./e2b.ts";
 export * from "./fleet.ts";
