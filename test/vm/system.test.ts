@@ -183,6 +183,43 @@ describe("identity", () => {
   });
 });
 
+describe("what is known of a sandbox from outside", () => {
+  type Points = { points: { cpu_pct: number; mem_bytes: number; mem_used_bytes?: number; net_rx_bytes?: number }[] };
+  type Logs = { entries: { source: string; message: string }[]; next_cursor: number };
+  const ask = async <T>(path: string) =>
+    (await (await system.rest("GET", `/v1/capsules/${box.id}/${path}`)).json()) as T;
+
+  test("its load: a guest that computes shows it, with its own figures of memory and traffic", async () => {
+    await sh("timeout 3 sh -c 'while :; do :; done' || true");
+    const { points } = await ask<Points>("metrics?range=5m");
+    const busiest = Math.max(...points.map((point) => point.cpu_pct));
+    expect(busiest).toBeGreaterThan(2); // as much as a busy machine gives it; an idle guest needs about 1
+    expect(busiest).toBeLessThanOrEqual(100);
+    expect(points.at(-1)!.mem_bytes).toBeGreaterThan(50 * 2 ** 20);
+    expect(points.at(-1)!.mem_used_bytes).toBeGreaterThan(2 ** 20);
+    expect(points.at(-1)!.net_rx_bytes).toBeGreaterThan(1_000);
+  });
+
+  test("its log: its life, what was run in it and how that ended", async () => {
+    const { next_cursor } = await ask<Logs>("logs");
+    await sh("exit 3").catch(() => {});
+    const { entries } = await ask<Logs>(`logs?cursor=${next_cursor}`);
+    const told = entries.filter(({ source }) => source === "process").map(({ message }) => message);
+    expect(told).toEqual(["started: exit 3", "ended: exit 3: exit status 3"]);
+    const all = await ask<Logs>("logs?cursor=0&limit=1000");
+    expect(all.entries[0]).toMatchObject({ source: "host", message: "running" });
+  });
+
+  test("when a port of it opens, on its loopback too", async () => {
+    const wait = (sec: number) =>
+      system.rest("POST", `/v1/capsules/${box.id}/ports/8123/wait`, { timeout_sec: sec }).then(({ status }) => status);
+    expect(await wait(0.2)).toBe(408);
+    const waiting = wait(30);
+    await sh("setsid python3 -m http.server 8123 --bind 127.0.0.1 >/dev/null 2>&1 &");
+    expect(await waiting).toBe(204);
+  });
+});
+
 describe("pause and resume", () => {
   test("processes go on with their memory, files stay, and the clock is right", async () => {
     const count = "import time\nn = 0\nwhile True:\n n += 1\n print(n, flush=True)\n time.sleep(0.02)";
