@@ -13,7 +13,16 @@ const parts: readonly Part[] = [
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
   {
     title: "fast tests",
-    command: ["bun", "test", "packages", "images", "bench", "test/boundaries.test.ts", "test/docs.test.ts"],
+    command: [
+      "bun",
+      "test",
+      "packages",
+      "images",
+      "bench",
+      "test/boundaries.test.ts",
+      "test/docs.test.ts",
+      "test/deploy.test.ts",
+    ],
   },
   { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
   { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "test/spec"] },

@@ -2,15 +2,27 @@
 import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded, and a bundle keeps the order of this file only
 import { version, WrennError } from "@wrenn/contract";
 import { fromEnvironment } from "./config.ts";
+import { environment } from "./config-file.ts";
 
 const help = `wrenn-cp ${version}: the control plane of Wrenn
 
-Usage: wrenn-cp [--help] [--version]
+Usage:
+  wrenn-cp                        serve until SIGTERM
+  wrenn-cp migrate [--to NUMBER]  bring the database up to date, or back to a migration (stop every replica first)
+  wrenn-cp backup FILE            write everything that is in the database to a file, while it is in use
+  wrenn-cp restore FILE           fill an empty database from such a file
+  wrenn-cp --help | --version
+
+Options are read from the environment, and from the file that --config FILE or WRENN_CONFIG names: lines NAME=VALUE, as
+systemd and Docker have them; the environment goes first.
 
 Environment:
   DATABASE_URL             PostgreSQL, postgres://USER:PASSWORD@HOST/NAME
-  CP_HOST_AGENT_ADDR       http://HOST:PORT of the host agent
-  WRENN_HOST_TOKEN         the secret shared with the host agent
+  CP_HOST_AGENT_ADDR       HOST:PORT of the local host agent; absent where all hosts register themselves
+  WRENN_HOST_TOKEN         the secret shared with the local host agent
+  WRENN_PLACEMENT          least-loaded (default), bin-pack or round-robin
+  WRENN_MEMORY_OVERCOMMIT  how often a host's memory may be lent, default 2
+  WRENN_PRIVATE_DESTINATIONS  1 lets notification channels write to private addresses
   WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start
   WRENN_PROXY_DOMAIN       DOMAIN[:PORT] of sandbox ports, {port}-{id}.DOMAIN; default the host that was asked
@@ -49,9 +61,12 @@ function fail(thrown: unknown): never {
 async function main(args: readonly string[]): Promise<void> {
   if (args.includes("--help")) return void process.stdout.write(help);
   if (args.includes("--version")) return void process.stdout.write(`${version}\n`);
-  if (args.length > 0)
-    throw new WrennError("invalid_request", `Unknown argument ${args[0]}.`, { remedy: "See wrenn-cp --help." });
-  const options = fromEnvironment(process.env);
+  const { env, rest } = await environment(args, process.env);
+  if (rest.length > 0) {
+    const { operate } = await import("./operations/index.ts");
+    return await operate(rest, env.DATABASE_URL);
+  }
+  const options = fromEnvironment(env);
   await import("reflect-metadata"); // first: @peculiar/x509 needs it, and a bundle keeps no order of static imports
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);

@@ -46,12 +46,58 @@ const lockKey = 0x7772_656e;
  * Applies what is missing, each migration in a transaction of its own; replicas that start together take turns.
  * Throws `conflict` when the database was written by a newer program.
  */
-export async function migrate(client: SQL): Promise<void> {
+export function migrate(client: SQL): Promise<void> {
+  return alone(client, async (connection) => {
+    const rows = await applied(connection);
+    const present = new Set(rows.map(({ name }) => name));
+    let version = rows.at(-1)?.version ?? 0;
+    for (const { name, text } of migrations) {
+      if (present.has(name)) continue;
+      version++;
+      await connection.begin(async (transaction) => {
+        await transaction.unsafe(text).simple();
+        await transaction`insert into wrenn_migrations (version, name) values (${version}, ${name})`;
+      });
+    }
+  });
+}
+
+/**
+ * Undoes every migration whose number is higher than `to`, the last first, each in a transaction of its own, and answers
+ * their names. Throws `conflict` before anything is undone when one of them cannot be.
+ */
+export function undo(client: SQL, to: number): Promise<string[]> {
+  return alone(client, async (connection) => {
+    const rows = (await applied(connection)).filter(({ name }) => numberOf(name) > to).reverse();
+    const steps = rows.map(({ name }) => ({ name, down: migrations.find((known) => known.name === name)?.down }));
+    const stuck = steps.find(({ down }) => down === undefined);
+    if (stuck)
+      throw new WrennError("conflict", `The migration ${stuck.name} cannot be undone.`, {
+        remedy: "Restore a backup from before it with `wrenn-cp restore`, or choose a higher number.",
+      });
+    for (const { name, down } of steps)
+      await connection.begin(async (transaction) => {
+        await transaction.unsafe(down!).simple();
+        await transaction`delete from wrenn_migrations where name = ${name}`;
+      });
+    return steps.map(({ name }) => name);
+  });
+}
+
+/** The names of the migrations that a database has, in the order in which it got them. */
+export async function migrationsOf(client: SQL): Promise<string[]> {
+  return await alone(client, async (connection) => (await applied(connection)).map(({ name }) => name));
+}
+
+const numberOf = (name: string): number => Number(name.slice(0, 4));
+
+/** Runs `work` while no other replica migrates. */
+async function alone<T>(client: SQL, work: (connection: ReservedSQL) => Promise<T>): Promise<T> {
   const connection = await client.reserve();
   try {
     await connection`select pg_advisory_lock(${lockKey})`;
     try {
-      await apply(connection);
+      return await work(connection);
     } finally {
       await connection`select pg_advisory_unlock(${lockKey})`;
     }
@@ -60,28 +106,18 @@ export async function migrate(client: SQL): Promise<void> {
   }
 }
 
-async function apply(connection: ReservedSQL): Promise<void> {
+async function applied(connection: ReservedSQL): Promise<{ version: number; name: string }[]> {
   await connection`create table if not exists wrenn_migrations (
     version integer primary key, name text not null, applied_at timestamptz not null default now())`;
   const rows: { version: number; name: string }[] =
     await connection`select version, name from wrenn_migrations order by version`;
-  const present = new Set(rows.map(({ name }) => name));
   const strange = rows.find(({ name }) => !migrations.some((known) => known.name === name));
-  if (strange)
-    throw new WrennError(
-      "conflict",
-      `The database has the migration ${strange.name}, which this program does not know.`,
-      {
-        remedy: "Start a newer wrenn-cp, or restore the database from before the upgrade.",
-      },
-    );
-  let version = rows.at(-1)?.version ?? 0;
-  for (const { name, text } of migrations) {
-    if (present.has(name)) continue;
-    version++;
-    await connection.begin(async (transaction) => {
-      await transaction.unsafe(text).simple();
-      await transaction`insert into wrenn_migrations (version, name) values (${version}, ${name})`;
-    });
-  }
+  if (!strange) return rows;
+  throw new WrennError(
+    "conflict",
+    `The database has the migration ${strange.name}, which this program does not know.`,
+    {
+      remedy: "Start a newer wrenn-cp, or restore the database from before the upgrade.",
+    },
+  );
 }
