@@ -213,6 +213,11 @@ describe.each(["minimal", "base"])("image %s", (name) => {
     expect(modeOf(name, "/wrenn-setup")).toBe("absent");
   });
 
+  check(titled("a login shell without a terminal starts no program"), () => {
+    expect(debugfs(name, "cat /etc/profile")).toMatch(/^if \[ "\$\{EUID:-/m);
+    expect(debugfs(name, "cat /root/.profile")).toMatch(/^\[ ! -t 0 \] \|\| mesg n/m);
+  });
+
   check(titled("the guest's kernel has nothing to initialise in the background"), () => {
     const run = Bun.spawnSync(["sh", "-c", `PATH=$PATH:/usr/sbin dumpe2fs '${folder}/rootfs.ext4' 2>/dev/null`]);
     const groups = run.stdout.toString().match(/^Group \d+:.*$/gm) ?? [];

@@ -131,6 +131,18 @@ describe("download", () => {
     expect((await get(at("text"), { "Accept-Encoding": "identity;q=0, br" })).status).toBe(406);
   });
 
+  test("what would not get smaller is sent as it is, unless the client refuses that", async () => {
+    const bytes = random(300_000);
+    writeFileSync(at("noise"), bytes);
+    const answer = (accept: string) =>
+      fetch(url(at("noise")), { headers: { "Accept-Encoding": accept }, decompress: false });
+    const plain = await answer("gzip, deflate");
+    expect([plain.headers.get("content-encoding"), plain.headers.get("content-length")]).toEqual([null, "300000"]);
+    const packed = await answer("gzip, identity;q=0");
+    expect(packed.headers.get("content-encoding")).toBe("gzip");
+    expect(Buffer.from(gunzipSync(await packed.arrayBuffer())).equals(bytes)).toBe(true);
+  });
+
   test.each([
     ["bytes=0-4", 206, "01234", "bytes 0-4/10"],
     ["bytes=7-", 206, "789", "bytes 7-9/10"],

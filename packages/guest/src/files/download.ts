@@ -2,14 +2,15 @@ import { type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { httpError } from "../http.ts";
-import { chooseEncoding } from "./encoding.ts";
+import { chooseEncoding, fastest, isWorthCompressing, refusesIdentity } from "./encoding.ts";
 import { fileError } from "./errors.ts";
 import { parseRange } from "./range.ts";
 
 /** Answers `GET /files` for the absolute `path`: whole, a byte range, or gzip, and never held in memory. */
 export async function download(request: Request, path: string): Promise<Response> {
   const stat = statOf(path);
-  const encoding = chooseEncoding(request.headers.get("accept-encoding"), request.headers.has("range"));
+  const accepted = request.headers.get("accept-encoding");
+  const encoding = chooseEncoding(accepted, request.headers.has("range"));
   if (!encoding) return httpError(406, "no acceptable encoding found: identity and gzip are offered");
   const file = Bun.file(path);
   const headers = new Headers({
@@ -19,9 +20,9 @@ export async function download(request: Request, path: string): Promise<Response
     Vary: "Accept-Encoding",
   });
   if (stat.size === 0) return sizeless(path, headers);
-  if (encoding === "gzip") {
+  if (encoding === "gzip" && (refusesIdentity(accepted) || (await isWorthCompressing(file, stat.size)))) {
     headers.set("Content-Encoding", "gzip");
-    return new Response(file.stream().pipeThrough(new CompressionStream("gzip")), { headers });
+    return new Response(await compressed(path), { headers });
   }
   headers.set("Accept-Ranges", "bytes");
   const range = parseRange(request.headers.get("range"), stat.size);
@@ -32,6 +33,18 @@ export async function download(request: Request, path: string): Promise<Response
   if (!range) return new Response(file, { headers });
   headers.set("Content-Range", `bytes ${range.start}-${range.end}/${stat.size}`);
   return new Response(file.slice(range.start, range.end + 1), { status: 206, headers });
+}
+
+async function compressed(path: string): Promise<ReadableStream> {
+  const [{ createGzip }, { createReadStream }, { pipeline, Readable }] = await Promise.all([
+    import("node:zlib"), // memory that few agents ever need
+    import("node:fs"),
+    import("node:stream"),
+  ]);
+  const packed = createGzip({ level: fastest });
+  // both are closed when one of them ends, also because the client went away
+  pipeline(createReadStream(path, { highWaterMark: 256 * 1024 }), packed, () => {});
+  return Readable.toWeb(packed) as unknown as ReadableStream;
 }
 
 function statOf(path: string): Stats {
