@@ -1,5 +1,6 @@
 import type { Suite } from "../context.ts";
 import { chain } from "./chain.ts";
+import { controlRead } from "./control-read.ts";
 import { crowd } from "./crowd.ts";
 import { envdFiles } from "./envd-files.ts";
 import { envdLatency } from "./envd-latency.ts";
@@ -16,6 +17,7 @@ import { up } from "./up.ts";
 
 /** Every suite, in the order they run. The idle sandboxes of `life` would disturb others, and `up` ends what runs. */
 export const suites: readonly Suite[] = [
+  controlRead,
   ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
   ...[life, crowd, up],
