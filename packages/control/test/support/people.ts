@@ -1,5 +1,9 @@
+import { setDefaultTimeout } from "bun:test";
 import { headers, type rest, WrennError } from "@wrenn/contract";
 import type { Plane } from "./plane.ts";
+
+/** Passwords are slow to hash on purpose, and a machine may be busy with other tests. */
+setDefaultTimeout(60_000);
 
 /** A password that every person of the tests has. */
 export const password = "correct horse battery";
