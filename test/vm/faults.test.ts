@@ -47,6 +47,19 @@ describe("a guest that misbehaves", () => {
     await other!.kill();
   });
 
+  test("whose kernel panics is in error and says so, with its files; one that is switched off is gone", async () => {
+    const [panicked, off] = await Promise.all([system.create(), system.create()]);
+    const end = (sandbox: Sandbox, line: string) => sandbox.commands.run(line, asRoot).catch(() => {});
+    void end(panicked!, "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger");
+    void end(off!, "echo 1 > /proc/sys/kernel/sysrq; echo o > /proc/sysrq-trigger");
+    await until("the panic to show", async () => (await panicked!.info()).status === "error");
+    const shown = await (await system.rest("GET", `/v1/capsules/${panicked!.id}`)).json();
+    expect(shown).toMatchObject({ status: "error", error: "the VM ended: its kernel panicked or restarted" });
+    expect(system.record(panicked!.id)).toHaveProperty("layer");
+    await until("the other to be gone", () => system.record(off!.id) === undefined);
+    await panicked!.kill();
+  });
+
   test("that kills its agent gets it back, and takes commands again", async () => {
     await using sandbox = await system.create();
     await sh(sandbox, "setsid sh -c 'sleep 0.2; pkill -9 -x envd' >/dev/null 2>&1 &").catch(() => {});

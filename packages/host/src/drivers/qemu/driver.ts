@@ -89,9 +89,12 @@ export class Qemu implements Vmm {
       const qmp = await Qmp.connect(`${launch.dir}/qmp.sock`, () => child.exitCode === null && !child.killed);
       const ports = launch.nic.link.kind === "user" ? await forwardedPorts(qmp, child.pid) : new Map<number, number>();
       launch.nic.forwarded(ports);
-      const exited = child.exited.then((code) =>
-        child.signalCode ? `killed by ${child.signalCode}` : `exit status ${code}`,
-      );
+      const exited = child.exited.then(async (code) => {
+        if (child.signalCode) return `killed by ${child.signalCode}`;
+        await qmp.closed; // what QEMU said last may still be on its way
+        // QEMU ends with 0 for this too, and a panic must not look as if somebody had switched the machine off.
+        return qmp.shutdownReason === "guest-reset" ? "its kernel panicked or restarted" : `exit status ${code}`;
+      });
       const vm = new QemuVm(
         launch,
         qmp,

@@ -4,12 +4,21 @@ import { WrennError } from "@wrenn/contract";
 const answerTimeoutMs = 15_000;
 
 type Waiting = { resolve: (value: unknown) => void; reject: (error: Error) => void };
-type Reply = { return?: unknown; error?: { class: string; desc: string }; event?: string; id?: number };
+type Reply = {
+  return?: unknown;
+  error?: { class: string; desc: string };
+  event?: string;
+  data?: { reason?: string };
+  id?: number;
+};
 
 /** A client of QEMU's machine protocol on a unix socket (QEMU documentation, "QMP specification"). */
 export class Qmp implements AsyncDisposable {
   readonly #waiting = new Map<number, Waiting>();
   readonly #greeted = Promise.withResolvers<void>();
+  readonly #closed = Promise.withResolvers<void>();
+  /** Why QEMU is about to end, in its own word (`ShutdownCause` of its documentation), once it said so. */
+  shutdownReason: string | undefined;
   #socket: import("bun").Socket | undefined;
   #buffer = "";
   #next = 1;
@@ -51,6 +60,11 @@ export class Qmp implements AsyncDisposable {
     return this.call<string>("human-monitor-command", { "command-line": line });
   }
 
+  /** Settles when the connection has ended and all that came over it was read. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket?.end();
   }
@@ -85,6 +99,7 @@ export class Qmp implements AsyncDisposable {
 
   #dispatch(reply: Reply & { QMP?: unknown }): void {
     if (reply.QMP) this.#greeted.resolve();
+    if (reply.event === "SHUTDOWN") this.shutdownReason = reply.data?.reason;
     const waiting = reply.id === undefined ? undefined : this.#waiting.get(reply.id);
     if (reply.error) waiting?.reject(new WrennError("agent_error", `QEMU refused: ${reply.error.desc}`));
     else if (!reply.event) waiting?.resolve(reply.return);
@@ -93,6 +108,7 @@ export class Qmp implements AsyncDisposable {
   #end(): void {
     const gone = new WrennError("agent_error", "QEMU closed its control socket");
     this.#greeted.reject(gone);
+    this.#closed.resolve();
     for (const waiting of this.#waiting.values()) waiting.reject(gone);
     this.#waiting.clear();
   }
