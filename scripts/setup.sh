@@ -27,6 +27,8 @@ for command in "${!provides[@]}"; do
 done
 # The keys that guests' packages are checked with; Ubuntu does not have them from the start.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+# Tests drive a Python client from an environment of its own.
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 install="apt-get install -y --no-install-recommends ${missing[*]}"

@@ -14,7 +14,13 @@ export const exceptions: Record<Language, Readonly<Record<string, string>>> = {
     "sandbox.getMcpUrl": "a name only; no template with a gateway is built in",
     "sandbox.getMcpToken": "there is no gateway in `base`",
   },
-  python: {},
+  python: {
+    "sandbox.beta_create": "an older name of `create`",
+    "sandbox.beta_pause": "an older name of `pause`",
+    "sandbox.get_mcp_token": "there is no gateway in `base`",
+    "sandbox.get_mcp_url": "a name only; no template with a gateway is built in",
+    "sandbox.update_network": "refused, see Limits",
+  },
 };
 
 /** Compares the part of the page that lists `language` with what was seen; `UPDATE_DOCS=1` writes it instead. */
