@@ -8,6 +8,15 @@ import "@xterm/xterm/css/xterm.css";
 /** Lines that can be scrolled back to. */
 const scrollback = 20_000;
 
+const readingName = "wrenn.terminal.read";
+
+/** Whether what a terminal shows is text for screen readers too; drawing it twice costs time, so it is a choice. */
+export const readsAloud = (): boolean => localStorage.getItem(readingName) === "yes";
+
+/** Makes that choice, for terminals opened from now on. */
+export const readAloud = (on: boolean): void =>
+  on ? localStorage.setItem(readingName, "yes") : localStorage.removeItem(readingName);
+
 /** What the terminal's keys and output lead to. */
 export type ScreenEvents = {
   type(text: string): void;
@@ -38,7 +47,7 @@ export class Screen {
       lineHeight: 1.2,
       scrollback,
       theme,
-      screenReaderMode: false,
+      screenReaderMode: readsAloud(),
     });
     this.terminal.loadAddon(this.#fit);
     this.terminal.loadAddon(this.search);

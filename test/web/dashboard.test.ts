@@ -1,0 +1,291 @@
+/** The dashboard in a real browser, against the whole system with real VMs. */
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { Sandbox } from "wrenn";
+import { System } from "../support/system.ts";
+import { complaints, openPage, startBrowser, terminalShows, violations } from "./browser.ts";
+
+// The first sandbox boots its template, by emulation on some machines.
+setDefaultTimeout(240_000);
+
+const person = { name: "Ann Lee", email: "ann@example.com", password: "correct horse battery" };
+const slow = { timeout: 120_000 };
+
+let system: System;
+let browser: Browser;
+let page: Page;
+let context: BrowserContext;
+beforeAll(async () => {
+  [system, browser] = await Promise.all([System.start("web"), startBrowser()]);
+  ({ page, context } = await openPage(browser));
+});
+afterAll(async () => {
+  await browser?.close();
+  await system?.end();
+});
+
+const at = (path: string): string => system.ready.url + path;
+const sandboxId = (): string => /cl-[0-9a-z]{25}/.exec(page.url())![0];
+const tab = (name: string) => page.getByRole("navigation", { name: "Sandbox" }).getByRole("link", { name });
+const type = async (line: string) => {
+  await page.locator(".xterm-helper-textarea").focus();
+  await page.keyboard.type(`${line}\n`);
+};
+
+describe("a stranger, without reading anything", () => {
+  let first: string;
+
+  test("makes an account and is in", async () => {
+    await page.goto(at("/"));
+    await page.getByRole("link", { name: "Make the first one" }).click();
+    await page.getByLabel("Name").fill(person.name);
+    await page.getByLabel("E-mail").fill(person.email);
+    await page.getByLabel("Password", { exact: true }).fill(person.password);
+    await page.getByLabel("Password again").fill(person.password);
+    await page.getByRole("button", { name: "Make the account" }).click();
+    await page.getByRole("heading", { name: "Home" }).waitFor();
+    await page.locator("[data-live=live]").waitFor();
+  });
+
+  test("creates a sandbox and types in its terminal", async () => {
+    await page.getByRole("button", { name: "New sandbox" }).click();
+    await page.getByRole("button", { name: "Create sandbox" }).click();
+    await page.waitForURL(/\/sandboxes\/cl-/, slow);
+    first = sandboxId();
+    await page.locator("[data-terminal=open]").waitFor(slow);
+    await type(
+      "echo answer: $((6 * 7)); echo first > note.txt; mkdir -p site; echo '<h1>Hello</h1>' > site/index.html",
+    );
+    await terminalShows(page, /answer: 42/);
+  });
+
+  test("edits a file, and the sandbox has what was typed", async () => {
+    await tab("Files").click();
+    await page.getByRole("treeitem", { name: "note.txt" }).getByRole("button").first().click();
+    const editor = page.getByRole("textbox", { name: "Text of note.txt" });
+    await editor.getByText("first").waitFor(slow);
+    await editor.click();
+    await page.keyboard.press("Control+a");
+    await page.keyboard.type("written in the browser");
+    await page.keyboard.press("Control+s");
+    await page.getByText("note.txt is saved.").waitFor(slow);
+    const sandbox = await Sandbox.connect(first, { client: system.client });
+    expect(await sandbox.files.read("/home/user/note.txt")).toBe("written in the browser");
+  });
+
+  test("uploads by dropping, renames, and takes a deletion back", async () => {
+    const transfer = await page.evaluateHandle(() => {
+      const made = new DataTransfer();
+      made.items.add(new File(["dropped"], "dropped.txt"));
+      return made;
+    });
+    await page.getByRole("region", { name: "Folder" }).dispatchEvent("drop", { dataTransfer: transfer });
+    const entry = page.getByRole("treeitem", { name: "dropped.txt" });
+    await entry.waitFor(slow);
+    await entry.getByRole("button", { name: "Actions" }).click();
+    await page.getByRole("menuitem", { name: "Rename" }).click();
+    await page.getByLabel("Name").fill("renamed.txt");
+    await page.getByRole("dialog").getByRole("button", { name: "Rename" }).click();
+    const renamed = page.getByRole("treeitem", { name: "renamed.txt" });
+    await renamed.getByRole("button", { name: "Actions" }).click();
+    await page.getByRole("menuitem", { name: "Delete" }).click();
+    await renamed.waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Undo" }).click();
+    await renamed.waitFor();
+  });
+
+  test("opens a preview of a server they started", async () => {
+    await tab("Terminal").click();
+    await type("python3 -m http.server 8000 --directory site > /dev/null 2>&1 &");
+    await tab("Ports").click();
+    await page.getByRole("cell", { name: "8000", exact: true }).waitFor(slow);
+    const [preview] = await Promise.all([
+      context.waitForEvent("page"),
+      page.getByRole("button", { name: "Open preview" }).click(),
+    ]);
+    await preview.getByRole("heading", { name: "Hello" }).waitFor(slow);
+    // Another origin than the dashboard's, so that what runs there reaches nothing here.
+    expect(new URL(preview.url()).host).toStartWith(`8000-${first}.`);
+    await preview.close();
+  });
+
+  test("sees its processes, and ends one", async () => {
+    await tab("Processes").click();
+    const row = page.getByRole("row", { name: /http.server 8000/ });
+    await row.waitFor(slow);
+    await row.getByRole("button", { name: /Signal/ }).click();
+    await page.getByRole("menuitem", { name: "Kill" }).click();
+    await row.waitFor({ state: "detached", ...slow });
+  });
+
+  test("checkpoints, forks and rolls back", async () => {
+    await tab("Snapshots").click();
+    const main = page.getByRole("main");
+    await main.getByRole("button", { name: "Checkpoint", exact: true }).last().click();
+    await page.getByLabel("Name").fill("before");
+    await page.getByRole("button", { name: "Take it" }).click();
+    await main.getByRole("button", { name: "Roll back" }).waitFor(slow);
+    const sandbox = await Sandbox.connect(first, { client: system.client });
+    await sandbox.files.write("/home/user/note.txt", "changed since");
+    await main.getByRole("button", { name: "Fork", exact: true }).last().click();
+    await page.waitForURL((url) => url.pathname.includes("cl-") && !url.pathname.includes(first), slow);
+    const copy = await Sandbox.connect(sandboxId(), { client: system.client });
+    expect(await copy.files.read("/home/user/note.txt")).toBe("changed since");
+    await copy.kill();
+    await page.goto(at(`/sandboxes/${first}/snapshots`));
+    await main
+      .getByRole("listitem")
+      .filter({ hasText: "before" })
+      .getByRole("button", { name: "Roll back" })
+      .first()
+      .click();
+    await page.getByRole("dialog").getByRole("button", { name: "Roll back" }).click();
+    await page.getByText(/is back at before/).waitFor(slow);
+    expect(await sandbox.files.read("/home/user/note.txt")).toBe("written in the browser");
+  });
+
+  test("sees its load", async () => {
+    await tab("Metrics").click();
+    await page.getByRole("img", { name: "Memory over time" }).locator("canvas").waitFor(slow);
+  });
+
+  test("and nothing complained meanwhile", () => expect(complaints.get(page)).toEqual([]));
+});
+
+describe("when something is away", () => {
+  test("a server that is killed takes nothing from an open terminal", async () => {
+    await page.goto(at("/sandboxes"));
+    await page.getByRole("link", { name: /^cl-/ }).first().click();
+    await page.locator("[data-terminal=open]").waitFor(slow);
+    await type("clear; for i in $(seq 1 40); do echo line $i of 40; sleep 0.2; done");
+    await terminalShows(page, /line 3 of 40/);
+    process.kill(await system.pidOf("wrenn-cp"), "SIGKILL");
+    await page.locator("[data-terminal=lost], [data-terminal=connecting]").waitFor(slow);
+    await page.locator("[data-terminal=open]").waitFor(slow);
+    const text = await terminalShows(page, /line 40 of 40/);
+    const lines = [...text.matchAll(/^line (\d+) of 40/gm)].map(([, number]) => Number(number));
+    expect(lines).toEqual(Array.from({ length: lines.length }, (_, i) => 40 - lines.length + 1 + i));
+    await page.locator("[data-live=live]").waitFor(slow);
+  });
+
+  test("a sandbox that another program removes is shown as ended", async () => {
+    const made = await system.create();
+    await page.goto(at(`/sandboxes/${made.id}`));
+    await page.locator("[data-terminal=open]").waitFor(slow);
+    await made.kill();
+    await page.getByText("This sandbox has ended").waitFor(slow);
+  });
+
+  test("a server that fails at everything is said to, with a way out", async () => {
+    const { page: other, context: own } = await openPage(browser, { storageState: await context.storageState() });
+    const body = JSON.stringify({
+      error: { code: "unavailable", message: "The database is away.", remedy: "Start it." },
+    });
+    await own.route("**/v1/**", (route) => route.fulfill({ status: 503, contentType: "application/json", body }));
+    await other.goto(at("/sandboxes"));
+    await other.getByText("The database is away.").waitFor();
+    await other.getByText("Start it.").waitFor();
+    await own.unroute("**/v1/**");
+    await other.getByRole("button", { name: "Try again" }).click();
+    await other.getByRole("heading", { name: "Sandboxes" }).waitFor();
+    await own.close();
+  });
+
+  test("a session that ended elsewhere leads to the sign-in, and back to where one was", async () => {
+    const { page: other, context: own } = await openPage(browser, { storageState: await context.storageState() });
+    await other.goto(at("/keys"));
+    await other.getByRole("heading", { name: "API keys" }).waitFor();
+    await own.clearCookies();
+    await other.reload();
+    await other.waitForURL(/\/sign-in\?to=%2Fkeys/);
+    await other.getByLabel("E-mail").fill(person.email);
+    await other.getByLabel("Password").fill(person.password);
+    await other.getByRole("button", { name: "Sign in" }).click();
+    await other.getByRole("heading", { name: "API keys" }).waitFor();
+    await own.close();
+  });
+
+  test("a list stays right in two windows without being asked again", async () => {
+    const { page: other, context: own } = await openPage(browser, { storageState: await context.storageState() });
+    await other.goto(at("/sandboxes"));
+    await other.locator("[data-live=live]").waitFor();
+    const requests: string[] = [];
+    other.on("request", (request) => request.url().includes("/v1/") && requests.push(request.url()));
+    const made = await system.create();
+    const row = other.locator(`[data-row="${made.id}"]`);
+    await row.getByText("running").waitFor(slow);
+    await made.pause();
+    await row.getByText("paused").waitFor(slow);
+    await made.kill();
+    await row.waitFor({ state: "detached", ...slow });
+    expect(requests).toEqual([]);
+    await own.close();
+  });
+});
+
+const pages = ["/", "/sandboxes", "/templates", "/templates?view=builds", "/keys", "/team", "/audit", "/settings"];
+
+describe("for everybody", () => {
+  for (const colorScheme of ["light", "dark"] as const)
+    test(`no rule of accessibility is broken, ${colorScheme}`, async () => {
+      const { page: other, context: own } = await openPage(browser, {
+        storageState: await context.storageState(),
+        colorScheme,
+      });
+      const id = (await system.client.list()).sandboxes.find(({ status }) => status === "running")!.id;
+      const all = [
+        ...pages,
+        ...["", "/files", "/processes", "/ports", "/snapshots", "/metrics", "/events"].map(
+          (part) => `/sandboxes/${id}${part}`,
+        ),
+      ];
+      const found: string[] = [];
+      for (const path of all) {
+        await other.goto(at(path));
+        await other.locator("[data-live=live]").waitFor();
+        await other
+          .locator("[aria-label=Loading]")
+          .waitFor({ state: "detached", timeout: 20_000 })
+          .catch(() => {});
+        found.push(...(await violations(other)).map((line) => `${path} ${line}`));
+      }
+      await own.clearCookies();
+      for (const path of ["/sign-in", "/sign-up", "/forgot-password"]) {
+        await other.goto(at(path));
+        await other.getByRole("heading").first().waitFor();
+        found.push(...(await violations(other)).map((line) => `${path} ${line}`));
+      }
+      expect(found).toEqual([]);
+      expect(complaints.get(other)).toEqual([]);
+      await own.close();
+    });
+
+  test("at 360 pixels nothing is wider than the screen", async () => {
+    const narrow = { viewport: { width: 360, height: 740 }, storageState: await context.storageState() };
+    const { page: other, context: own } = await openPage(browser, narrow);
+    const wide: string[] = [];
+    for (const path of pages) {
+      await other.goto(at(path));
+      await other.locator("[data-live=live]").waitFor();
+      const width = await other.evaluate(() => document.documentElement.scrollWidth);
+      if (width > 360) wide.push(`${path} is ${width} wide`);
+    }
+    expect(wide).toEqual([]);
+    await own.close();
+  });
+
+  test("everything is reached by keys", async () => {
+    await page.goto(at("/"));
+    await page.locator("[data-live=live]").waitFor();
+    await page.keyboard.press("g");
+    await page.keyboard.press("s");
+    await page.getByRole("heading", { name: "Sandboxes" }).waitFor();
+    await page.keyboard.press("Control+k");
+    await page.keyboard.type("audit");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Audit log" }).waitFor();
+    await page.keyboard.press("n");
+    await page.getByRole("dialog", { name: "New sandbox" }).waitFor();
+    await page.keyboard.press("Escape");
+  });
+});
