@@ -45,14 +45,15 @@ const axe = readFile(fileURLToPath(import.meta.resolve("axe-core/axe.min.js")), 
 
 type Violation = { id: string; nodes: { html: string; failureSummary?: string }[] };
 
-/** What axe finds wrong on a page by WCAG 2.2 AA; a line for each rule and element. */
-export async function violations(page: Page): Promise<string[]> {
+/** What axe finds wrong on a page by WCAG 2.2 AA, or of one rule; a line for each rule and element. */
+export async function violations(page: Page, rule?: string): Promise<string[]> {
   await page.evaluate(await axe);
-  const found = await page.evaluate(async () => {
+  const found = await page.evaluate(async (only) => {
     const { axe } = window as unknown as { axe: { run: (options: object) => Promise<{ violations: Violation[] }> } };
     const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-    return (await axe.run({ runOnly: { type: "tag", values: tags } })).violations;
-  });
+    const runOnly = only ? { type: "rule", values: [only] } : { type: "tag", values: tags };
+    return (await axe.run({ runOnly })).violations;
+  }, rule);
   return found.flatMap(({ id, nodes }) =>
     nodes.map(({ html, failureSummary }) => `${id}: ${html.slice(0, 160)} (${failureSummary?.split("\n")[1]?.trim()})`),
   );

@@ -135,3 +135,56 @@ export type InstallationSettings = {
   default_quotas: QuotaLimits;
   features: Record<string, boolean>;
 };
+
+export type Host = {
+  id: string;
+  type: "regular" | "byoc";
+  team_name?: string;
+  provider?: string;
+  availability_zone?: string;
+  arch?: string;
+  cpu_cores?: number;
+  memory_mb?: number;
+  disk_gb?: number;
+  address?: string;
+  status: "pending" | "online" | "unreachable" | "draining" | "offline";
+  mode: "active" | "cordoned" | "draining" | "maintenance";
+  last_heartbeat_at?: string;
+  load: { sandboxes: number; vcpus_reserved: number; memory_mb_reserved: number; memory_mb_capacity: number };
+  created_at: string;
+};
+export type RegistrableHost = { host: Host; registration_token: string };
+export type HostDeletion = { host: Host; sandbox_ids: string[] };
+
+export type CapsuleStats = {
+  range: string;
+  current: { running_count: number; vcpus_reserved: number; memory_mb_reserved: number };
+  peaks: { running_count: number; vcpus: number; memory_mb: number };
+  series: { labels: string[]; running: number[]; vcpus: number[]; memory_mb: number[] };
+};
+export type CapsuleUsage = {
+  from: string;
+  to: string;
+  points: { date: string; cpu_minutes: number; ram_mb_minutes: number }[];
+};
+
+export type Channel = {
+  id: string;
+  name: string;
+  provider: string;
+  events: string[];
+  created_at: string;
+  updated_at: string;
+  secret?: string;
+};
+export type Delivery = {
+  id: string;
+  event: string;
+  state: "due" | "delivered" | "dead";
+  attempts: number;
+  status?: number;
+  error?: string;
+  due_at?: string;
+  created_at: string;
+  delivered_at?: string;
+};

@@ -34,7 +34,10 @@ export type Dropped = { path: string; file: File };
 
 /** Everything in a drop, folders included. */
 export async function dropped(transfer: DataTransfer): Promise<Dropped[]> {
+  // Read before anything is waited for: afterwards the browser has emptied the drop.
+  const files = [...transfer.files].map((file) => ({ path: file.name, file }));
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  if (entries.length === 0) return files;
   return (await Promise.all(entries.map((entry) => walk(entry, "")))).flat();
 }
 

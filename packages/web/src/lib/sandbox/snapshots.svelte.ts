@@ -1,4 +1,4 @@
-import type { SnapshotInfo, WrennEvent } from "wrenn";
+import { Sandbox, type SnapshotInfo, type WrennEvent } from "wrenn";
 import { live } from "#lib/api/live.svelte.ts";
 import { session } from "#lib/api/session.svelte.ts";
 
@@ -15,7 +15,11 @@ export class SnapshotList {
 
   async load(): Promise<void> {
     try {
-      this.all = await session.client.snapshots.list();
+      const known = new Set(this.all?.map(({ name }) => name));
+      const all = await session.client.snapshots.list();
+      const fresh = this.all === undefined ? [] : all.filter(({ name }) => !known.has(name));
+      await follow(fresh.map(({ sandboxId }) => sandboxId));
+      this.all = all;
       this.error = undefined;
     } catch (thrown) {
       this.error = thrown;
@@ -24,6 +28,13 @@ export class SnapshotList {
 
   close(): void {
     this.#stop();
+  }
+}
+
+/** A sandbox stands on its newest snapshot, and no event says so. */
+async function follow(ids: readonly string[]): Promise<void> {
+  for (const id of new Set(ids)) {
+    if (live.find(id)) live.take(await Sandbox.info(id, { client: session.client }));
   }
 }
 
