@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
+.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,7 +19,7 @@ demo: build images ## creates a sandbox, runs Python in it, pauses and resumes i
 build: deps ## builds/wrenn-cp, wrenn-agent, envd, wrenn and the dashboard
 	@bun scripts/build.ts
 
-test: build images ## every test: fast ones, then real VMs
+test: build images browser ## every test: fast ones, then real VMs
 	@bun scripts/test.ts $(ARGS)
 
 check: deps ## format, lint, types, import boundaries, fast tests
@@ -46,6 +46,12 @@ lab: build images ## production's drivers tested on an emulated KVM host; ARGS='
 lab-shell: build images ## a terminal in that host
 	@bun lab/main.ts shell
 
+browser: ## Chromium for the dashboard's tests, unless WRENN_CHROMIUM names one
+	@[ -n "$$WRENN_CHROMIUM" ] || command -v google-chrome >/dev/null || scripts/setup.sh chromium
+
+screenshots: build images browser ## take docs/screenshots anew, from a running system
+	@bun scripts/screenshots.ts
+
 setup: ## install system packages that are missing (as root), or print the command that does
 	@scripts/setup.sh
 
@@ -69,6 +75,7 @@ generate: deps ## regenerate code from packages/contract/proto
 
 format: deps ## format every file
 	@biome format --write .
+	@bun packages/web/check.ts --write
 
 clean: ## remove what was built here; keeps images and sandboxes under $$WRENN_DIR
 	@rm -rf builds .cache node_modules packages/*/node_modules .tools

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing. Checks first, so a second run changes nothing and takes no time.
+# Installs the system packages that are missing, and those named as arguments. Checks first, so a second run changes nothing and takes no time.
 set -euo pipefail
 
 say() { printf '\033[2m[setup]\033[0m %s\n' "$*" >&2; }
@@ -20,6 +20,9 @@ declare -A provides=(
   [node]=nodejs
   [npm]=npm
 )
+
+# What is needed for some things only is named as an argument.
+for extra in "$@"; do provides[$extra]=$extra; done
 
 missing=()
 for command in "${!provides[@]}"; do

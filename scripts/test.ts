@@ -11,6 +11,7 @@ const only = process.argv.slice(2);
 const parts: readonly Part[] = [
   { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
+  { title: "dashboard: types and format", command: ["bun", "packages/web/check.ts", "--format"] },
   {
     title: "fast tests",
     command: [
@@ -27,6 +28,7 @@ const parts: readonly Part[] = [
   { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
   { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "test/spec"] },
   { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
+  { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "test/web"] },
   { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
 ];
 

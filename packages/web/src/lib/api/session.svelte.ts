@@ -124,7 +124,10 @@ class Session {
   async #fetch(url: string, init?: RequestInit): Promise<Response> {
     const response = await fetch(url, init);
     if (response.status === 401 && this.state === "in") {
-      const body = await response.clone().json().catch(() => undefined);
+      const body = await response
+        .clone()
+        .json()
+        .catch(() => undefined);
       if (WrennError.fromBody(body)?.code === "unauthorized") this.#forget();
     }
     return response;

@@ -15,9 +15,14 @@ import { tags } from "@lezer/highlight";
 
 type Load = () => Promise<LanguageSupport | Extension>;
 
-const legacy = (load: () => Promise<StreamParser<unknown>>): Load => async () => StreamLanguage.define(await load());
-const javascript = (options: { jsx?: boolean; typescript?: boolean }): Load => async () =>
-  (await import("@codemirror/lang-javascript")).javascript(options);
+const legacy =
+  (load: () => Promise<StreamParser<unknown>>): Load =>
+  async () =>
+    StreamLanguage.define(await load());
+const javascript =
+  (options: { jsx?: boolean; typescript?: boolean }): Load =>
+  async () =>
+    (await import("@codemirror/lang-javascript")).javascript(options);
 const shell = legacy(async () => (await import("@codemirror/legacy-modes/mode/shell")).shell);
 const cLike = (name: "c" | "cpp" | "java" | "csharp" | "kotlin" | "scala"): Load =>
   legacy(async () => (await import("@codemirror/legacy-modes/mode/clike"))[name]);

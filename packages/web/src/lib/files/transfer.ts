@@ -19,13 +19,17 @@ export async function downloadFile(sandbox: Sandbox, path: string): Promise<void
 export async function downloadFolder(sandbox: Sandbox, path: string): Promise<void> {
   const name = path.split("/").at(-1) || "root";
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  await sandbox.commands.exec("tar", ["-czf", "-", "-C", path === "/" ? "/" : path.slice(0, -name.length), path === "/" ? "." : name], {
-    collect: false,
-    timeoutMs: 0,
-    onOutput: ({ stream, bytes }) => {
-      if (stream === "stdout") parts.push(bytes.slice());
+  await sandbox.commands.exec(
+    "tar",
+    ["-czf", "-", "-C", path === "/" ? "/" : path.slice(0, -name.length), path === "/" ? "." : name],
+    {
+      collect: false,
+      timeoutMs: 0,
+      onOutput: ({ stream, bytes }) => {
+        if (stream === "stdout") parts.push(bytes.slice());
+      },
     },
-  });
+  );
   save(new Blob(parts, { type: "application/gzip" }), `${name}.tar.gz`);
 }
 
@@ -57,7 +61,12 @@ async function walk(entry: FileSystemEntry, folder: string): Promise<Dropped[]> 
 }
 
 /** Writes files into a folder one after the other; `onDone` counts them. */
-export async function upload(sandbox: Sandbox, folder: string, files: readonly Dropped[], onDone: (count: number) => void) {
+export async function upload(
+  sandbox: Sandbox,
+  folder: string,
+  files: readonly Dropped[],
+  onDone: (count: number) => void,
+) {
   let count = 0;
   for (const { path, file } of files) {
     await sandbox.files.write(within(folder, path), file);

@@ -5,8 +5,21 @@ export const providers: Record<string, { name: string; fields: [field: string, l
   discord: { name: "Discord", fields: [["webhook_url", "Webhook address", true]] },
   teams: { name: "Microsoft Teams", fields: [["webhook_url", "Webhook address", true]] },
   googlechat: { name: "Google Chat", fields: [["webhook_url", "Webhook address", true]] },
-  telegram: { name: "Telegram", fields: [["bot_token", "Token of the bot", true], ["chat_id", "Chat id"]] },
-  matrix: { name: "Matrix", fields: [["homeserver_url", "Home server"], ["access_token", "Access token", true], ["room_id", "Room id"]] },
+  telegram: {
+    name: "Telegram",
+    fields: [
+      ["bot_token", "Token of the bot", true],
+      ["chat_id", "Chat id"],
+    ],
+  },
+  matrix: {
+    name: "Matrix",
+    fields: [
+      ["homeserver_url", "Home server"],
+      ["access_token", "Access token", true],
+      ["room_id", "Room id"],
+    ],
+  },
 };
 
 /** What channels can be told of. */

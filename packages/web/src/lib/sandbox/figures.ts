@@ -26,7 +26,8 @@ export function fleetFigures(sandboxes: readonly SandboxInfo[], events: readonly
   const perMinute = new Array<number>(minutes).fill(0);
   const created = new Map(sandboxes.map(({ id, createdAt }) => [id, createdAt.getTime()]));
   // Those that have ended since are in no list any more, but their creates were told.
-  for (const { kind, resource, at: when } of events) if (kind === "capsule.create" && !created.has(resource.id)) created.set(resource.id, when.getTime());
+  for (const { kind, resource, at: when } of events)
+    if (kind === "capsule.create" && !created.has(resource.id)) created.set(resource.id, when.getTime());
   for (const time of created.values()) {
     const ago = Math.floor((at + minuteMs - time) / minuteMs);
     if (ago >= 0 && ago < minutes) perMinute[minutes - 1 - ago]!++;

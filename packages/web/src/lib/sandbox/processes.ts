@@ -12,7 +12,8 @@ export type Process = {
 };
 
 /** One look every two seconds: often enough to see something die, seldom enough not to be what is busy. */
-const script = 'while ps -eo pid=,ppid=,user:20=,pcpu=,pmem=,etimes=,args= --sort=-pcpu 2>/dev/null; do echo "--"; sleep 2; done; echo none';
+const script =
+  'while ps -eo pid=,ppid=,user:20=,pcpu=,pmem=,etimes=,args= --sort=-pcpu 2>/dev/null; do echo "--"; sleep 2; done; echo none';
 
 const line = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+([\d.]+)\s+([\d.]+)\s+(\d+)\s+(.*)$/;
 
@@ -35,7 +36,13 @@ export async function followProcesses(
     show(read(whole.at(-2)!));
   };
   await sandbox.commands
-    .exec("/bin/sh", ["-c", script], { timeoutMs: 0, collect: false, onStdout: take, signal, tag: "dashboard-processes" })
+    .exec("/bin/sh", ["-c", script], {
+      timeoutMs: 0,
+      collect: false,
+      onStdout: take,
+      signal,
+      tag: "dashboard-processes",
+    })
     .catch((thrown) => {
       if (!signal.aborted) throw thrown;
     });
@@ -46,13 +53,23 @@ function read(text: string): Process[] {
   for (const row of text.split("\n")) {
     const [, pid, parent, user, cpu, memory, seconds, command] = line.exec(row) ?? [];
     if (!pid || command!.includes("while ps -eo pid=") || command!.startsWith("ps -eo pid=")) continue;
-    const numbers = { pid: Number(pid), parent: Number(parent), cpu: Number(cpu), memory: Number(memory), seconds: Number(seconds) };
+    const numbers = {
+      pid: Number(pid),
+      parent: Number(parent),
+      cpu: Number(cpu),
+      memory: Number(memory),
+      seconds: Number(seconds),
+    };
     found.push({ ...numbers, user: user!, command: command! });
   }
   return found;
 }
 
 /** Sends a signal to any process, not only to those that the agent started. */
-export async function signalProcess(sandbox: Sandbox, pid: number, signal: "TERM" | "KILL" | "STOP" | "CONT"): Promise<void> {
+export async function signalProcess(
+  sandbox: Sandbox,
+  pid: number,
+  signal: "TERM" | "KILL" | "STOP" | "CONT",
+): Promise<void> {
   await sandbox.commands.exec("kill", [`-${signal}`, String(pid)], { user: "root" });
 }

@@ -87,7 +87,12 @@ export class Terminals {
 
   /** Opens a terminal: the one of that tag, or a new one. */
   open(tag?: string): TerminalTab {
-    const tab = new TerminalTab(this.sandboxId, tag, (event) => this.onKey(event), () => this.#remember());
+    const tab = new TerminalTab(
+      this.sandboxId,
+      tag,
+      (event) => this.onKey(event),
+      () => this.#remember(),
+    );
     this.tabs.push(tab);
     this.current = tab.id;
     return tab;

@@ -17,7 +17,12 @@ export type ChartOptions = {
 };
 
 const timeOf = (seconds: number): string =>
-  new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  new Date(seconds * 1000).toLocaleTimeString([], {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hour12: false,
+  });
 
 /** The colour that a custom property has now. */
 const colorOf = (element: Element, name: string): string => {
@@ -44,7 +49,15 @@ export function drawChart(parent: HTMLElement, options: ChartOptions, data: Char
       legend: { show: false },
       cursor: { points: { size: 6 }, drag: { x: true, y: false } },
       scales: { y: { range: (_self, _low, high) => [0, options.max ?? Math.max(high * 1.1, 1e-9)] } },
-      axes: [{ ...axis, space: 72, values: (_self, splits) => splits.map(timeOf) }, { ...axis, ...(options.steps && { incrs: options.steps }), size: 72, values: (_self, splits) => splits.map((value) => options.format(value)) }],
+      axes: [
+        { ...axis, space: 72, values: (_self, splits) => splits.map(timeOf) },
+        {
+          ...axis,
+          ...(options.steps && { incrs: options.steps }),
+          size: 72,
+          values: (_self, splits) => splits.map((value) => options.format(value)),
+        },
+      ],
       series: [
         { value: (_self, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString()) },
         ...options.series.map(({ label, tone, fill }) => {

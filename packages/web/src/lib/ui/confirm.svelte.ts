@@ -1,5 +1,11 @@
 /** A question that waits for its answer. */
-export type Question = { title: string; text: string; action: string; type?: string | undefined; resolve: (yes: boolean) => void };
+export type Question = {
+  title: string;
+  text: string;
+  action: string;
+  type?: string | undefined;
+  resolve: (yes: boolean) => void;
+};
 
 /** The question that is open. */
 export const asking = $state<{ question: Question | undefined }>({ question: undefined });

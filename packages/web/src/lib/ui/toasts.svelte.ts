@@ -1,7 +1,13 @@
 import { WrennError } from "wrenn";
 
 /** A message that goes away by itself; `undo` takes back what it tells of. */
-export type Toast = { id: number; tone: "good" | "bad"; text: string; remedy?: string | undefined; undo?: (() => unknown) | undefined };
+export type Toast = {
+  id: number;
+  tone: "good" | "bad";
+  text: string;
+  remedy?: string | undefined;
+  undo?: (() => unknown) | undefined;
+};
 
 /** Errors stay long enough to be read twice. */
 const shownMs = { good: 4_000, bad: 9_000, undo: 6_000 };
