@@ -120,14 +120,14 @@ describe("a stranger, without reading anything", () => {
 
   test("checkpoints, forks and rolls back", async () => {
     await tab("Snapshots").click();
-    const main = page.getByRole("main");
-    await main.getByRole("button", { name: "Checkpoint", exact: true }).last().click();
+    const main = page.getByRole("region", { name: "Snapshots" });
+    await main.getByRole("button", { name: "Checkpoint" }).click();
     await page.getByRole("dialog").getByLabel("Name").fill("before");
     await page.getByRole("button", { name: "Take it" }).click();
     await main.getByRole("button", { name: "Roll back" }).waitFor(slow);
     const sandbox = await Sandbox.connect(first, { client: system.client });
     await sandbox.files.write("/home/user/note.txt", "changed since");
-    await main.getByRole("button", { name: "Fork", exact: true }).last().click();
+    await main.getByRole("button", { name: "Fork" }).click();
     await page.waitForURL((url) => url.pathname.includes("cl-") && !url.pathname.includes(first), slow);
     const copy = await Sandbox.connect(sandboxId(), { client: system.client });
     expect(await copy.files.read("/home/user/note.txt")).toBe("changed since");
