@@ -6,6 +6,7 @@ TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
 .PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format
+.PHONY: help up demo build test check fast fleet bench images code-interpreter kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +37,9 @@ bench: build images ## measure every promise of SPEC.md against its raw baseline
 
 images: build ## guest kernel, and the templates minimal and base
 	@images/build.sh
+
+code-interpreter: build images ## the templates code-interpreter and code-runner-beta, on the running system
+	@images/code-interpreter/build.sh
 
 kernel: build ## build the small guest kernel once (about 5 minutes): boots three times faster
 	@images/kernel/build.sh

@@ -17,7 +17,7 @@ const targets = new Set(
 
 /** Commands of the command line, as its own sources name them. */
 const commands = new Set(
-  ["commands", "up", "doctor"]
+  ["commands", "up", "doctor", "template"]
     .flatMap((folder) => readdirSync(`${root}/packages/cli/src/${folder}`).map((file) => `${folder}/${file}`))
     .map((file) => readFileSync(`${root}/packages/cli/src/${file}`, "utf8"))
     .flatMap((source) => [...source.matchAll(/(?:new Command|act)\("(\w+)"|\.alias\("(\w+)"\)/g)])

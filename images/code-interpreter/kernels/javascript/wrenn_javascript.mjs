@@ -1,8 +1,8 @@
 // Evaluates one piece of code a line, each in the world that those before left. Node's REPL does the work: it knows
 // `await` at the top level, and lets `const` be declared again.
 import { createInterface } from "node:readline";
-import { PassThrough } from "node:stream";
 import repl from "node:repl";
+import { PassThrough } from "node:stream";
 import { inspect } from "node:util";
 
 const out = process.stdout.write.bind(process.stdout);
@@ -52,8 +52,13 @@ for await (const line of createInterface({ input: process.stdin })) {
     const value = await evaluate(JSON.parse(line).code);
     if (value !== undefined) told(value);
   } catch (thrown) {
-    const error = thrown instanceof Error || thrown?.stack ? thrown.err ?? thrown : new Error(inspect(thrown));
-    tell({ type: "error", name: error.name ?? "Error", value: String(error.message), stack: String(error.stack).split("\n") });
+    const error = thrown instanceof Error || thrown?.stack ? (thrown.err ?? thrown) : new Error(inspect(thrown));
+    tell({
+      type: "error",
+      name: error.name ?? "Error",
+      value: String(error.message),
+      stack: String(error.stack).split("\n"),
+    });
   }
   interrupt = undefined;
   tell({ type: "done" });

@@ -1,7 +1,7 @@
 import type { Bytes } from "./copying.ts";
 
-/** Bytes as a request's body. A source that fails says so to `failed`, as the request's own error hides it. */
-export function streamOf(source: Bytes, failed: (thrown: unknown) => void = () => {}): ReadableStream<Uint8Array> {
+/** Bytes as a request's body. */
+export function streamOf(source: Bytes): ReadableStream<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();
   return new ReadableStream({
     async pull(controller) {
@@ -10,7 +10,6 @@ export function streamOf(source: Bytes, failed: (thrown: unknown) => void = () =
         if (next.done) controller.close();
         else controller.enqueue(new Uint8Array(next.value));
       } catch (thrown) {
-        failed(thrown);
         controller.error(thrown);
       }
     },

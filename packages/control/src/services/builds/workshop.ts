@@ -1,3 +1,5 @@
+import { Readable } from "node:stream";
+import { createGzip } from "node:zlib";
 import { fromConnectError, type processes, type SandboxId, WrennError } from "@wrenn/contract";
 import { taken } from "../../hosts/adopter.ts";
 import type { Guest } from "../../hosts/guest.ts";
@@ -9,6 +11,7 @@ import { type Guests, guestError } from "../guests.ts";
 import { limits } from "../limits.ts";
 import type { Sandboxes, Source } from "../sandboxes.ts";
 import type { Run } from "./actions.ts";
+import { asTar } from "./archive.ts";
 import { streamOf } from "./bytes.ts";
 import type { Bytes, Owner } from "./copying.ts";
 
@@ -19,7 +22,9 @@ const abandonedSec = 15 * 60;
 const tool = ["/bin/sh", "-c", 'b=/usr/local/lib/wrenn/busybox; [ -x $b ] || b=; exec $b "$@"', "sh"] as const;
 
 /** Files that travel into or out of the guest pass through this one. */
-const parcel = "/.wrenn-parcel.tar";
+const parcel = "/.wrenn-parcel.tar.gz";
+/** The way into an emulated guest is slow: what compresses at all is worth the least effort. */
+const level = 1;
 
 /** What the sandboxes of builds stand on. */
 export type ShopGround = { sandboxes: Sandboxes; guests: Guests; snapshots: SnapshotStore };
@@ -135,9 +140,12 @@ export class Workshop implements AsyncDisposable {
   async unpack(tar: Bytes): Promise<void> {
     const guest = await this.#guest("root");
     let failure: unknown;
-    const body = streamOf(tar, (thrown) => {
-      failure = thrown;
+    const gzip = createGzip({ level });
+    const source = Readable.from(tar).on("error", (thrown) => {
+      failure = thrown; // says more than the request that breaks off for it
+      gzip.destroy(thrown);
     });
+    const body = streamOf(source.pipe(gzip));
     try {
       const headers = { "content-type": "application/octet-stream" };
       const init = { method: "POST", headers, body, duplex: "half" as const, signal: this.signal };
@@ -145,17 +153,17 @@ export class Workshop implements AsyncDisposable {
     } catch (thrown) {
       throw failure ?? guestError(thrown);
     }
-    await this.must(["tar", "-xpf", parcel, "-C", "/"]);
+    await this.must(["tar", "-xzpf", parcel, "-C", "/"]);
     await this.must(["rm", "-f", parcel]);
   }
 
   /** The paths, relative to the root of the guest, as a tar with names relative to it. */
   async packed(paths: readonly string[]): Promise<Bytes> {
-    await this.must(["tar", "-cf", parcel, "-C", "/", ...paths.map((path) => `./${path}`)]);
+    await this.must(["tar", "-czf", parcel, "-C", "/", ...paths.map((path) => `./${path}`)]);
     const guest = await this.#guest("root");
     const headers = { "accept-encoding": "identity" };
     const response = await guest.http(`/files?path=${parcel}`, { headers, signal: this.signal });
-    return response.body as unknown as Bytes;
+    return asTar(response.body as unknown as Bytes);
   }
 
   /** Numbers of `name[:group]`, which may be numbers already. Throws `invalid_request` for one the guest does not know. */
