@@ -186,6 +186,16 @@ test("whoever loses access loses an open terminal with it", async () => {
   await closed;
 });
 
+test("whoever loses access hears no more events", async () => {
+  const hal = await Human.join(plane, "Hal");
+  const answer = await fetch(`${plane.address}/v1/events/stream`, {
+    headers: { authorization: `Bearer ${hal.auth.token}` },
+  });
+  const heard = answer.text();
+  await hal.ask("POST", "/v1/auth/logout");
+  expect(await heard).toContain("event: connected");
+});
+
 describe("settings", () => {
   test("decide who may sign up; the policy is told to the sign-in page", async () => {
     const sign = (email: string) => call(plane, "POST", "/v1/auth/signup", { email, name: "X", password });

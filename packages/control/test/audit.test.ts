@@ -106,6 +106,17 @@ describe("the audit log tells", () => {
   });
 });
 
+test("tells who changed channels and hosts, and who tried to", async () => {
+  const config = { webhook_url: "https://192.0.2.1/x" };
+  const body = { name: "hook", provider: "discord", config, events: ["capsule.created"] };
+  await ann.ask("POST", "/v1/channels", body);
+  await ann.ask("DELETE", `/v1/hosts/host-${"0".repeat(25)}`);
+  expect((await all()).slice(0, 2)).toMatchObject([
+    { resource_type: "host", action: "delete", status: "error", metadata: { status: "404" }, scope: "admin" },
+    { resource_type: "channel", action: "create", metadata: { name: "hook", provider: "discord" } },
+  ]);
+});
+
 test("pages neither repeat nor skip an entry, however many fall on one moment", async () => {
   await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
   await sql`insert into audit_logs (id, team_id, actor_type, resource_type, action, scope, status, created_at)

@@ -1,5 +1,6 @@
 import { capsuleId, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
 import { z } from "zod";
+import type { Access } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import type { Events, Happening } from "../services/events.ts";
 import { eventKinds, isCursor } from "../store/events.ts";
@@ -27,7 +28,7 @@ const EventQuery = z.object({
 });
 
 /** `/v1/events`: what happened in the team, and what happens, as server-sent events (Wrenn REST API 15). */
-export function eventRoutes(app: App, events: Events, keepAliveMs: number): void {
+export function eventRoutes(app: App, events: Events, access: Access, keepAliveMs: number): void {
   endpoint(
     app,
     {
@@ -61,7 +62,19 @@ export function eventRoutes(app: App, events: Events, keepAliveMs: number): void
         throw new WrennError("invalid_request", "The header Last-Event-ID is not an event's.", {
           remedy: "Send the id of the last event that was heard, or leave it out.",
         });
-      const body = await follow(caller, events, { keepAliveMs, since, signal: c.req.raw.signal });
+      const { raw } = c.req;
+      const ended = new AbortController();
+      // Who loses access hears no more.
+      const unwatch = access.watch(
+        () => access.open(raw, caller.requestId),
+        () => ended.abort(),
+      );
+      raw.signal.addEventListener("abort", unwatch, { once: true });
+      const body = await follow(caller, events, {
+        keepAliveMs,
+        since,
+        signal: AbortSignal.any([raw.signal, ended.signal]),
+      });
       // Proxies between would gather events otherwise.
       const kept = { "cache-control": "no-store", "x-accel-buffering": "no" };
       return new Response(body, { headers: { "content-type": "text/event-stream", ...kept } });

@@ -25,35 +25,59 @@ const actions: readonly [method: RegExp, path: RegExp, action: string][] = [
   [/POST/, /^\/agent\/filesystem\.Filesystem\/Remove$/, "file_remove"],
 ];
 
-/** Fields of a request that tell what was done. */
-const telling = ["cmd", "path", "timeout_sec"] as const;
+/** What changes hosts, channels, templates and builds: method, path, resource and action. The path's part names it. */
+const changes: readonly [method: RegExp, path: RegExp, resource: string, action: string][] = [
+  [/POST/, /^\/v1\/hosts$/, "host", "create"],
+  [/DELETE/, /^\/v1\/hosts\/([^/]+)$/, "host", "delete"],
+  [/POST/, /^\/v1\/hosts\/([^/]+)\/token$/, "host", "renew_token"],
+  [/POST/, /^\/v1\/hosts\/([^/]+)\/(?:cordon|uncordon|drain|maintenance)$/, "host", "set_mode"],
+  [/POST|DELETE/, /^\/v1\/hosts\/([^/]+)\/tags/, "host", "tag"],
+  [/POST/, /^\/v1\/channels$/, "channel", "create"],
+  [/PATCH/, /^\/v1\/channels\/([^/]+)$/, "channel", "update"],
+  [/PUT/, /^\/v1\/channels\/([^/]+)\/config$/, "channel", "rotate_config"],
+  [/DELETE/, /^\/v1\/channels\/([^/]+)$/, "channel", "delete"],
+  [/POST/, /^\/v1\/templates\/([^/]+)\/builds$/, "build", "create"],
+  [/POST/, /^\/v1\/builds\/([^/]+)\/cancel$/, "build", "cancel"],
+  [/DELETE/, /^\/v1\/templates\/([^/]+)$/, "template", "delete"],
+];
 
-/** Notes in the audit log what callers do inside sandboxes, whether or not they succeed. */
+/** Fields of a request that tell what was done. */
+const telling = ["cmd", "path", "timeout_sec", "name", "provider", "type", "tag"] as const;
+
+/** Notes in the audit log what callers do inside sandboxes, and to hosts, channels and templates, whether or not they succeed. */
 export function auditing(audit: Audit): MiddlewareHandler<Env> {
   return async (c, next) => {
     await next();
     const caller = c.get("caller");
-    const [, id, rest] = /^\/v1\/(?:admin\/)?capsules\/([^/]+)(\/.+)$/.exec(c.req.path) ?? [];
-    const action = rest && actions.find(([method, path]) => method.test(c.req.method) && path.test(rest))?.[2];
-    const sandbox = id && parseSandboxId(id);
-    if (!caller || !action || !sandbox) return;
-    audit.note(caller, {
-      resource: { type: "sandbox", id: capsuleId(sandbox) },
-      action,
-      status: c.res.status < 400 ? "success" : "error",
-      metadata: {
-        ...told(c.get("body")),
-        ...told(c.req.query()),
-        ...(c.res.status >= 400 && { status: `${c.res.status}` }),
-      },
-    });
+    const deed = caller && (inside(c.req.method, c.req.path) ?? changed(c.req.method, c.req.path));
+    if (!deed) return;
+    const isDone = c.res.status < 400;
+    const metadata = { ...told(c.get("body")), ...told(c.req.query()), ...(!isDone && { status: `${c.res.status}` }) };
+    audit.note(caller, { ...deed, ...(!isDone && { status: "error" }), metadata });
   };
+}
+
+function inside(method: string, path: string): Deed | undefined {
+  const [, id, rest] = /^\/v1\/(?:admin\/)?capsules\/([^/]+)(\/.+)$/.exec(path) ?? [];
+  const action = rest && actions.find(([how, where]) => how.test(method) && where.test(rest))?.[2];
+  const sandbox = id && parseSandboxId(id);
+  return action && sandbox ? { resource: { type: "sandbox", id: capsuleId(sandbox) }, action } : undefined;
+}
+
+function changed(method: string, path: string): Deed | undefined {
+  const found = changes.find(([how, where]) => how.test(method) && where.test(path));
+  if (!found) return undefined;
+  const [, where, type, action] = found;
+  const id = where.exec(path)?.[1];
+  const scope = type === "host" ? "admin" : "team";
+  const status = action === "delete" || action === "cancel" ? "warning" : "success";
+  return { resource: { type, ...(id !== undefined && { id }) }, action, scope, status };
 }
 
 function told(from: unknown): Deed["metadata"] {
   if (typeof from !== "object" || from === null) return {};
   const found = telling.map((name) => [name, (from as Record<string, unknown>)[name]] as const);
-  return Object.fromEntries(
-    found.filter(([, value]) => value !== undefined).map(([name, value]) => [name, `${value}`]),
-  );
+  return Object.fromEntries(found.filter(([, value]) => isPlain(value)).map(([name, value]) => [name, `${value}`]));
 }
+
+const isPlain = (value: unknown): boolean => typeof value === "string" || typeof value === "number";
