@@ -5,8 +5,8 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format
-.PHONY: help up demo build test check fast fleet bench images code-interpreter kernel lab lab-shell setup deps dev dev-cp dev-agent dev-frontend clean generate format
+.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format
+.PHONY: help up demo build test check fast fleet bench images code-interpreter kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend clean generate format
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,9 @@ lab: build images ## production's drivers tested on an emulated KVM host; ARGS='
 
 lab-shell: build images ## a terminal in that host
 	@bun lab/main.ts shell
+
+bench-lab: build images ## production's drivers against a bare Firecracker, as ratios, in that host
+	@bun lab/main.ts run --get .cache/lab/results -- bun lab/bench.ts
 
 browser: ## Chromium for the dashboard's tests, unless WRENN_CHROMIUM names one
 	@[ -n "$$WRENN_CHROMIUM" ] || command -v google-chrome >/dev/null || scripts/setup.sh chromium

@@ -4,7 +4,7 @@ import { installed } from "../test/support/data-folder.ts";
 import { borrowed, cache, hostImage, packTree, toolDisk } from "./disks.ts";
 
 /** An idle machine needs five seconds, one that does other things a minute; beyond two the host hangs. */
-const bootTimeoutMs = 120_000;
+const bootTimeoutMs = 180_000;
 
 /** The host says something every second; silence for this long means that it hangs (about one start in sixty ends early). */
 const silenceMs = 90_000;
