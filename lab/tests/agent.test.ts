@@ -54,11 +54,9 @@ const title = "the agent, not root, runs jailed sandboxes with what its unit giv
     const log = await Bun.file(`${dir}/log`).text();
     expect(log).toContain('"vmm":"firecracker"');
     const id = newSandboxId();
-    const made = await client
-      .createSandbox({ id, run: 1n, template: "minimal", memoryMib: 256 })
-      .catch(async (thrown) => {
-        throw new Error(`${thrown}\n${await Bun.file(`${dir}/log`).text()}`);
-      });
+    const made = await client.createSandbox({ id, run: 1n, template: "minimal" }).catch(async (thrown) => {
+      throw new Error(`${thrown}\n${await Bun.file(`${dir}/log`).text()}`);
+    });
     expect(made.sandbox?.id).toBe(id);
     const pid = Number(Bun.spawnSync(["pgrep", "-f", "^/firecracker.*--id vm"]).stdout.toString().split("\n")[0]);
     const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -92,56 +92,14 @@ describe(`sandboxes on ${what}`, () => {
   });
 });
 
-/** Opens a connection to each address from inside the guest; gives those that answered. */
-async function reachable(id: SandboxId, addresses: readonly string[]): Promise<string[]> {
-  const one = (ip: string) => `(timeout 3 bash -c 'exec 3<>/dev/tcp/${ip}/80' 2>/dev/null && echo ${ip}) &`;
-  const { out } = await host.sh(id, `${addresses.map(one).join("\n")}\nwait`);
-  return out.split("\n").filter(Boolean).sort();
-}
-
-describe("a guest's network", () => {
-  test("reaches public addresses and no other: not metadata, private ranges, this machine, another sandbox", async () => {
-    const [a, b] = [await host.create(), await host.create()];
-    const other = host.sandboxes.find(b.id).machine.nic.reach(80)!.split(":")[0]!;
-    const near = ["169.254.0.22", "10.12.0.0", "10.12.0.2", "10.12.0.4", "127.0.0.2"];
-    expect(await reachable(a.id, [...Object.values(world), other, ...near])).toEqual(
-      [world.internet, world.elsewhere].sort(),
-    );
-    expect((await host.sh(a.id, "timeout 3 bash -c 'exec 3<>/dev/tcp/fe80::1%eth0/80'")).code).not.toBe(0);
-    for (const { id } of [a, b]) await host.sandboxes.destroy(id);
-  });
-
-  test("names are answered by the host's resolver, and never with an address below the floor", async () => {
-    const { id } = await host.create();
-    const ask = async (name: string) => (await host.sh(id, `getent ahostsv4 ${name} | head -1`)).out;
-    expect(await ask("good.test")).toContain(world.internet);
-    expect(await ask("rebind.test")).toBe("");
-    await host.sandboxes.destroy(id);
-  });
-
-  test("a policy counts at once, while it runs: nothing, one range, one name, everything but", async () => {
-    const { id } = await host.create();
-    const { nic } = host.sandboxes.find(id).machine;
-    const both = [world.internet, world.elsewhere];
-    await nic.setPolicy!({ internet: false, allow: [], deny: [] });
-    expect(await reachable(id, both)).toEqual([]);
-    await nic.setPolicy!({ internet: false, allow: ["203.0.113.0/24"], deny: [] });
-    expect(await reachable(id, both)).toEqual([world.elsewhere]);
-    await nic.setPolicy!({ internet: false, allow: ["good.test"], deny: [] });
-    expect((await host.sh(id, "getent ahostsv4 elsewhere.test")).code).not.toBe(0);
-    expect((await host.sh(id, "getent ahostsv4 good.test")).code).toBe(0);
-    expect(await reachable(id, both)).toEqual([world.internet]);
-    await nic.setPolicy!({ internet: true, allow: [], deny: ["198.51.100.0/24"] });
-    expect(await reachable(id, both)).toEqual([world.elsewhere]);
-    await host.sandboxes.destroy(id);
-  });
-
-  test("what goes through it is counted", async () => {
-    const { id } = await host.create();
-    const { nic } = host.sandboxes.find(id).machine;
-    const before = await nic.counters!();
-    await host.sh(id, "head -c 200000 /dev/zero");
-    expect((await nic.counters!()).sentBytes - before.sentBytes).toBeGreaterThan(200_000);
-    await host.sandboxes.destroy(id);
-  });
+test("a guest reaches the world outside, and neither the host nor another sandbox", async () => {
+  const [a, b] = [await host.create(), await host.create()];
+  const other = host.sandboxes.find(b.id).machine.nic.reach(80)!.split(":")[0]!;
+  const one = (ip: string) => `(timeout 10 bash -c 'exec 3<>/dev/tcp/${ip}/80' 2>/dev/null && echo ${ip}) &`;
+  const { out } = await host.sh(
+    a.id,
+    `${[world.internet, world.host, world.metadata, other].map(one).join("\n")}\nwait`,
+  );
+  expect(out.trim()).toBe(world.internet);
+  for (const { id } of [a, b]) await host.sandboxes.destroy(id);
 });
