@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { lastSlot, slot, slotOfPeer } from "../src/drivers/netns/addresses.ts";
+import { NameServer } from "../src/drivers/netns/name-server.ts";
 import { addressesIn, isBelowFloor, matches, questionOf, refusal } from "../src/drivers/netns/names.ts";
 import { isDomain, policyRules } from "../src/drivers/netns/rules.ts";
+import { quiet } from "./support/host.ts";
 
 /** A query for the A records of a name (RFC 1035, section 4.1). */
 function query(name: string): Uint8Array {
@@ -77,4 +79,27 @@ test("names never reach the firewall's rules, addresses do", () => {
   expect(rules).toContain("203.0.113.0/24");
   expect(rules).not.toContain("pypi");
   expect(["pypi.org", "*.a.b", "10.0.0.0/8", "fe80::1"].map(isDomain)).toEqual([true, true, false, false]);
+});
+
+test("a query is handed on under another id and answered under its own; one that is not allowed is refused", async () => {
+  const records = answer("a.test", ["192.0.2.1"]).subarray(2);
+  const resolver = await Bun.udpSocket({
+    hostname: "127.0.0.1",
+    socket: {
+      data: (socket, asked, port, address) =>
+        void socket.send(Uint8Array.from([...asked.subarray(0, 2), ...records]), port, address),
+    },
+  });
+  const rules = { allows: (_: string, name: string) => name === "a.test", answered: async () => {} };
+  await using server = await NameServer.start(["127.0.0.1"], rules, quiet, resolver.port);
+  const got = Promise.withResolvers<Uint8Array>();
+  const asker = await Bun.udpSocket({ socket: { data: (_, message) => got.resolve(Uint8Array.from(message)) } });
+  asker.send(query("a.test"), server.port, "127.0.0.1");
+  expect([...(await got.promise).subarray(0, 2)]).toEqual([0x12, 0x34]);
+  expect(addressesIn(await got.promise)).toEqual([{ ip: "192.0.2.1", seconds: 60 }]);
+  const refused = Promise.withResolvers<Uint8Array>();
+  const other = await Bun.udpSocket({ socket: { data: (_, message) => refused.resolve(Uint8Array.from(message)) } });
+  other.send(query("b.test"), server.port, "127.0.0.1");
+  expect((await refused.promise)[3]! & 0x0f).toBe(5);
+  for (const socket of [resolver, asker, other]) socket.close();
 });

@@ -29,6 +29,7 @@ export class NameServer implements AsyncDisposable {
     readonly resolvers: readonly string[],
     readonly rules: NameRules,
     readonly log: Logger,
+    readonly resolverPort: number,
   ) {}
 
   #udp!: Bun.udp.Socket<"buffer">;
@@ -36,8 +37,13 @@ export class NameServer implements AsyncDisposable {
   #tcp!: Bun.TCPSocketListener<{ rest: Uint8Array }>;
 
   /** Serves on one port, which the system picks, of all addresses; firewall rules keep it to the guests. */
-  static async start(resolvers: readonly string[], rules: NameRules, log: Logger): Promise<NameServer> {
-    const server = new NameServer(resolvers.filter(isIPv4), rules, log);
+  static async start(
+    resolvers: readonly string[],
+    rules: NameRules,
+    log: Logger,
+    resolverPort = 53,
+  ): Promise<NameServer> {
+    const server = new NameServer(resolvers.filter(isIPv4), rules, log, resolverPort);
     server.#upstream = await Bun.udpSocket({
       socket: { data: (_, message) => server.#fromResolver(message) },
     });
@@ -45,7 +51,7 @@ export class NameServer implements AsyncDisposable {
       hostname: "0.0.0.0",
       socket: {
         data: (socket, message, port, address) =>
-          void server.#ask(message, address).then((answer) => answer && socket.send(answer, port, address)),
+          void server.#ask(plain(message), address).then((answer) => answer && socket.send(answer, port, address)),
       },
     });
     server.#tcp = Bun.listen<{ rest: Uint8Array }>({
@@ -77,7 +83,7 @@ export class NameServer implements AsyncDisposable {
     const length = all.length >= 2 ? all.readUInt16BE(0) : Number.POSITIVE_INFINITY;
     socket.data.rest = all.length >= 2 + length ? all.subarray(2 + length) : all;
     if (all.length < 2 + length) return void (all.length > 4_096 && socket.end());
-    const answer = await this.#ask(all.subarray(2, 2 + length), socket.remoteAddress);
+    const answer = await this.#ask(plain(all.subarray(2, 2 + length)), socket.remoteAddress);
     if (!answer) return void socket.end();
     const head = Buffer.alloc(2);
     head.writeUInt16BE(answer.length);
@@ -111,7 +117,7 @@ export class NameServer implements AsyncDisposable {
     this.#pending.set(id, { query, answer: resolve });
     if (this.#pending.size > mostPending) this.#pending.delete(this.#pending.keys().next().value!);
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
-    this.#upstream.send(query, 53, resolver);
+    this.#upstream.send(query, this.resolverPort, resolver);
     const answer = await promise;
     clearTimeout(timer);
     this.#pending.delete(id);
@@ -129,6 +135,9 @@ export class NameServer implements AsyncDisposable {
 
   #fromResolver(message: Uint8Array): void {
     const pending = this.#pending.get((message[0]! << 8) | message[1]!);
-    if (pending && questionOf(message) === questionOf(pending.query)) pending.answer(message.slice());
+    if (pending && questionOf(message) === questionOf(pending.query)) pending.answer(plain(message));
   }
 }
+
+/** A copy: `slice` of what the runtime gives, a Buffer, would be a view of its memory. */
+const plain = (bytes: Uint8Array): Uint8Array => Uint8Array.from(bytes);
