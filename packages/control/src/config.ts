@@ -38,6 +38,8 @@ export type Options = {
   buildsAtOnce?: number | undefined;
   timings?: Partial<Timings> | undefined;
   access?: AccessOptions | undefined;
+  /** Absolute paths of modules that add to the server (docs/extensions.md). */
+  extensions?: readonly string[] | undefined;
   /** HTTPS beside HTTP. */
   tls?: TlsOptions | undefined;
 };
@@ -56,6 +58,7 @@ export type Config = Readonly<{
   buildsAtOnce: number;
   timings: Readonly<Timings>;
   access: AccessConfig;
+  extensions: readonly string[];
   tls: TlsConfig | undefined;
 }>;
 
@@ -92,6 +95,7 @@ export function compile(options: Options): Config {
     buildsAtOnce: options.buildsAtOnce ?? usualBuildsAtOnce,
     timings: { ...defaults, ...options.timings },
     access: compileAccess(options.access),
+    extensions: options.extensions ?? [],
     tls: compileTls(options.tls, options.proxyDomain),
   });
 }
@@ -116,6 +120,7 @@ export function fromEnvironment(env: Readonly<Record<string, string | undefined>
     dashboardDir: env.WRENN_DASHBOARD_DIR || undefined,
     logLevel: env.LOG_LEVEL || undefined,
     access: accessFromEnvironment(env),
+    extensions: env.WRENN_EXTENSIONS?.split(",").map((path) => path.trim()),
     tls: tlsFromEnvironment(env),
     buildsAtOnce: wholeNumber(env, "WRENN_BUILDS"),
   };

@@ -2,6 +2,7 @@
 import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
 import { readDashboard } from "./edges/dashboard/files.ts";
+import { loadExtensions } from "./edges/extension.ts";
 import { Ingress } from "./edges/ingress.ts";
 import { serve } from "./edges/server.ts";
 import { Streams } from "./edges/streams.ts";
@@ -88,6 +89,11 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.mailer);
   undo.use(services.audit);
   undo.use(services.janitor);
+  const extensions = await loadExtensions(config.extensions);
+  for (const { worker } of extensions) {
+    const work = await worker?.(services);
+    if (work) undo.use(work);
+  }
   undo.use(await listenForAccess(client, () => services.access.forget()));
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
@@ -120,7 +126,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   const metrics = new Metrics(() => sandboxStore.counts());
   const built = await readDashboard(config.dashboardDir);
   const edges = {
-    app: buildApp(services, { log, config, metrics, built }),
+    app: buildApp(services, { log, config, metrics, built, extensions }),
     events: services.events,
     streams: new Streams(services, config.timings.authMs, log),
     ingress: new Ingress(services, log, metrics),

@@ -33,6 +33,7 @@ Environment:
   WRENN_ENCRYPTION_KEY     64 hex digits; what secrets that must be read again are encrypted with
   CP_PUBLIC_URL            where browsers find this server, for links in mails and sign-in by providers
   OAUTH_REDIRECT_URL       where browsers find the dashboard, if it is somewhere else
+  WRENN_EXTENSIONS         absolute paths of modules that add to the server, separated by commas
   WRENN_CORS_ORIGINS       other origins whose pages may call the API, separated by commas
   WRENN_SIGNUP             who may make an account: open (default), invite or closed; the first always may
   WRENN_TRUSTED_PROXIES    how many reverse proxies append to X-Forwarded-For, default 0

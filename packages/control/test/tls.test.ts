@@ -12,7 +12,7 @@ let dir: string;
 let ca: string;
 beforeAll(async () => {
   dir = await mkdtemp(`${tmpdir()}/wrenn-tls-`);
-  plane = await Plane.start({}, {}, { listen: "127.0.0.1:0", dir });
+  plane = await Plane.start({}, {}, { tls: { listen: "127.0.0.1:0", dir } });
   ca = await readFile(`${dir}/ca.pem`, "utf8");
 });
 afterAll(async () => {

@@ -17,6 +17,7 @@ import { docsRoutes } from "./docs.ts";
 import { e2bRoutes } from "./e2b/index.ts";
 import { type App, type Env, endpoint, newApp } from "./endpoint.ts";
 import { eventRoutes } from "./events.ts";
+import { type Extension, extend } from "./extension.ts";
 import { fileRoutes } from "./files.ts";
 import { channelRoutes } from "./fleet/channels.ts";
 import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
@@ -36,7 +37,13 @@ import { telemetryRoutes } from "./telemetry/metrics.ts";
 /** Every HTTP route, on the services. */
 export function buildApp(
   services: Services,
-  { log, config, metrics, built }: { log: Log; config: Config; metrics: Metrics; built: Built | undefined },
+  {
+    log,
+    config,
+    metrics,
+    built,
+    extensions,
+  }: { log: Log; config: Config; metrics: Metrics; built: Built | undefined; extensions: readonly Extension[] },
 ): App {
   const app = newApp();
   app.use(observe(log, metrics));
@@ -47,6 +54,7 @@ export function buildApp(
   openHostRoutes(app, services.hosts);
   app.use("/v1/*", authenticate(services));
   app.use("/v1/*", auditing(services.audit));
+  for (const { middleware } of extensions) if (middleware) app.use("/v1/*", middleware);
   endpoint(
     app,
     { method: "get", path: "/health", summary: "Whether the server answers.", status: 200, answer: rest.Health },
@@ -69,6 +77,7 @@ export function buildApp(
   peopleRoutes(app, services, doorway);
   hostRoutes(app, services.hosts);
   channelRoutes(app, services.channels);
+  extend(app, services, extensions);
   describeStreams(app);
   docsRoutes(app);
   app.notFound((c) => refuse(c, noRoute(c.req.method, c.req.path), log));

@@ -24,7 +24,7 @@ export class Plane implements AsyncDisposable {
   static async start(
     timings: Options["timings"] = {},
     access: Options["access"] = {},
-    tls?: Options["tls"],
+    more: Partial<Options> = {},
   ): Promise<Plane> {
     const [databaseUrl, guest] = await Promise.all([freshDatabase(), startGuest()]);
     const host = new FakeHost(guest.address);
@@ -37,7 +37,7 @@ export class Plane implements AsyncDisposable {
       logLevel: process.env.LOG_LEVEL ?? "silent",
       timings,
       access,
-      tls,
+      ...more,
     };
     return new Plane(options, host, guest, await start(options));
   }
