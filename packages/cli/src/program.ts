@@ -23,6 +23,7 @@ import { treeCommand } from "./commands/tree.ts";
 import { trustCommand } from "./commands/trust.ts";
 import { addCompletion, isQuestion, knownIds } from "./completion.ts";
 import { doctorCommand } from "./doctor/command.ts";
+import { mcpCommand } from "./mcp/command.ts";
 import { badUsage, Failure, report } from "./output.ts";
 import { templateCommand } from "./template/commands.ts";
 import { upCommand } from "./up/command.ts";
@@ -38,7 +39,7 @@ function program(ids: readonly string[]): Command {
       "\nExample:\n  wrenn up                                     # in one terminal\n  wrenn run -- python3 -c 'print(6 * 7)'       # in another",
     );
   const groups = {
-    "This machine:": [upCommand(), doctorCommand(), trustCommand()],
+    "This machine:": [upCommand(), doctorCommand(), trustCommand(), mcpCommand()],
     "Sandboxes:": [
       createCommand(),
       runCommand(),
