@@ -32,7 +32,7 @@ fast: deps ## fast tests only
 fleet: deps ## two control planes, three host agents and one PostgreSQL on this machine; ARGS=--kill kills each under load
 	@bun scripts/fleet.ts $(ARGS)
 
-bench: build images ## measure every promise of SPEC.md against its raw baseline
+bench: build images browser ## measure every promise of SPEC.md against its raw baseline
 	@bun bench/run.ts $(ARGS)
 
 images: build ## guest kernel, and the templates minimal and base

@@ -2,6 +2,7 @@ import type { Suite } from "../context.ts";
 import { chain } from "./chain.ts";
 import { controlRead } from "./control-read.ts";
 import { crowd } from "./crowd.ts";
+import { dashboard } from "./dashboard.ts";
 import { envdFiles } from "./envd-files.ts";
 import { envdLatency } from "./envd-latency.ts";
 import { envdMemory } from "./envd-memory.ts";
@@ -20,5 +21,5 @@ export const suites: readonly Suite[] = [
   controlRead,
   ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
-  ...[life, crowd, up],
+  ...[dashboard, life, crowd, up],
 ];

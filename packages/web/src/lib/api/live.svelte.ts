@@ -1,4 +1,5 @@
 import { type SandboxInfo, type State, WrennError, type WrennEvent } from "wrenn";
+import { pastEvents } from "./history.ts";
 import { session } from "./session.svelte.ts";
 
 /** Events that are kept for the status bar and the home page. */
@@ -89,6 +90,8 @@ class Live {
       this.#publish();
     } while (cursor);
     for (const id of this.#known.keys()) if (!seen.has(id)) this.#known.delete(id);
+    // What happened while nobody listened is not told, but kept.
+    this.events = await pastEvents(keptEvents).catch(() => this.events);
     this.error = undefined;
     this.connection = "live";
     this.#publish();
