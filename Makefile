@@ -5,8 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format
-.PHONY: help up demo build test check fast fleet bench images code-interpreter kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend clean generate format
+.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format code-interpreter
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
