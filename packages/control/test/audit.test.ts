@@ -139,6 +139,23 @@ test("filters by repeated and by comma separated words", async () => {
   expect(items.map(({ action }) => action)).toEqual(["add", "create"]);
 });
 
+test("entries of a time when the database is away are written when it is back, and no text keeps one from being stored", async () => {
+  await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+  await sql`alter table audit_logs rename to audit_away`;
+  await ann.ask("POST", `/v1/capsules/${capsule.id}/exec`, { cmd: "/bin/echo", args: ["x"] });
+  await plane.fetch("POST", `/v1/capsules/${capsule.id}/files/list`, { path: "/away\0" });
+  await Bun.sleep(400);
+  await sql`alter table audit_away rename to audit_logs`;
+  for (;;) {
+    const listed = (await all()).find(
+      ({ action, metadata }) => action === "file_list" && metadata?.path?.startsWith("/away"),
+    );
+    if (listed) break;
+    await Bun.sleep(20);
+  }
+  expect((await all()).find(({ metadata }) => metadata?.cmd === "/bin/echo")).toMatchObject({ action: "exec" });
+});
+
 describe("the chain", () => {
   const verdict = async () => (await ann.ask<{ ok: boolean; broken?: object }>("GET", "/v1/audit-logs/verify")).body;
   test("is whole, and numbers without a gap", async () => {

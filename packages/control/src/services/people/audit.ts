@@ -11,6 +11,10 @@ const gatherMs = 200;
 const sealMs = 5_000;
 /** Entries written in one statement: PostgreSQL takes 65,535 parameters. */
 const writeBatch = 2_000;
+/** A database that is away is asked again after this. */
+const againMs = 1_000;
+/** Entries that wait for it: some minutes of a busy server. */
+const maxWaiting = 100_000;
 /** Longest text of a value; a command line may be a whole script. */
 const maxTextLength = 1_000;
 
@@ -33,6 +37,7 @@ export class Audit implements AsyncDisposable {
   #waiting: NewAudit[] = [];
   #writing: Promise<void> = Promise.resolve();
   #timer: Timer | undefined;
+  #isEnding = false;
   readonly #sealer: Timer;
 
   constructor(
@@ -109,6 +114,7 @@ export class Audit implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#sealer);
+    this.#isEnding = true;
     await this.flush();
   }
 
@@ -120,9 +126,20 @@ export class Audit implements AsyncDisposable {
       try {
         await this.store.insert(batch);
       } catch (err) {
-        this.log.error({ err, entries: batch }, "the audit log could not be written; the entries are in this line");
+        this.#later([...batch, ...rows], err);
+        return;
       }
     }
+  }
+
+  /** Keeps entries for another try; at the end, or when they become too many, the log is all that holds them. */
+  #later(rows: readonly NewAudit[], err: unknown): void {
+    const kept = this.#isEnding ? 0 : Math.max(0, maxWaiting - this.#waiting.length);
+    const lost = rows.slice(kept);
+    if (lost.length > 0)
+      this.log.error({ err, entries: lost }, "the audit log could not be written; the entries are here");
+    this.#waiting = [...rows.slice(0, kept), ...this.#waiting];
+    if (!this.#isEnding) this.#timer ??= setTimeout(() => void this.flush(), againMs);
   }
 
   async #seal(): Promise<void> {
@@ -148,4 +165,8 @@ export class Audit implements AsyncDisposable {
 }
 
 const byName = ([a]: [string, unknown], [b]: [string, unknown]): number => (a < b ? -1 : 1);
-const short = (text: string): string => (text.length > maxTextLength ? `${text.slice(0, maxTextLength)}…` : text);
+/** PostgreSQL stores no NUL, and an entry that cannot be stored would keep those after it from being so. */
+function short(text: string): string {
+  const plain = text.replaceAll("\0", "\ufffd");
+  return plain.length > maxTextLength ? `${plain.slice(0, maxTextLength)}…` : plain;
+}
