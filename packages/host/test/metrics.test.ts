@@ -65,8 +65,9 @@ test("bytes that are no series are refused", () => {
 
 test("the usage of a process grows with its work, and is unknown when it is gone", () => {
   const before = usageOf(process.pid)!;
-  for (const until = performance.now() + 60; performance.now() < until; );
-  expect(usageOf(process.pid)!.cpuMs).toBeGreaterThan(before.cpuMs);
+  const worked = () => usageOf(process.pid)!.cpuMs > before.cpuMs;
+  for (const until = performance.now() + 4_000; performance.now() < until && !worked(); );
+  expect(worked()).toBe(true);
   expect(before.memBytes).toBeGreaterThan(2 ** 20);
   expect(usageOf(1 << 23)).toBeUndefined();
 });
