@@ -2,12 +2,15 @@ import type { Sandbox } from "wrenn";
 import type { Suite } from "../context.ts";
 import { OutputCounter, startBody, streamHeaders } from "../lib/connect.ts";
 import { Connection, request } from "../lib/http.ts";
-import { listeningPorts, until } from "../lib/processes.ts";
+import { listeningPorts } from "../lib/processes.ts";
 import { interleaved, timed } from "../measure.ts";
 
 const outputBytes = 100_000_000;
 const fileMib = 256;
 const guestPort = 8080;
+
+/** A guest on a busy machine takes a minute to start an interpreter. */
+const patienceSec = 120;
 
 /** Connections that ask at once, and for how long: enough to keep every program on the way busy. */
 const load = { connections: 8, ms: 2_000 };
@@ -99,14 +102,10 @@ async function serve(sandbox: Sandbox, pid: number, chain: Way): Promise<number>
   const before = new Set(listeningPorts(pid));
   await sandbox.files.write("/tmp/web.pl", webServer, { user: "root" });
   await sandbox.commands.run("setsid perl /tmp/web.pl >/dev/null 2>&1 &", { user: "root" });
-  const answers = async () => {
-    using connection = await Connection.open(chain.port);
-    return await connection.send(request("GET /", chain.headers)).then(
-      () => true,
-      () => undefined,
-    );
-  };
-  await until("the guest's web server", answers);
+  const wait = { body: { timeout_sec: patienceSec }, requestTimeoutMs: (patienceSec + 10) * 1_000 };
+  await sandbox.client.request("POST", `/v1/capsules/${sandbox.id}/ports/${guestPort}/wait`, wait);
+  using connection = await Connection.open(chain.port);
+  await connection.send(request("GET /", chain.headers)); // the first request makes QEMU forward the port
   const [port] = listeningPorts(pid).filter((one) => !before.has(one));
   if (port === undefined) throw new Error("QEMU forwards no port to the guest's web server");
   return port;
