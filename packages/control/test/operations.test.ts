@@ -100,13 +100,13 @@ describe("migrations", () => {
     const sandboxes = () => target`select id, state, run, version, metadata from sandboxes order by id`;
     const before = JSON.stringify(await sandboxes());
     const names = await migrationsOf(target);
-    const mine = names.filter((name) => /^002\d/.test(name)).reverse();
+    const mine = names.filter((name) => /^00[12]\d/.test(name)).reverse();
     expect(mine.length).toBeGreaterThan(0);
     for (const later of names.filter((name) => name > "0030"))
       await target`delete from wrenn_migrations where name = ${later}`;
-    expect(await undo(target, 19)).toEqual(mine);
+    expect(await undo(target, 9)).toEqual(mine);
     expect(JSON.stringify(await sandboxes())).toBe(before);
-    expect(await undo(target, 19)).toEqual([]);
+    expect(await undo(target, 9)).toEqual([]);
     // The later ones stayed in the schema: only those that were undone are applied again.
     for (const later of names.filter((name) => name > "0030"))
       await target`insert into wrenn_migrations (version, name) values (${100 + Number(later.slice(0, 4))}, ${later})`;
