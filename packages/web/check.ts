@@ -10,7 +10,14 @@ async function run(command: readonly string[]): Promise<number> {
 const writes = process.argv.includes("--write");
 const prettier = [bin(".bin/prettier"), writes ? "--write" : "--check", "--log-level=warn", "src", "*.ts"];
 // Node, since svelte-check reaches TypeScript 6 by a hook into its module loader.
-const svelteCheck = ["node", "-r", "./typescript6.cjs", bin("svelte-check/bin/svelte-check"), "--tsconfig", "./tsconfig.check.json"];
+const svelteCheck = [
+  "node",
+  "-r",
+  "./typescript6.cjs",
+  bin("svelte-check/bin/svelte-check"),
+  "--tsconfig",
+  "./tsconfig.check.json",
+];
 const types = [...svelteCheck, "--output", "human", "--fail-on-warnings"];
 // The formatter takes longer than all the rest of `bun run check`, so that one asks for types only.
 const parts = writes ? [prettier] : process.argv.includes("--format") ? [prettier, types] : [types];
