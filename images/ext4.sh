@@ -16,6 +16,7 @@ tar --zstd -C "$tree" -xp --xattrs --numeric-owner --exclude='./dev/*' -f "$arch
 # Clients run each command in a login shell. Debian's profiles start two programs in it, for what the shell knows itself
 # and for a terminal that is not there: in an emulated guest a fifth of a command's time.
 for profile in "$tree/etc/profile" "$tree/root/.profile"; do
+  # shellcheck disable=SC2016 # the profile expands it
   sed -i -e 's/"$(id -u)"/"${EUID:-$(id -u)}"/' -e 's/^mesg n .*/[ ! -t 0 ] || mesg n 2>\/dev\/null || true/' "$profile"
   touch -d "@$SOURCE_DATE_EPOCH" "$profile"
 done

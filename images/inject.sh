@@ -18,7 +18,7 @@ fail() {
   exit 1
 }
 
-[ $# = 1 ] && [ -d "$1" ] || fail "no root file system is named" "Usage: $0 ROOT, where ROOT is a folder."
+[ -d "${1:-}" ] || fail "no root file system is named" "Usage: $0 ROOT, where ROOT is a folder."
 [ -d "$here/root" ] || fail "there is no agent beside $0" "Run images/guest.sh and use builds/guest/inject."
 [ "$(id -u)" = 0 ] || fail "files could not be given to root" "Run as root: sudo $0 $1, or under fakeroot."
 root=$(realpath "$1")
@@ -123,7 +123,7 @@ shells() {
   ! has /bin/sh || return 0
   bin=$(folder /bin)
   for path in /bin /sbin /usr/bin /usr/sbin; do
-    for name in $(ls -A "$(where "$path")" 2>/dev/null); do present[$name]=1; done
+    for name in "$(where "$path")"/*; do present[${name##*/}]=1; done
   done
   for name in $("$here/root/usr/local/lib/wrenn/busybox" --list); do
     [ -z "${present[$name]:-}" ] || continue
