@@ -22,6 +22,7 @@ const parts: readonly Part[] = [
       "bench",
       "test/boundaries.test.ts",
       "test/docs.test.ts",
+      "test/defects.test.ts",
       "test/deploy.test.ts",
     ],
   },
