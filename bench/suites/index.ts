@@ -8,6 +8,7 @@ import { envdLatency } from "./envd-latency.ts";
 import { envdMemory } from "./envd-memory.ts";
 import { envdStdout } from "./envd-stdout.ts";
 import { files } from "./files.ts";
+import { fleet } from "./fleet.ts";
 import { forks } from "./forks.ts";
 import { life } from "./life.ts";
 import { pauses } from "./pauses.ts";
@@ -19,6 +20,7 @@ import { up } from "./up.ts";
 /** Every suite, in the order they run. The idle sandboxes of `life` would disturb others, and `up` ends what runs. */
 export const suites: readonly Suite[] = [
   controlRead,
+  fleet,
   ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
   ...[dashboard, life, crowd, up],

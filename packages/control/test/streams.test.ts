@@ -301,3 +301,30 @@ test("a stop of the server closes open terminals at once and leaves their progra
   );
   expect(processes.map((process) => process.tag)).toContain(tag!);
 });
+
+describe("the published Python client", () => {
+  test("reads and writes a terminal's bytes in binary messages", async () => {
+    await using own = await Plane.start();
+    const { id } = await own.create();
+    const shown = { [headers.apiKey]: apiKey, "User-Agent": "python-httpx/0.28.1" };
+    const url = `${own.address.replace("http", "ws")}/v1/capsules/${id}/pty`;
+    const ws = new WebSocket(url, { headers: shown } as unknown as string[]);
+    ws.binaryType = "arraybuffer";
+    let output = "";
+    const frames: { type: string }[] = [];
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    ws.onopen = () => {
+      ws.send(JSON.stringify({ type: "start", cmd: "/bin/sh" }));
+      ws.send(JSON.stringify({ type: "pong" }));
+      ws.send(new TextEncoder().encode("echo $((6*7)); exit\n"));
+    };
+    ws.onmessage = ({ data }) => {
+      if (typeof data === "string") frames.push(JSON.parse(data));
+      else output += new TextDecoder().decode(data as ArrayBuffer);
+    };
+    ws.onclose = () => resolve();
+    await ended;
+    expect(output).toContain("42");
+    expect(frames.map(({ type }) => type)).toEqual(["started", "exit"]);
+  });
+});

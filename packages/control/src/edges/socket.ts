@@ -32,6 +32,8 @@ export class Socket {
   readonly #waiting: string[] = [];
   #wake: (() => void) | undefined;
   #drained: (() => void) | undefined;
+  /** Whether a terminal's bytes go as they are, in binary messages, instead of as base64 in frames. */
+  isBinary = false;
 
   constructor(ws: ServerWebSocket<Connection>) {
     this.#ws = ws;
@@ -61,6 +63,15 @@ export class Socket {
     });
   }
 
+  /** Sends bytes of a terminal. */
+  async sendBytes(bytes: Uint8Array): Promise<void> {
+    if (!this.isBinary) return await this.send({ type: "output", data: Buffer.from(bytes).toString("base64") });
+    if (this.closed.aborted || this.#ws.send(bytes) !== backPressure) return;
+    await new Promise<void>((wake) => {
+      this.#drained = wake;
+    });
+  }
+
   /** Says what went wrong, and closes when nothing can follow. */
   async fail(error: WrennError, fatal: boolean): Promise<void> {
     const text = error.remedy ? `${error.message} ${error.remedy}` : error.message;
@@ -80,7 +91,9 @@ export class Socket {
       this.#ws.close(tooBig);
       return;
     }
-    this.#waiting.push(String(message));
+    if (this.isBinary && isPong(message)) return;
+    const isInput = this.isBinary && typeof message !== "string";
+    this.#waiting.push(isInput ? JSON.stringify({ type: "input", data: message.toString("base64") }) : String(message));
     this.#wake?.();
   }
 
@@ -96,6 +109,10 @@ export class Socket {
     this.#drained?.();
   }
 }
+
+/** The answer of some clients to our ping, which needs none. */
+const isPong = (message: string | Buffer): boolean =>
+  typeof message === "string" && /^\{"type": ?"pong"\}$/.test(message);
 
 /** What `ServerWebSocket.send` answers when the message waits for the client. */
 const backPressure = -1;

@@ -63,7 +63,11 @@ export class Streams {
       const kind = exec ? "exec" : pty ? "pty" : "process";
       const target: Target = { id: readId(id!), kind, selector: readSelector(selector), requestId, isAdmin: !!admin };
       const known = await this.services.access.known(request, requestId);
-      const data = framed((socket) => this.#serve(socket, target, known && { known, request }));
+      const isBinary = kind === "pty" && speaksBytes(request);
+      const data = framed((socket) => {
+        socket.isBinary = isBinary;
+        return this.#serve(socket, target, known && { known, request });
+      });
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       throw new WrennError("invalid_request", "The upgrade to a WebSocket is malformed.", {
         remedy: "Use a WebSocket client.",
@@ -163,6 +167,9 @@ export class Streams {
 const inTeam = (caller: Caller, { isAdmin }: Target): Caller =>
   isAdmin ? { ...needAdmin(caller), team: localTeam.id } : caller;
 
+/** The published Python client (0.3.0) reads and writes a terminal's bytes in binary messages, and says no other way who it is. */
+const speaksBytes = (request: Request): boolean => /^python-httpx\//.test(request.headers.get("user-agent") ?? "");
+
 function readSelector(encoded: string): string {
   try {
     return decodeURIComponent(encoded);
@@ -197,7 +204,7 @@ async function show(socket: Socket, live: Live, kind: Target["kind"]): Promise<v
       else if (happened.case === "end") await socket.send({ type: "exit", exit_code: happened.value.exitCode });
       else if (happened.case === "data" && happened.value.output.case) {
         const { case: from, value } = happened.value.output;
-        if (kind === "pty") await socket.send({ type: "output", data: Buffer.from(value).toString("base64") });
+        if (kind === "pty") await socket.sendBytes(value);
         // A character may be cut between two chunks: the decoder keeps its first half.
         else
           await socket.send({

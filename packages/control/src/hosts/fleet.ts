@@ -18,6 +18,8 @@ export type Member = { row: LoadedHost; host: Host };
 export class Fleet {
   #members = new Map<string, Member>();
   readonly #templates = new Map<string, { list: hostagent.Template[]; until: number }>();
+  /** Questions about templates under way. */
+  readonly #asked = new Map<string, Promise<hostagent.Template[]>>();
   #turn = 0;
   /** Called when a host is asked for that is not known: another replica may just have met it. */
   onUnknown: () => void = () => {};
@@ -34,6 +36,11 @@ export class Fleet {
   /** Every member. */
   get members(): readonly Member[] {
     return [...this.#members.values()];
+  }
+
+  /** The member with this id. */
+  member(id: string): Member | undefined {
+    return this.#members.get(id);
   }
 
   /** The host with this id. Throws `host_unavailable` when it is none of ours. */
@@ -85,6 +92,13 @@ export class Fleet {
   async templates(host: Host, fresh = false): Promise<hostagent.Template[]> {
     const known = this.#templates.get(host.id);
     if (!fresh && known && known.until > Date.now()) return known.list;
+    // Many creates that ask at once share one call.
+    const asked = this.#asked.get(host.id) ?? this.#ask(host).finally(() => this.#asked.delete(host.id));
+    this.#asked.set(host.id, asked);
+    return await asked;
+  }
+
+  async #ask(host: Host): Promise<hostagent.Template[]> {
     try {
       const facts = await host.rpc.getHost({}, { timeoutMs: quickMs });
       this.#templates.set(host.id, { list: facts.templates, until: Date.now() + templatesMs });

@@ -135,14 +135,19 @@ export class Registry implements AsyncDisposable {
   #seen(id: string): void {
     this.#heard.add(id);
     // One that is not known to be there takes no sandboxes until that is written.
-    const row = this.ground.fleet.members.find(({ host }) => host.id === id)?.row;
-    if (row?.status !== "online") void this.reload();
+    const member = this.ground.fleet.member(id);
+    if (member?.row.status === "online") return;
+    void this.reload();
+    if (member) this.#askOne(member.host); // creates should find its templates known
   }
 
   #ask(): void {
+    for (const { host } of this.ground.fleet.members) this.#askOne(host);
+  }
+
+  #askOne(host: Host): void {
     const { fleet, log } = this.ground;
-    for (const { host } of fleet.members)
-      fleet.templates(host, true).catch((err) => log.debug({ err, host: host.id }, "the host does not answer"));
+    fleet.templates(host, true).catch((err) => log.debug({ err, host: host.id }, "the host does not answer"));
   }
 
   async #describe(id: string, facts: Parameters<Fleet["onFacts"]>[1]): Promise<void> {

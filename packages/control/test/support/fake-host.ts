@@ -30,7 +30,9 @@ type Step =
 
 /** A host agent in memory that serves the real protocol over HTTP; its guests are one agent at `guest`. */
 export class FakeHost {
-  readonly token = "host-token";
+  token = "host-token";
+  /** Called when a call comes in, with its step and the sandbox. */
+  heard: (step: string, id: string) => void = () => {};
   readonly sandboxes = new Map<string, hostagent.Sandbox>();
   readonly snapshots = new Map<string, hostagent.Snapshot>();
   /** Address of what listens at a port of every guest. */
@@ -61,7 +63,12 @@ export class FakeHost {
   /** Milliseconds each life-cycle step takes. */
   delayMs = 0;
 
-  constructor(public guest: string) {
+  constructor(
+    public guest: string,
+    readonly tls?: Pick<Bun.TLSOptions, "cert" | "key" | "ca" | "requestCert" | "rejectUnauthorized">,
+    port = 0,
+  ) {
+    this.#port = port;
     this.up();
   }
 
@@ -87,6 +94,7 @@ export class FakeHost {
     this.#server = Bun.serve<string>({
       port: this.#port,
       hostname: "127.0.0.1",
+      ...(this.tls && { tls: this.tls }),
       idleTimeout: 0,
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
       websocket: talk,
@@ -173,6 +181,7 @@ export class FakeHost {
     const wrap =
       <I, O>(step: Step, act: (request: I) => Promise<O>) =>
       async (request: I): Promise<O> => {
+        this.heard(step, (request as { id?: string }).id ?? "");
         this.calls.push(`${step} ${(request as { id?: string }).id ?? ""}`.trim());
         try {
           await this.#step(step);
