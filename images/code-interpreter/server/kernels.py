@@ -1,8 +1,10 @@
 """Jupyter kernels as contexts: each keeps what code before has defined."""
 
 import asyncio
+import json
 import os
 import secrets
+import shlex
 import time
 from dataclasses import dataclass, field
 from typing import AsyncIterator
@@ -12,7 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 # Names of languages, and the kernels that run them.
 KERNELS = {"python": "python3", "javascript": "javascript", "js": "javascript", "bash": "bash"}
 CANONICAL = {"js": "javascript"}
-HOME = "/home/user"
+HOME = os.environ.get("HOME", "/home/user")
 # A kernel that starts in an emulated guest on a busy machine.
 READY_SEC = 120
 # How often a silent kernel is asked whether it lives.
@@ -21,12 +23,12 @@ ALIVE_SEC = 1.0
 # How each language gets variables for one execution, and loses them afterwards.
 SET_ENV = {
     "python": lambda env: f"import os as _os; _os.environ.update({env!r}); del _os",
-    "javascript": lambda env: "Object.assign(process.env, " + _json(env) + "); undefined",
-    "bash": lambda env: "\n".join(f"export {name}={_quoted(value)}" for name, value in env.items()),
+    "javascript": lambda env: "Object.assign(process.env, " + json.dumps(env) + "); undefined",
+    "bash": lambda env: "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items()),
 }
 UNSET_ENV = {
     "python": lambda env: f"import os as _os; [_os.environ.pop(_n, None) for _n in {list(env)!r}]; del _os",
-    "javascript": lambda env: "for (const name of " + _json(list(env)) + ") delete process.env[name]; undefined",
+    "javascript": lambda env: "for (const name of " + json.dumps(list(env)) + ") delete process.env[name]; undefined",
     "bash": lambda env: "\n".join(f"unset {name}" for name in env),
 }
 
@@ -45,18 +47,6 @@ FIELDS = {
     "e2b/data": "data",
     "e2b/chart": "chart",
 }
-
-
-def _json(value) -> str:
-    import json
-
-    return json.dumps(value)
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 class UnknownLanguage(Exception):
@@ -79,7 +69,7 @@ class Context:
         return {"id": self.id, "language": self.language, "cwd": self.cwd}
 
     async def start(self) -> None:
-        await self.manager.start_kernel(cwd=self.cwd, env={**os.environ, "HOME": HOME})
+        await self.manager.start_kernel(cwd=self.cwd, env=dict(os.environ))
         await self.connect()
 
     async def connect(self) -> None:

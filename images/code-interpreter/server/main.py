@@ -8,7 +8,7 @@ import sys
 from aiohttp import ClientSession, ClientTimeout, web
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from kernels import Context, Contexts, UnknownLanguage  # noqa: E402
+from kernels import HOME, Context, Contexts, UnknownLanguage  # noqa: E402
 
 PORT = 49999
 AGENT = "http://127.0.0.1:49983"
@@ -94,7 +94,7 @@ async def sandbox_env(token: str | None) -> dict:
 @routes.post("/contexts")
 async def create(request: web.Request) -> web.Response:
     body = await read(request)
-    cwd = body.get("cwd") or "/home/user"
+    cwd = body.get("cwd") or HOME
     if not os.path.isdir(cwd):
         return refusal(400, f"There is no folder {cwd}.")
     try:

@@ -1,47 +1,40 @@
 """Run by every Python kernel at its start: what tables and figures are shown as."""
 
-import matplotlib
-
-matplotlib.use("module://matplotlib_inline.backend_inline")
-
 
 def _register() -> None:
     from IPython import get_ipython
+    from IPython.core.formatters import BaseFormatter
 
     formatters = get_ipython().display_formatter
 
-    def table(frame):
-        """Columns by name, as lists."""
-        return frame.to_dict(orient="list")
-
-    def chart(figure):
-        """What is drawn, as data: kind, axes, points."""
-        from e2b_charts import chart_figure_to_dict
-
-        try:
-            return chart_figure_to_dict(figure)
-        except Exception:  # a figure that is no chart is shown as an image alone
-            return None
-
-    from IPython.core.formatters import BaseFormatter
-
     class Table(BaseFormatter):
+        """A table as its columns by name."""
+
         format_type = "e2b/data"
         print_method = "_repr_e2b_data_"
-        _return_type = dict
+
+        def __call__(self, shown):
+            is_table = type(shown).__name__ == "DataFrame" and type(shown).__module__.startswith("pandas")
+            return shown.to_dict(orient="list") if is_table else None
 
     class Chart(BaseFormatter):
+        """A figure as what is drawn: kind, axes, points. Not a printer by type: the inline backend removes those."""
+
         format_type = "e2b/chart"
         print_method = "_repr_e2b_chart_"
-        _return_type = dict
 
-    for formatter, target, show in (
-        (Table(parent=formatters), ("pandas.core.frame", "DataFrame"), table),
-        (Chart(parent=formatters), ("matplotlib.figure", "Figure"), chart),
-    ):
+        def __call__(self, shown):
+            if type(shown).__name__ != "Figure" or type(shown).__module__ != "matplotlib.figure":
+                return None
+            from e2b_charts import chart_figure_to_dict
+
+            try:
+                return chart_figure_to_dict(shown)
+            except Exception:  # a figure that is no chart is shown as an image alone
+                return None
+
+    for formatter in (Table(parent=formatters), Chart(parent=formatters)):
         formatters.formatters[formatter.format_type] = formatter
-        formatters.active_types = [*formatters.active_types, formatter.format_type]
-        formatter.for_type_by_name(*target, show)
     get_ipython().run_line_magic("matplotlib", "inline")
 
 

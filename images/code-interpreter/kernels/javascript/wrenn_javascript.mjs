@@ -1,5 +1,6 @@
 // Evaluates one piece of code a line, each in the world that those before left. Node's REPL does the work: it knows
 // `await` at the top level, and lets `const` be declared again.
+import { create } from "node:domain";
 import { createInterface } from "node:readline";
 import repl from "node:repl";
 import { PassThrough } from "node:stream";
@@ -18,14 +19,21 @@ for (const [name, type] of [
     return true;
   };
 
-const world = repl.start({ input: new PassThrough(), output: new PassThrough(), prompt: "", useGlobal: true });
-let interrupt;
-process.on("SIGINT", () => interrupt?.());
+// Whatever a piece of code throws, then or later, arrives at the REPL's domain rather than at its callback.
+const domain = create();
+const world = repl.start({ input: new PassThrough(), output: new PassThrough(), prompt: "", useGlobal: true, domain });
+let fail = () => {};
+domain.removeAllListeners("error");
+domain.on("error", (thrown) => fail(thrown));
+process.on("SIGINT", () => fail(Object.assign(new Error("interrupted"), { name: "KeyboardInterrupt" })));
+
+/** A cell is often run again with a change, and may declare what it declared before. */
+const again = (code) => code.replace(/^(const|let)(?=\s)/gm, "var");
 
 const evaluate = (code) =>
   new Promise((resolve, reject) => {
-    interrupt = () => reject(Object.assign(new Error("interrupted"), { name: "KeyboardInterrupt" }));
-    world.eval(`${code}\n`, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
+    fail = reject;
+    world.eval(`${again(code)}\n`, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
   });
 
 const shown = (value) => ({
@@ -60,6 +68,6 @@ for await (const line of createInterface({ input: process.stdin })) {
       stack: String(error.stack).split("\n"),
     });
   }
-  interrupt = undefined;
+  fail = () => {};
   tell({ type: "done" });
 }
