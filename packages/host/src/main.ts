@@ -81,7 +81,7 @@ async function runProbe(): Promise<void> {
   const { qemu, qemuImg, ...findings } = await probe(compile({ ...options, token: "unused by the probe" }));
   if (values.json) return console.log(JSON.stringify(findings));
   for (const { name, ok, detail, remedy } of findings.probes)
-    console.log(`${ok ? "ok     " : "missing"}  ${name.padEnd(12)} ${detail}${remedy ? `\n         ${remedy}` : ""}`);
+    console.log(`${ok ? "ok     " : "missing"}  ${name.padEnd(13)} ${detail}${remedy ? `\n         ${remedy}` : ""}`);
   console.log(
     `vmm ${findings.vmm}, accelerator ${findings.accelerator}, disk ${findings.disk}, network ${findings.network}`,
   );

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { FirecrackerApi } from "../src/drivers/firecracker/api.ts";
+import { probe } from "../src/probe.ts";
 
 const socket = `${tmpdir()}/wrenn-fc-${process.pid}.sock`;
 let server: Bun.Server<undefined> | undefined;
@@ -44,4 +45,14 @@ test("a socket that nobody serves yet is waited for, as long as the process live
   expect((await waiting).vmm_version).toBe("1.16.1");
   await server!.stop(true);
   await expect(new FirecrackerApi(socket).ready(() => false)).rejects.toMatchObject({ code: "agent_error" });
+});
+
+test("a machine without Firecracker lacks nothing that it is told to remedy, unless Firecracker was asked for", async () => {
+  const asked = { dir: tmpdir(), accelerator: "tcg", network: undefined, isUnjailed: true } as const;
+  const of = async (vmm: "firecracker" | undefined) =>
+    (await probe({ ...asked, vmm })).probes.filter(({ name }) =>
+      ["firecracker", "device mapper", "taps"].includes(name),
+    );
+  for (const { ok, remedy } of await of(undefined)) expect(ok || remedy === undefined).toBe(true);
+  for (const { ok, remedy } of await of("firecracker")) expect(ok || remedy !== undefined).toBe(true);
 });
