@@ -1,9 +1,13 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { headers, type rest, type SandboxId } from "@wrenn/contract";
+import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { create as make } from "@bufbuild/protobuf";
+import { headers, hostagent, type rest, type SandboxId } from "@wrenn/contract";
 import { SQL } from "bun";
 import { readMetadata } from "../src/edges/e2b/metadata.ts";
 import { plainName } from "../src/services/e2b/names.ts";
 import { Plane } from "./support/plane.ts";
+
+// A busy machine takes its time to start a database.
+setDefaultTimeout(60_000);
 
 let plane: Plane;
 beforeAll(async () => {
@@ -350,5 +354,45 @@ describe("ports", () => {
     const { sandboxID: id } = await create({ network: { maskRequestHost: "app.example:$" + "{PORT}" } });
     await toPort(id, 3000);
     expect(plane.host.seen.get(`/proxy/${id}/3000/`)!.get("x-forwarded-host")).toBe("app.example:3000");
+  });
+});
+
+describe("what is known of a sandbox", () => {
+  const at = (second: number) => BigInt(Date.UTC(2026, 0, 1, 0, 0, second));
+  const logged = (second: number, level: string, message: string) =>
+    make(hostagent.LogEntrySchema, {
+      cursor: BigInt(second),
+      timestampMs: at(second),
+      level,
+      source: "host",
+      message,
+    });
+
+  test("its log is told in both versions: from a time on, either way, by level and by words", async () => {
+    const { sandboxID: id } = await create();
+    plane.host.entries = [logged(1, "info", "one"), logged(2, "error", "two"), logged(3, "info", "three")];
+    const first = await plane.json<{ logs: { line: string }[]; logEntries: object[] }>(
+      200,
+      "GET",
+      `/sandboxes/${id}/logs?start=${at(2)}`,
+    );
+    expect(first.logs.map(({ line }) => line)).toEqual(["two", "three"]);
+    expect(first.logEntries[0]).toMatchObject({ level: "error", message: "two", fields: { source: "host" } });
+    const ask = async (query: string) =>
+      (await plane.json<{ logs: { message: string }[] }>(200, "GET", `/v2/sandboxes/${id}/logs?${query}`)).logs.map(
+        ({ message }) => message,
+      );
+    expect(await ask("")).toEqual(["one", "two", "three"]);
+    expect(await ask(`direction=backward&cursor=${at(2)}`)).toEqual(["two", "one"]);
+    expect(await ask("level=warn")).toEqual(["two"]);
+    expect(await ask("search=thr&limit=1")).toEqual(["three"]);
+    expect(await refusal(plane.fetch("GET", `/v2/sandboxes/${id}/logs?direction=up`))).toMatchObject({ code: 400 });
+  });
+
+  test("its load is told in the client's words", async () => {
+    const { sandboxID: id } = await create();
+    plane.host.points = [make(hostagent.MetricPointSchema, { timestampMs: BigInt(Date.now()), cpuPct: 12.5 })];
+    const [point] = await plane.json<rest.e2b.Metric[]>(200, "GET", `/sandboxes/${id}/metrics`);
+    expect(point).toMatchObject({ cpuCount: 2, cpuUsedPct: 12.5, memTotal: 512 * 1024 * 1024 });
   });
 });

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
@@ -6,6 +6,9 @@ import type { rest } from "@wrenn/contract";
 import { compile } from "../src/config.ts";
 import { certificateOf } from "../src/tls/certificates.ts";
 import { apiKey, Plane } from "./support/plane.ts";
+
+// A busy machine takes its time to start a database.
+setDefaultTimeout(60_000);
 
 let plane: Plane;
 let dir: string;

@@ -3,6 +3,7 @@ import type { Config } from "../../config.ts";
 import type { Log } from "../../log.ts";
 import type { Services } from "../../services/index.ts";
 import type { App, Env } from "../endpoint.ts";
+import { logRoutes } from "./logs.ts";
 import { metricRoutes } from "./metrics.ts";
 import type { Shows } from "./present.ts";
 import { newRoutes } from "./route.ts";
@@ -29,6 +30,7 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   templateRoutes(routes, services);
   uploadRoute(routes, services);
   metricRoutes(routes, leases, telemetry);
+  logRoutes(routes, leases, telemetry);
   app.route("/", routes);
 }
 
