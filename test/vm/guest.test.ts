@@ -64,7 +64,9 @@ test("a command that forks without end leaves the agent able to answer, and ends
   await bombed.commands.run("echo 64 > /sys/fs/cgroup/wrenn/pids.max", { user: "root" });
   const bomb = await bombed.commands.run("f() { f | f & }; f; sleep 600", { background: true, timeoutMs: 0 });
   const read = (name: string) => bombed.files.read(`/sys/fs/cgroup/wrenn/${name}`, { user: "root" });
-  await until("a refused process", async () => /^max [1-9]/m.test(await read("user/pids.events")), { withinMs: 120_000 });
+  await until("a refused process", async () => /^max [1-9]/m.test(await read("user/pids.events")), {
+    withinMs: 120_000,
+  });
   await bombed.files.write("/home/user/note", "alive");
   expect(await bombed.files.read("/home/user/note")).toBe("alive");
   await bomb.kill();
