@@ -31,8 +31,11 @@ const { values, positionals } = parseArgs({
 const [command = "test", ...rest] = positionals;
 const timeoutSec = Number(values.timeout ?? 1800);
 
-/** Files that take many minutes: with LAB_FULL=1, or by name. The same faults run whole on fake machines every time. */
-const long = ["faults.test.ts"];
+/**
+ * Files that take many minutes or need a machine that does nothing else: with LAB_FULL=1, or by name. The same faults
+ * run whole on fake machines every time.
+ */
+const long = ["agent.test.ts", "faults.test.ts"];
 const isFull = process.env.LAB_FULL === "1";
 
 async function runTests(names: readonly string[]): Promise<number> {
@@ -40,7 +43,7 @@ async function runTests(names: readonly string[]): Promise<number> {
     .filter((file) => (names.length > 0 ? names.some((name) => file.includes(name)) : isFull || !long.includes(file)))
     .map((file) => `./lab/tests/${file}`)
     .sort();
-  if (names.length === 0 && !isFull) console.log(`lab: ${long.join(", ")} is left out: it runs with LAB_FULL=1`);
+  if (names.length === 0 && !isFull) console.log(`lab: ${long.join(", ")} are left out: they run with LAB_FULL=1`);
   if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
   const argv = ["bun", "test", "--timeout", "180000", ...files];
   return withHost((host) =>

@@ -34,7 +34,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
         });
         await run(lab);
       },
-      180_000,
+      360_000, // real KVM that is emulated itself, on a busy machine
     );
   afterAll(() => template?.lab[Symbol.asyncDispose]());
 
