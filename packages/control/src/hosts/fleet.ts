@@ -9,6 +9,9 @@ const quickMs = 10_000;
 /** Hosts asked at once for a template that none is known to have. */
 const askedAtOnce = 32;
 
+/** A host that has just come tells its templates within milliseconds; a create waits no longer for one that does not. */
+const newcomerMs = 1_000;
+
 /** Options of a host call. */
 export type CallOptions = { timeoutMs: number; headers: Record<string, string> };
 /** A host of the registry and the way to it. */
@@ -115,6 +118,9 @@ export class Fleet {
    */
   async having(hosts: readonly Host[], name: string): Promise<Host[]> {
     const has = (list: readonly hostagent.Template[] | undefined) => list?.some((template) => template.name === name);
+    const unknown = hosts.filter(({ id }) => !this.#templates.has(id)).slice(0, askedAtOnce);
+    if (unknown.length > 0)
+      await Promise.race([Promise.allSettled(unknown.map((host) => this.templates(host))), Bun.sleep(newcomerMs)]);
     const known = hosts.filter(({ id }) => has(this.#templates.get(id)?.list));
     if (known.length > 0) {
       for (const host of known.slice(0, 2)) this.templates(host).catch(() => {}); // its watcher tells when it is away
