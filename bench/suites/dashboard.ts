@@ -97,13 +97,15 @@ const capsule = (number: number) => ({
 async function list(context: Context, page: Page): Promise<void> {
   await page.goto(`${new URL(page.url()).origin}/sandboxes`);
   await page.getByText(`${rows} shown`).waitFor();
-  const [drawn, frames]: [number[], number[]] = [[], []];
+  const [drawn, frames, rest]: [number[], number[], number[]] = [[], [], []];
   for (let run = 0; run < context.runs(5); run++) {
     drawn.push(await filterOnce(page));
     frames.push(await page.evaluate(scrollRate, { scrollMs, stepPx }));
+    rest.push(await page.evaluate(scrollRate, { scrollMs, stepPx: 0 }));
   }
   context.keep("web-rows", { values: drawn });
-  context.keep("web-scroll", { values: frames, note: "the mean over two seconds of fast scrolling" });
+  const reference = { what: "the same page at rest", values: rest };
+  context.keep("web-scroll", { values: frames, reference, note: "the mean over two seconds of fast scrolling" });
 }
 
 /** Types one letter and takes it back: all rows are filtered, sorted and drawn anew each time; the first is timed. */
