@@ -27,7 +27,7 @@ const parts: readonly Part[] = [
     ],
   },
   { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
-  { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "test/spec"] },
+  { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "./test/spec"] },
   { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
   { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "test/web"] },
   { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },

@@ -12,9 +12,9 @@ const version = "4.32.5";
 const cases = process.env.SCHEMATHESIS_CASES ?? "3";
 const checks = ["not_a_server_error", "status_code_conformance", "response_schema_conformance"];
 
-/** What ends the session that asks, follows for ever, or changes the whole installation. */
+/** What ends the session that asks, removes the only host, follows for ever, or changes the whole installation. */
 const excluded =
-  "(/logout|/v1/me$|/v1/me/(sessions|password$|mfa)|/events|/stream$|/pty|/admin/settings|/agent/|/metrics$)";
+  "(/logout|/v1/me$|/v1/me/(sessions|password$|mfa)|/events|/stream$|/pty|/admin/settings|/v1/hosts/|/agent/|/metrics$)";
 
 /** Installs it from PyPI beside the other tools; why that did not work, when it did not. */
 async function missing(): Promise<string | undefined> {
