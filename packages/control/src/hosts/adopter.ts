@@ -1,6 +1,6 @@
 import type { hostagent } from "@wrenn/contract";
 import type { SandboxRow } from "../store/schema/index.ts";
-import { automaticName, type SnapshotStore, type Taken } from "../store/snapshots.ts";
+import { automaticName, buildLabel, type SnapshotStore, type Taken } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
 import type { WatchGround } from "./watcher.ts";
 
@@ -53,6 +53,7 @@ export class Adopter {
       ...taken(row, found),
       name: automaticName(),
       metadata: { recovered: "true" },
+      ofBuild: buildLabel in row.metadata, // a build does without it; what nobody needs is collected
     });
     this.ground.log.warn(
       { snapshot: found.id, sandbox: row.id, name: made?.name },

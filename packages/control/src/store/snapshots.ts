@@ -5,6 +5,9 @@ import { type NewSnapshot, type SnapshotRow, snapshots } from "./schema/index.ts
 /** A snapshot as its host took it: everything but what its owner calls it and says about it. */
 export type Taken = Omit<NewSnapshot, "name" | "metadata" | "createdAt">;
 
+/** In the metadata of a build's sandbox: which build. */
+export const buildLabel = "wrenn_build";
+
 /** 32 random bits, as existing clients expect; one that is taken is a conflict, and the next try has another. */
 export const automaticName = (): string =>
   `template-${Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex")}`;

@@ -4,6 +4,7 @@ import type { BuildCache, Kept } from "../../store/builds/cache.ts";
 import type { BuildFiles } from "../../store/builds/files.ts";
 import { hiddenStates } from "../../store/phase.ts";
 import type { BuildRow, Defaults, Provenance, SnapshotRow } from "../../store/schema/index.ts";
+import { buildLabel } from "../../store/snapshots.ts";
 import type { Caller } from "../caller.ts";
 import type { Source } from "../sandboxes.ts";
 import {
@@ -89,7 +90,7 @@ export class Builder {
   /** Removes the sandboxes that a builder before this one left when its server ended. */
   async #clearUp(): Promise<void> {
     const { sandboxes } = this.ground;
-    const filter = { states: listedStates, metadata: { build: this.build.id }, limit: 100 };
+    const filter = { states: listedStates, metadata: { [buildLabel]: this.build.id }, limit: 100 };
     for (const { id } of await sandboxes.list(this.#caller, filter))
       await sandboxes.destroy(this.#caller, id).catch(() => {}); // it ends by itself when nobody uses it
   }

@@ -5,7 +5,7 @@ import { taken } from "../../hosts/adopter.ts";
 import type { Guest } from "../../hosts/guest.ts";
 import { hostError } from "../../hosts/host.ts";
 import type { SandboxRow, SnapshotRow } from "../../store/schema/index.ts";
-import type { SnapshotStore } from "../../store/snapshots.ts";
+import { buildLabel, type SnapshotStore } from "../../store/snapshots.ts";
 import type { Caller } from "../caller.ts";
 import { type Guests, guestError } from "../guests.ts";
 import { limits } from "../limits.ts";
@@ -55,7 +55,7 @@ export class Workshop implements AsyncDisposable {
       memory_mb: from.size.memoryMib,
       timeout_sec: abandonedSec,
       timeout_action: "kill",
-      metadata: { build: from.label },
+      metadata: { [buildLabel]: from.label },
     });
     const shop = new Workshop(ground, caller, row, signal);
     if (!signal.aborted) return shop;
