@@ -154,6 +154,7 @@ function plainBelow(root: string): { pid: number; name: string }[] {
 /** A jailed one has left its process id in its jail, which is its root directory; names of it lead nowhere from here. */
 async function jailedBelow(root: string, program: string): Promise<{ pid: number; name: string }[]> {
   const found: { pid: number; name: string }[] = [];
+  if (!existsSync(root)) return found; // a glob throws then
   for (const depth of ["", "*/", "*/*/"])
     for await (const file of new Bun.Glob(`${depth}${program}/vm/root/${program}.pid`).scan({ cwd: root })) {
       const jail = dirname(`${root}/${file}`);
