@@ -4,7 +4,7 @@ import { headers, hostagent, type rest, type SandboxId } from "@wrenn/contract";
 import { SQL } from "bun";
 import { readMetadata } from "../src/edges/e2b/metadata.ts";
 import { plainName } from "../src/services/e2b/names.ts";
-import { Plane } from "./support/plane.ts";
+import { apiKey, Plane } from "./support/plane.ts";
 
 // A busy machine takes its time to start a database.
 setDefaultTimeout(60_000);
@@ -395,4 +395,40 @@ describe("what is known of a sandbox", () => {
     const [point] = await plane.json<rest.e2b.Metric[]>(200, "GET", `/sandboxes/${id}/metrics`);
     expect(point).toMatchObject({ cpuCount: 2, cpuUsedPct: 12.5, memTotal: 512 * 1024 * 1024 });
   });
+
+  test("the load of many is told at once; those that have none to tell are left out", async () => {
+    const ids = [(await create()).sandboxID, (await create()).sandboxID];
+    const killed = (await create()).sandboxID;
+    await plane.fetch("DELETE", `/sandboxes/${killed}`);
+    const foreign = (await create()).sandboxID;
+    await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+    const key = await plane.otherKey();
+    await sql`update sandboxes set team_id = (select id from teams where id <> team_id limit 1) where id = ${foreign}`;
+    const now = Date.now();
+    plane.host.points = [now - 2_000, now].map((at, index) =>
+      make(hostagent.MetricPointSchema, { timestampMs: BigInt(at), cpuPct: index }),
+    );
+    const asked = [...ids, killed, foreign, "nonsense", ids[0]].join(",");
+    const ask = (headers = {}) => plane.fetch("GET", `/sandboxes/metrics?sandbox_ids=${asked}`, undefined, headers);
+    const { sandboxes } = (await (await ask()).json()) as { sandboxes: Record<string, rest.e2b.Metric> };
+    expect(Object.keys(sandboxes).sort()).toEqual([...ids].sort());
+    expect(sandboxes[ids[0]!]).toMatchObject({ cpuUsedPct: 1, timestampUnix: Math.floor(now / 1000) });
+    const others = (await (await ask({ [headers.apiKey]: key })).json()) as { sandboxes: object };
+    expect(Object.keys(others.sandboxes)).toEqual([foreign]);
+  });
+
+  for (const query of ["", "?sandbox_ids=", `?sandbox_ids=${Array.from({ length: 101 }, (_, i) => i).join(",")}`])
+    test(`the load of ${query.slice(0, 20) || "nothing"} is refused`, async () => {
+      expect(await refusal(plane.fetch("GET", `/sandboxes/metrics${query}`))).toMatchObject({ code: 400 });
+    });
+});
+
+test("a key tells its own team and no other", async () => {
+  const other = await plane.otherKey();
+  const ask = async (key: string) => (await visit("/teams", { headers: { [headers.apiKey]: key } })).json();
+  const [mine, theirs] = [await ask(apiKey), await ask(other)] as [rest.e2b.Team[], rest.e2b.Team[]];
+  expect(mine).toEqual([{ teamID: expect.any(String), name: expect.any(String), apiKey, isDefault: true }]);
+  expect(theirs).toMatchObject([{ apiKey: other }]);
+  expect(theirs[0]!.teamID).not.toBe(mine[0]!.teamID);
+  expect(await refusal(visit("/teams"))).toMatchObject({ code: 401 });
 });

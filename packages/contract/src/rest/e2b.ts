@@ -120,5 +120,8 @@ export type Metric = {
   diskTotal: number;
 };
 
+/** A team. `apiKey` is the one that was shown, as no other can be told; empty for a person. */
+export type Team = { teamID: string; name: string; apiKey: string; isDefault: boolean };
+
 /** An error; `code` is the HTTP status, which clients decide by. */
 export type ErrorBody = { code: number; message: string };

@@ -9,10 +9,19 @@ import type { Shows } from "./present.ts";
 import { newRoutes } from "./route.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
 import { snapshotRoutes } from "./snapshots.ts";
+import { teamRoutes } from "./teams.ts";
 import { templateRoutes, uploadRoute } from "./templates.ts";
 
 /** First parts of the paths of the E2B dialect, which stand beside the Wrenn dialect's `/v1`. */
-const roots = ["/sandboxes", "/v2/sandboxes", "/snapshots", "/templates", "/v2/templates", "/v3/templates"] as const;
+const roots = [
+  "/sandboxes",
+  "/v2/sandboxes",
+  "/snapshots",
+  "/templates",
+  "/v2/templates",
+  "/v3/templates",
+  "/teams",
+] as const;
 
 /** Adds the REST paths of the E2B dialect: other words for the same services. */
 export function e2bRoutes(app: App, services: Services, { log, config }: { log: Log; config: Config }): void {
@@ -25,12 +34,13 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
     agentToken: (id) => sandboxes.agentToken(id),
     trafficToken: (id) => ports.token(id),
   });
+  metricRoutes(routes, leases, telemetry);
   sandboxRoutes(routes, leases, shows);
   snapshotRoutes(routes, leases, snapshots);
   templateRoutes(routes, services);
   uploadRoute(routes, services);
-  metricRoutes(routes, leases, telemetry);
   logRoutes(routes, leases, telemetry);
+  teamRoutes(routes, services.teams);
   app.route("/", routes);
 }
 

@@ -1,7 +1,8 @@
 import { prefixes, randomId, type rest, WrennError } from "@wrenn/contract";
 import { localTeam } from "../../store/keys.ts";
 import type { PeopleStore } from "../../store/people/index.ts";
-import type { InvitationRow, MemberRow, OwnTeam } from "../../store/people/teams.ts";
+import type { InvitationRow, MemberRow, OwnTeam, TeamRow } from "../../store/people/teams.ts";
+import type { Caller } from "../caller.ts";
 import { type AccountGround, acceptAs, notMember } from "./accounts.ts";
 import type { Deed } from "./audit.ts";
 import { letters } from "./letters.ts";
@@ -25,6 +26,13 @@ export class Teams {
   /** The teams the caller is in. */
   list(caller: Person): Promise<OwnTeam[]> {
     return this.ground.store.teams.of(caller.user.id);
+  }
+
+  /** The team that an API key speaks for. Throws `forbidden` when it is gone. */
+  async ofKey({ team: id }: Caller): Promise<TeamRow> {
+    const team = await this.ground.store.teams.find(id);
+    if (team) return team;
+    throw notMember(id);
   }
 
   /** Makes a team that the caller owns. */
