@@ -269,6 +269,20 @@ describe("snapshots", () => {
     expect(await left(id)).toBeGreaterThan(900);
   });
 
+  test("each child of a fork comes or fails by itself, and a source that is gone is told before any is tried", async () => {
+    const { sandboxID: id } = await create();
+    plane.host.script("create", "1*off->1*error(insufficient_storage)->off");
+    const forks = await plane.json<{ sandbox?: rest.e2b.Sandbox; error?: rest.e2b.ErrorBody }[]>(
+      ...([201, "POST", `/sandboxes/${id}/fork`, { count: 3 }] as const),
+    );
+    const made = forks.flatMap(({ sandbox }) => sandbox ?? []);
+    expect(forks.flatMap(({ error }) => error ?? [])).toEqual([{ code: 507, message: expect.any(String) }]);
+    expect(made).toHaveLength(2);
+    for (const { sandboxID } of made) expect((await info(sandboxID)).state).toBe("running");
+    plane.host.script("checkpoint", "1*error(insufficient_storage)->off");
+    expect(await refusal(act(id, "fork", { count: 2 }))).toMatchObject({ code: 507 });
+  });
+
   test("names come with teams and tags", () => {
     expect(["a", "a:default", "team/a", "team/a:default", "a:v1"].map(plainName)).toEqual(["a", "a", "a", "a", "a:v1"]);
   });

@@ -57,6 +57,19 @@ export class Snapshots {
    */
   fork(caller: Caller, id: SandboxId, wishes: ForkWishes): Promise<SandboxRow[]> {
     return this.tasks.run(async () => {
+      const children = await this.forkEach(caller, id, wishes);
+      const failed = children.find((child) => child.status === "rejected");
+      const made = children.filter((child) => child.status === "fulfilled").map(({ value }) => value);
+      if (!failed) return made;
+      // A removal that fails now is written down and carried out later.
+      await Promise.allSettled(made.map((child) => this.sandboxes.destroy(caller, child.id)));
+      throw failed.reason;
+    });
+  }
+
+  /** As {@link fork}, but each child succeeds or fails by itself. Throws only what keeps all of them from being tried. */
+  forkEach(caller: Caller, id: SandboxId, wishes: ForkWishes): Promise<PromiseSettledResult<SandboxRow>[]> {
+    return this.tasks.run(async () => {
       const source = await this.#settled(caller, id, {});
       const snapshot = await this.#checkpoint(caller, source, { metadata: implicit });
       const from = this.sandboxes.sourceOf(snapshot, source.template);
@@ -68,15 +81,9 @@ export class Snapshots {
         ...renewal(source, wishes.endAt),
         ...(source.terms && { terms: source.terms }),
       };
-      const children = await Promise.allSettled(
+      return await Promise.allSettled(
         Array.from({ length: wishes.count }, () => this.sandboxes.start(caller, from, spec)),
       );
-      const failed = children.find((child) => child.status === "rejected");
-      const made = children.filter((child) => child.status === "fulfilled").map(({ value }) => value);
-      if (!failed) return made;
-      // A removal that fails now is written down and carried out later.
-      await Promise.allSettled(made.map((child) => this.sandboxes.destroy(caller, child.id)));
-      throw failed.reason;
     });
   }
 

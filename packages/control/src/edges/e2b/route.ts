@@ -31,10 +31,15 @@ function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
   else log.debug(fields, "request refused");
   const wait = error.details?.retry_after_sec;
   if (wait !== undefined) c.header("Retry-After", wait);
-  const code = statusOf[error.code] ?? httpStatus[error.code];
-  const body: rest.e2b.ErrorBody = { code, message: [error.message, error.remedy].filter(Boolean).join(" ") };
-  return c.json(body, code as 400);
+  const body = errorBody(error);
+  return c.json(body, body.code as 400);
 }
+
+/** An error as clients of this dialect read it. */
+export const errorBody = ({ code, message, remedy }: WrennError): rest.e2b.ErrorBody => ({
+  code: statusOf[code] ?? httpStatus[code],
+  message: [message, remedy].filter(Boolean).join(" "),
+});
 
 /** A decoded request. */
 export type Asked<B, Q> = { caller: Caller; body: B; query: Q; c: Context<Env> };

@@ -3,12 +3,23 @@ import type { Context } from "hono";
 import { z } from "zod";
 import type { Caller } from "../../services/caller.ts";
 import type { Leases } from "../../services/e2b/leases.ts";
+import { asWrennError } from "../../store/database.ts";
 import type { SandboxRow } from "../../store/schema/index.ts";
 import { onceOf } from "../capsules.ts";
 import { check, type Env } from "../endpoint.ts";
 import { readMetadata } from "./metadata.ts";
 import { detail, listed, pausedStates, runningStates, type Shows, sandbox } from "./present.ts";
-import { maxPage, nextToken, pageQuery, type Routes, readToken, route, sandboxOf, tokenAfter } from "./route.ts";
+import {
+  errorBody,
+  maxPage,
+  nextToken,
+  pageQuery,
+  type Routes,
+  readToken,
+  route,
+  sandboxOf,
+  tokenAfter,
+} from "./route.ts";
 
 /** Time to live where the client names none (E2B protocol, section 0), seconds. */
 const defaultSec = { v1: 15, v2: 300 } as const;
@@ -52,7 +63,11 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
   });
   route(routes, "POST /sandboxes/:id/fork", { status: 201, body: rest.e2b.Fork }, async ({ caller, body, c }) => {
     const forks = await leases.fork(caller, sandboxOf(c), body.count, body.timeout ?? defaultSec.v2);
-    return forks.map((row) => ({ sandbox: sandbox(row, shows(c)) }));
+    return forks.map((fork) =>
+      fork.status === "fulfilled"
+        ? { sandbox: sandbox(fork.value, shows(c)) }
+        : { error: errorBody(asWrennError(fork.reason)) },
+    );
   });
   route(routes, "PUT /sandboxes/:id/network", { body: rest.e2b.NetworkUpdate }, ({ caller, body, c }) =>
     leases.setNetwork(caller, sandboxOf(c), body),

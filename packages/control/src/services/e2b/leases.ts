@@ -106,10 +106,15 @@ export class Leases {
     await this.sandboxes.destroy(caller, id);
   }
 
-  /** Starts `count` sandboxes from what this one is now; each lives for `timeoutSec`. */
-  async fork(caller: Caller, id: SandboxId, count: number, timeoutSec: number): Promise<SandboxRow[]> {
+  /** Starts `count` sandboxes from what this one is now, each for itself; each lives for `timeoutSec`. */
+  async fork(
+    caller: Caller,
+    id: SandboxId,
+    count: number,
+    timeoutSec: number,
+  ): Promise<PromiseSettledResult<SandboxRow>[]> {
     await this.get(caller, id);
-    return await this.snapshots.fork(caller, id, { count, endAt: inSeconds(timeoutSec) });
+    return await this.snapshots.forkEach(caller, id, { count, endAt: inSeconds(timeoutSec) });
   }
 
   /** Takes a snapshot. One of that name is replaced: the name then means the new one. */
