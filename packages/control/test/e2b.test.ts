@@ -138,6 +138,35 @@ describe("pause and resume", () => {
     expect(await status(act(id, "resume", { timeout: 30 }))).toBe(409);
   });
 
+  test("a pause of a healthy guest only leaves one alone whose agent does not answer", async () => {
+    const { sandboxID: id } = await create();
+    plane.host.script("proxy", "1*error(agent_error)->off");
+    const { code, message } = await refusal(act(id, "pause", { requireHealthyGuest: true }));
+    expect([code, message.includes("requireHealthyGuest")]).toEqual([502, true]);
+    expect((await info(id)).state).toBe("running");
+    expect(await status(act(id, "pause", { requireHealthyGuest: true }))).toBe(204);
+    expect(await refusal(act(id, "pause", { requireHealthyGuest: true }))).toMatchObject({ code: 409 });
+  });
+
+  test("a disk without its memory is refused by name, and nothing changes", async () => {
+    const { sandboxID: id } = await create();
+    for (const action of ["pause", "connect", "snapshots"])
+      expect(await refusal(act(id, action, { memory: false }))).toMatchObject({
+        code: 400,
+        message: expect.stringContaining("memory"),
+      });
+    expect((await info(id)).state).toBe("running");
+    await act(id, "pause");
+    expect(await refusal(act(id, "resume", { memory: false }))).toMatchObject({ code: 400 });
+    expect(await plane.json<unknown[]>(200, "GET", `/snapshots?sandboxID=${id}`)).toEqual([]);
+    const made = plane.host.sandboxes.size;
+    for (const body of [{ autoPause: true, autoPauseMemory: false }, { network: { httpsPorts: [8443] } }])
+      expect(await refusal(plane.fetch("POST", "/sandboxes", { templateID: "minimal", ...body }))).toMatchObject({
+        code: 400,
+      });
+    expect(plane.host.sandboxes.size).toBe(made);
+  });
+
   test("what is killed is gone: every call is 404, and so is an id that no sandbox can have", async () => {
     const { sandboxID: id } = await create();
     expect(await status(plane.fetch("DELETE", `/sandboxes/${id}`))).toBe(204);

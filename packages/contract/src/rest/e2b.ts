@@ -62,7 +62,7 @@ export const Timeout = z.object({ timeout });
 /** Body of `POST /sandboxes/{id}/refreshes`. */
 export const Refresh = z.object({ duration: timeout.optional() });
 /** Body of `POST /sandboxes/{id}/pause`. */
-export const Pause = z.object({ memory: z.boolean().nullish() });
+export const Pause = z.object({ memory: z.boolean().nullish(), requireHealthyGuest: z.boolean().nullish() });
 /** Body of `POST /sandboxes/{id}/fork`. */
 export const Fork = z.object({ timeout: timeout.optional(), count: z.int().min(1).max(maxForks).default(1) });
 /** Body of `POST /sandboxes/{id}/snapshots`. */

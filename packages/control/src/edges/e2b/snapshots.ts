@@ -1,5 +1,6 @@
 import { parseSandboxId, rest, safeName, WrennError } from "@wrenn/contract";
 import { z } from "zod";
+import { refuseDiskOnly } from "../../services/e2b/egress.ts";
 import type { Leases } from "../../services/e2b/leases.ts";
 import { plainName } from "../../services/e2b/names.ts";
 import { implicit, type Snapshots } from "../../services/snapshots.ts";
@@ -15,7 +16,10 @@ export function snapshotRoutes(routes: Routes, leases: Leases, snapshots: Snapsh
     routes,
     "POST /sandboxes/:id/snapshots",
     { status: 201, body: rest.e2b.NewSnapshot },
-    async ({ caller, body, c }) => snapshot(await leases.snapshot(caller, sandboxOf(c), readName(body.name))),
+    async ({ caller, body, c }) => {
+      refuseDiskOnly("memory", body.memory);
+      return snapshot(await leases.snapshot(caller, sandboxOf(c), readName(body.name)));
+    },
   );
   route(routes, "GET /snapshots", { query: ListQuery }, async ({ caller, query, c }) => {
     const rows = (await snapshots.list(caller)).filter((row) => isShown(row, query));

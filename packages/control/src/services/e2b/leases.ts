@@ -1,9 +1,11 @@
 import { type rest, type SandboxId, WrennError } from "@wrenn/contract";
+import { guestOf } from "../../hosts/guest.ts";
 import type { Once } from "../../store/once.ts";
 import { isOver, isRunning } from "../../store/phase.ts";
 import type { ListFilter } from "../../store/sandboxes.ts";
 import type { SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
+import { limits } from "../limits.ts";
 import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { Snapshots } from "../snapshots.ts";
@@ -93,10 +95,13 @@ export class Leases {
     if (!(await this.sandboxes.store.setEnd(id, inSeconds(timeoutSec), later))) throw absent(id);
   }
 
-  /** Pauses it, with its memory or with its disk alone. Throws `invalid_state` when it is paused. */
-  async pause(caller: Caller, id: SandboxId, keepMemory: boolean): Promise<SandboxRow> {
-    await this.get(caller, id);
-    if (!keepMemory) throw new WrennError("unimplemented", "A pause without memory is not possible here.");
+  /**
+   * Pauses it. With `onlyHealthy` its agent is asked first, and `agent_error` thrown when it does not answer. Throws
+   * `invalid_state` when it is paused.
+   */
+  async pause(caller: Caller, id: SandboxId, onlyHealthy: boolean): Promise<SandboxRow> {
+    const row = await this.get(caller, id);
+    if (onlyHealthy && isRunning(row)) await this.#needHealth(row);
     return await this.sandboxes.pause(caller, id).catch((thrown) => this.#gone(caller, id, thrown));
   }
 
@@ -126,6 +131,16 @@ export class Leases {
     await this.snapshots.store.swapNames(former, taken);
     await this.snapshots.remove(caller, taken.name);
     return { ...taken, name: former.name };
+  }
+
+  async #needHealth({ id, hostId }: SandboxRow): Promise<void> {
+    const agent = guestOf(this.sandboxes.fleet.host(hostId), id);
+    await agent.http("/health", { signal: AbortSignal.timeout(limits.quick) }).catch((cause) => {
+      throw new WrennError("agent_error", "The sandbox's agent does not answer, so it was not paused.", {
+        remedy: "Leave requireHealthyGuest out to pause it as it is.",
+        cause,
+      });
+    });
   }
 
   /** A change that failed because the sandbox was killed meanwhile failed because it does not exist. */
