@@ -8,6 +8,7 @@ type Sums = { passed: number; failed: number; skipped: number };
 type Part = { title: string; command: readonly string[] };
 
 const only = process.argv.slice(2);
+// A path without "./" is a pattern to bun: "images" would choose test/vm/images.test.ts too.
 const parts: readonly Part[] = [
   { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
@@ -17,19 +18,19 @@ const parts: readonly Part[] = [
     command: [
       "bun",
       "test",
-      "packages",
-      "images",
-      "bench",
-      "test/boundaries.test.ts",
-      "test/docs.test.ts",
-      "test/defects.test.ts",
-      "test/deploy.test.ts",
+      "./packages",
+      "./images",
+      "./bench",
+      "./test/boundaries.test.ts",
+      "./test/docs.test.ts",
+      "./test/defects.test.ts",
+      "./test/deploy.test.ts",
     ],
   },
-  { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "test/fleet"] },
+  { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "./test/fleet"] },
   { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "./test/spec"] },
-  { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "test/vm"] },
-  { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "test/web"] },
+  { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "./test/vm"] },
+  { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "./test/web"] },
   { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
 ];
 
