@@ -361,6 +361,19 @@ describe("the agent's port", () => {
       expect(plane.host.proxied).toBe(before);
     }
   });
+
+  test("early clients name no sandbox, but show its token: it is the one that the token is of", async () => {
+    const shown = (key: string) => ({ headers: { [headers.accessToken]: key } });
+    await visit("/files?path=a.txt", shown(token));
+    expect(plane.host.seen.has(`/proxy/${id}/49983/files`)).toBe(true);
+    for (const path of ["/files?path=a.txt", "/health"]) {
+      expect(await refusal(visit(path, shown("another")))).toMatchObject({
+        code: 502,
+        message: "The sandbox was not found",
+      });
+    }
+    expect(await status(visit("/health", {}))).toBe(200); // the server's own
+  });
 });
 
 describe("ports", () => {

@@ -225,6 +225,12 @@ describe("answers that E2B clients know", () => {
     expect((await answerOf(hostOf(moving.id)))[0]).toBe(409);
   });
 
+  test("one that is about to be gone is gone", async () => {
+    const ending = await plane.create();
+    await plane.force(ending.id, "stopping");
+    expect(await answerOf(hostOf(ending.id))).toEqual(gone(ending.id));
+  });
+
   test("a bad id or port is 400, and the agent's port 404 even with every credential", async () => {
     for (const host of [hostOf("cl-short"), hostOf(id, 0), hostOf(id, 65_536), hostOf(id, "9".repeat(400))])
       expect((await answerOf(host))[0]).toBe(400);

@@ -12,9 +12,9 @@ import type { Server } from "bun";
 import { hostError } from "../hosts/host.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
-import type { SignedFiles } from "../services/e2b/signed-files.ts";
+import type { Bearers } from "../services/e2b/bearers.ts";
 import type { Admission, Credentials, Ports } from "../services/ports.ts";
-import { movingStates } from "../store/phase.ts";
+import { isPassing } from "../store/phase.ts";
 import { Bridge } from "./bridge.ts";
 import { relay, sentHeaders } from "./relay.ts";
 import { requestIdOf } from "./request-id.ts";
@@ -51,20 +51,20 @@ export class Ingress {
   readonly #open = new Set<Bridge>();
 
   readonly ports: Ports;
-  readonly signed: SignedFiles;
+  readonly bearers: Bearers;
 
   constructor(
-    services: { ports: Ports; signed: SignedFiles },
+    services: { ports: Ports; bearers: Bearers },
     readonly log: Log,
     readonly metrics: Metrics,
   ) {
-    ({ ports: this.ports, signed: this.signed } = services);
+    ({ ports: this.ports, bearers: this.bearers } = services);
   }
 
-  /** Whether a request is for a port, by the host it names, its headers, or the signature of its URL. */
+  /** Whether a request is for a port, by the host it names, its headers, or what only its sandbox's agent takes. */
   matches(request: Request): boolean {
     const { headers: given } = request;
-    return hostPattern.test(given.get("host") ?? "") || given.has(headers.e2bSandboxId) || isSignedFile(request);
+    return hostPattern.test(given.get("host") ?? "") || given.has(headers.e2bSandboxId) || isNameless(request);
   }
 
   /** Serves a request; `undefined` when its connection has become a WebSocket. */
@@ -98,8 +98,12 @@ export class Ingress {
     if (named) return { name: named[2]!.toLowerCase(), port: readPort(named[1]!) };
     const name = given.get(headers.e2bSandboxId);
     if (name !== null) return { name, port: readPort(given.get(headers.e2bSandboxPort) ?? String(agentPort)) };
-    const operation = method === "POST" ? "write" : "read";
-    return { name: (await this.signed.find(new URL(url).searchParams, operation)) ?? "", port: agentPort };
+    const token = given.get(headers.accessToken);
+    const id =
+      token === null
+        ? await this.bearers.bySignature(new URL(url).searchParams, method === "POST" ? "write" : "read")
+        : await this.bearers.byToken(token);
+    return { name: id ?? "", port: agentPort };
   }
 
   async #serve(
@@ -186,8 +190,7 @@ export class Ingress {
     const say = (status: number, message: string, more: object = {}) =>
       Response.json({ sandboxId: seen.name, message, ...more, code: status }, { status });
     if (thrown instanceof Hidden || spokenOf.includes(error.code)) return say(error.status, error.message);
-    if (error.code === "invalid_state" && (movingStates as readonly unknown[]).includes(state))
-      return say(409, `The sandbox is ${state}`);
+    if (error.code === "invalid_state" && isPassing(state)) return say(409, `The sandbox is ${state}`);
     if (error.code === "not_found" || error.code === "invalid_state") return say(502, "The sandbox was not found");
     if (error.code === "agent_error")
       return say(502, "The sandbox is running but port is not open", { port: seen.port });
@@ -205,10 +208,11 @@ class Hidden extends WrennError {
   }
 }
 
-/** A file URL that carries its own permission; its sandbox is known by nothing else. */
-const isSignedFile = ({ url, headers: given }: Request): boolean => {
+/** Whether a request is for the agent of a sandbox that it does not name: signed, or with that sandbox's token. */
+const isNameless = ({ url, headers: given }: Request): boolean => {
   if (given.has(headers.apiKey)) return false;
   const { pathname, searchParams } = new URL(url);
+  if (given.has(headers.accessToken)) return pathname === "/files" || pathname === "/health";
   return pathname === "/files" && searchParams.has("signature");
 };
 

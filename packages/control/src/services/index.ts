@@ -14,9 +14,9 @@ import { Access } from "./access.ts";
 import { type BuildStores, buildsOn, versionsOn } from "./builds/index.ts";
 import { Channels, type ChannelsGround } from "./channels/channels.ts";
 import { Commands } from "./commands.ts";
+import { Bearers } from "./e2b/bearers.ts";
 import { Deadlines } from "./e2b/deadlines.ts";
 import { Leases } from "./e2b/leases.ts";
-import { SignedFiles } from "./e2b/signed-files.ts";
 import { agentTokens } from "./e2b/tokens.ts";
 import { Waker } from "./e2b/waker.ts";
 import { Events } from "./events.ts";
@@ -107,7 +107,7 @@ export function buildServices(ground: Ground) {
     sandboxes,
     snapshots,
     leases: new Leases(sandboxes, snapshots, waker),
-    signed: new SignedFiles(sandboxStore, sandboxes.agentToken),
+    bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),
     guests,
     fleet,
