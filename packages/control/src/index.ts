@@ -19,6 +19,7 @@ import { buildServices } from "./services/index.ts";
 import { Box } from "./services/people/secrets.ts";
 import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
+import { SecretStore } from "./store/e2b/secrets.ts";
 import { EventStore } from "./store/events.ts";
 import { ChannelStore } from "./store/fleet/channels.ts";
 import { UsageStore } from "./store/fleet/usage.ts";
@@ -70,6 +71,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     onceStore: new OnceStore(db),
     keyStore,
     portStore: new PortStore(db),
+    secretStore: new SecretStore(db),
     buildStores: openBuildStores(db),
     buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),

@@ -68,6 +68,46 @@ export const Fork = z.object({ timeout: timeout.optional(), count: z.int().min(1
 /** Body of `POST /sandboxes/{id}/snapshots`. */
 export const NewSnapshot = z.object({ name: z.string().min(1).max(255).nullish(), memory: z.boolean().nullish() });
 
+const byteLength = (text: string): number => new TextEncoder().encode(text).length;
+const bytesOf = (map: Record<string, string>): number =>
+  Object.entries(map).reduce((sum, [key, value]) => sum + byteLength(key) + byteLength(value), 0);
+
+/** What a team says about a secret; the limits are those of E2B's published description. */
+const secretMetadata = z
+  .record(z.string(), z.string())
+  .refine((map) => Object.keys(map).length <= 32, "at most 32 entries")
+  .refine((map) => Object.keys(map).every((key) => byteLength(key) <= 128), "keys of at most 128 bytes")
+  .refine((map) => Object.values(map).every((value) => byteLength(value) <= 1024), "values of at most 1024 bytes")
+  .refine((map) => bytesOf(map) <= 8192, "at most 8192 bytes in all")
+  .nullish();
+const secretValue = z.string().min(1).max(65_536);
+
+/** Body of `POST /secrets`. Names are kept in small letters. */
+export const NewSecret = z.object({
+  name: z
+    .string()
+    .max(128)
+    .regex(/^[a-zA-Z0-9_-]+$/, "letters, digits, `_` and `-`")
+    .toLowerCase(),
+  value: secretValue,
+  metadata: secretMetadata,
+});
+export type NewSecret = z.infer<typeof NewSecret>;
+
+/** Body of `POST /secrets/{id or name}`. */
+export const SecretUpdate = z.object({ value: secretValue, metadata: secretMetadata });
+export type SecretUpdate = z.infer<typeof SecretUpdate>;
+
+/** A secret, without its value. */
+export type Secret = {
+  secretID: string;
+  name: string;
+  currentVersion: number;
+  metadata: Record<string, string>;
+  createdAt: string;
+  updatedAt: string;
+};
+
 /** A sandbox as create, connect and fork answer it. */
 export type Sandbox = {
   templateID: string;

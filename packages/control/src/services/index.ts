@@ -2,6 +2,7 @@ import { states } from "@wrenn/contract";
 import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
+import type { SecretStore } from "../store/e2b/secrets.ts";
 import type { EventStore } from "../store/events.ts";
 import type { UsageStore } from "../store/fleet/usage.ts";
 import type { KeyStore } from "../store/keys.ts";
@@ -17,6 +18,7 @@ import { Commands } from "./commands.ts";
 import { Bearers } from "./e2b/bearers.ts";
 import { Deadlines } from "./e2b/deadlines.ts";
 import { Leases } from "./e2b/leases.ts";
+import { Secrets } from "./e2b/secrets.ts";
 import { agentTokens } from "./e2b/tokens.ts";
 import { Waker } from "./e2b/waker.ts";
 import { Events } from "./events.ts";
@@ -42,6 +44,7 @@ export type Ground = {
   keyStore: KeyStore;
   eventStore: EventStore;
   portStore: PortStore;
+  secretStore: SecretStore;
   buildStores: BuildStores;
   /** Builds of templates that this server carries out at once; with 0 it leaves them to others. */
   buildsAtOnce: number;
@@ -107,6 +110,7 @@ export function buildServices(ground: Ground) {
     sandboxes,
     snapshots,
     leases: new Leases(sandboxes, snapshots, waker),
+    secrets: new Secrets({ store: ground.secretStore, box: ground.channels.box, audit }),
     bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),
     guests,

@@ -8,6 +8,7 @@ import { metricRoutes } from "./metrics.ts";
 import type { Shows } from "./present.ts";
 import { newRoutes } from "./route.ts";
 import { sandboxRoutes } from "./sandboxes.ts";
+import { secretRoutes } from "./secrets.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { teamRoutes } from "./teams.ts";
 import { templateRoutes, uploadRoute } from "./templates.ts";
@@ -21,6 +22,7 @@ const roots = [
   "/v2/templates",
   "/v3/templates",
   "/teams",
+  "/secrets",
 ] as const;
 
 /** Adds the REST paths of the E2B dialect: other words for the same services. */
@@ -40,6 +42,7 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   templateRoutes(routes, services);
   uploadRoute(routes, services);
   logRoutes(routes, leases, telemetry);
+  secretRoutes(routes, services.secrets);
   teamRoutes(routes, services.teams);
   app.route("/", routes);
 }

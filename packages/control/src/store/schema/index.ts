@@ -5,3 +5,4 @@ export * from "./core.ts";
 export type { Terms } from "./e2b.ts";
 export * from "./fleet.ts";
 export * from "./people.ts";
+export * from "./secrets.ts";
