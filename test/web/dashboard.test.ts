@@ -285,7 +285,9 @@ describe("for everybody", () => {
     await page.keyboard.press("s");
     await page.getByRole("heading", { name: "Sandboxes" }).waitFor();
     await page.keyboard.press("Control+k");
+    await page.getByPlaceholder("Find a page").and(page.locator(":focus")).waitFor();
     await page.keyboard.type("audit");
+    await page.locator("[data-selected]", { hasText: "Audit log" }).waitFor(); // as a person sees it before Enter
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "Audit log" }).waitFor();
     await page.keyboard.press("n");
