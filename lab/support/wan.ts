@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+
 /**
  * A world outside for the lab's host, which has none: a network name space with addresses of each kind and a web server
  * that answers on all of them, so that a refusal is the floor's doing and not for want of anybody there.
@@ -16,8 +18,9 @@ export const world = {
 
 const outside = ["internet", "elsewhere", "metadata", "lan", "private10", "private172", "shared"] as const;
 
-/** Makes it, once; the host's own resolver is in it. */
+/** Makes it, once for all test files; the host's own resolver is in it. */
 export async function makeWorld(): Promise<void> {
+  if (existsSync("/run/netns/wan")) return;
   const inside = (...argv: string[]) => ["ip", "netns", "exec", "wan", ...argv];
   const run = (argv: string[]) => Bun.spawnSync(argv, { stderr: "inherit" });
   run(["ip", "netns", "add", "wan"]);
