@@ -14,7 +14,7 @@ const help = `Measures every promise against its baseline, and writes bench/resu
 
 Usage: bun bench/run.ts [--only NAME,...] [--runs N] [--first] [--strict] [--list]
 
-  --only NAME,...  suites or promises; a promise's name may be its beginning. Nothing is written then
+  --only NAME,...  suites or promises; a promise's name may be its beginning. The rows of the others stay as they are
   --runs N         measure each this often, instead of as often as suits it
   --first          also measure the first start in a fresh clone and data folder (minutes)
   --strict         exit with 1 when a target is missed
@@ -128,12 +128,21 @@ async function main(): Promise<number> {
     });
   for (const suite of chosen) await run.suite(suite);
   console.log(`measured in ${((performance.now() - started) / 1000).toFixed(0)} s; load average ${load()}`);
-  if (!only && run.outcomes.length > 0) await write(run.outcomes, at);
+  if (run.outcomes.length > 0) await write(only ? await merged(run.outcomes) : run.outcomes, at);
   console.log(`\n${plainTable(run.outcomes)}`);
   const missed = run.outcomes.filter(({ ok }) => ok === false).map(({ id }) => id);
   if (missed.length > 0) console.log(`\nmissed: ${missed.join(", ")}`);
   for (const failure of run.failures) console.log(`not measured: ${failure}`);
   return run.failures.length > 0 || (flags.strict && missed.length > 0) ? 1 : 0;
+}
+
+/** The rows of this run in place of those of earlier runs, in the order of the suites. Every ratio is of one run. */
+async function merged(outcomes: readonly Outcome[]): Promise<Outcome[]> {
+  const earlier: Outcome[] = await Bun.file(`${import.meta.dir}/results/latest.json`)
+    .json()
+    .catch(() => []);
+  const ids = suites.flatMap(({ pledges }) => pledges.map(({ id }) => id));
+  return ids.flatMap((id) => [...outcomes, ...earlier].find((row) => row.id === id) ?? []);
 }
 
 async function write(outcomes: readonly Outcome[], at: Setting): Promise<void> {
