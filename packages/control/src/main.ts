@@ -68,7 +68,6 @@ async function main(args: readonly string[]): Promise<void> {
     return await operate(rest, env.DATABASE_URL);
   }
   const options = fromEnvironment(env);
-  await import("reflect-metadata"); // first: @peculiar/x509 needs it, and a bundle keeps no order of static imports
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);

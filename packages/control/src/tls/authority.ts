@@ -1,48 +1,30 @@
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
-  cryptoProvider,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
   KeyUsageFlags,
   KeyUsagesExtension,
-  PemConverter,
   SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
+import * as signing from "./signing.ts";
+import { algorithm, dayMs, exportKey, importKey, type KeyPair, newKeys, validFor } from "./signing.ts";
 
-cryptoProvider.set(crypto);
+export type { KeyPair };
 
-const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
-const dayMs = 86_400_000;
 /** People install the authority once; browsers take server certificates of at most 825 days from one like it. */
 const days = { authority: 3_650, server: 820 } as const;
 /** A server certificate is made anew when less than this is left of it. */
 const renewDays = 365;
-/** Clocks differ. */
-const skewMs = 5 * 60_000;
-
-/** A certificate with its key, both PEM. */
-export type KeyPair = { cert: string; key: string };
-
 /** A certificate authority for one installation's host names: who installs it trusts those, and no other server. */
-export async function newAuthority(): Promise<KeyPair> {
-  const keys = await newKeys();
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    name: "CN=Wrenn local certificate authority",
-    keys,
-    signingAlgorithm: algorithm,
-    ...validFor(days.authority),
-    extensions: [
-      new BasicConstraintsExtension(true, 0, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
-    ],
-  });
-  return { cert: certificate.toString("pem"), key: await exportKey(keys.privateKey) };
-}
+export const newAuthority = (): Promise<KeyPair> =>
+  signing.newAuthority(
+    "Wrenn local certificate authority",
+    days.authority,
+    KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign,
+  );
 
 /** A server certificate for `domain`, every name one label below it, and this machine's loopback. */
 export async function issue(authority: KeyPair, domain: string): Promise<KeyPair> {
@@ -77,13 +59,3 @@ export async function isGood(cert: string, authority: KeyPair, domain: string): 
   if (certificate.notAfter.getTime() - Date.now() < renewDays * dayMs) return false;
   return certificate.verify({ publicKey: new X509Certificate(authority.cert).publicKey });
 }
-
-const validFor = (count: number) => ({
-  notBefore: new Date(Date.now() - skewMs),
-  notAfter: new Date(Date.now() + count * dayMs),
-});
-const newKeys = () => crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as Promise<CryptoKeyPair>;
-const exportKey = async (key: CryptoKey) =>
-  PemConverter.encode(await crypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
-const importKey = (pem: string) =>
-  crypto.subtle.importKey("pkcs8", PemConverter.decodeFirst(pem), algorithm, false, ["sign"]);

@@ -1,32 +1,22 @@
-import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded
 import { isIP } from "node:net";
 import {
   BasicConstraintsExtension,
-  cryptoProvider,
   ExtendedKeyUsage,
   ExtendedKeyUsageExtension,
   KeyUsageFlags,
-  KeyUsagesExtension,
-  PemConverter,
   SubjectAlternativeNameExtension,
-  SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { WrennError } from "@wrenn/contract";
+import { algorithm, dayMs, exportKey, importKey, newAuthority, newKeys, validFor } from "../../tls/signing.ts";
 import type { Box } from "../people/secrets.ts";
 
-cryptoProvider.set(crypto);
-
-const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
-const dayMs = 86_400_000;
 /** Agents renew theirs every day; a week lets one be off over a weekend. */
 const hostDays = 7;
 /** A replica makes itself a new one twice a day. */
 const clientDays = 1;
-const authorityYears = 10;
-/** Clocks of hosts differ. */
-const skewMs = 5 * 60_000;
+const authorityDays = 10 * 365;
 const purpose = "certificate authority";
 
 /** A certificate with its key, both PEM, and what names it. */
@@ -47,7 +37,7 @@ export class Authority {
 
   /** The authority of this installation, made by the first replica that asks. Throws `internal_error` for a wrong key. */
   static async open(keep: Keep, box: Box): Promise<Authority> {
-    const kept = await keep(async () => JSON.stringify(await newAuthority(box)));
+    const kept = await keep(async () => JSON.stringify(await sealed(box)));
     const { cert, key } = JSON.parse(kept) as { cert: string; key: string };
     const opened = box.open(key, purpose);
     if (opened === undefined)
@@ -89,41 +79,24 @@ export class Authority {
     extensions: (ExtendedKeyUsageExtension | SubjectAlternativeNameExtension)[],
   ): Promise<Identity> {
     const keys = await newKeys();
-    const expiresAt = new Date(Date.now() + days * dayMs);
+    const validity = validFor(days);
     const certificate = await X509CertificateGenerator.create({
       subject: `CN=${name}`,
       issuer: this.certificate.subject,
       publicKey: keys.publicKey,
       signingKey: this.key,
       signingAlgorithm: algorithm,
-      notBefore: new Date(Date.now() - skewMs),
-      notAfter: expiresAt,
+      ...validity,
       extensions: [new BasicConstraintsExtension(false, undefined, true), ...extensions],
     });
     const fingerprint = Buffer.from(await certificate.getThumbprint("SHA-256")).toString("hex");
-    return { cert: certificate.toString("pem"), key: await exportKey(keys.privateKey), fingerprint, expiresAt };
+    const key = await exportKey(keys.privateKey);
+    return { cert: certificate.toString("pem"), key, fingerprint, expiresAt: validity.notAfter };
   }
 }
 
-const newKeys = () => crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as Promise<CryptoKeyPair>;
-const exportKey = async (key: CryptoKey) =>
-  PemConverter.encode(await crypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
-const importKey = (pem: string) =>
-  crypto.subtle.importKey("pkcs8", PemConverter.decodeFirst(pem), algorithm, false, ["sign"]);
-
-async function newAuthority(box: Box): Promise<{ cert: string; key: string }> {
-  const keys = await newKeys();
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    name: "CN=Wrenn hosts",
-    keys,
-    signingAlgorithm: algorithm,
-    notBefore: new Date(Date.now() - skewMs),
-    notAfter: new Date(Date.now() + authorityYears * 365 * dayMs),
-    extensions: [
-      new BasicConstraintsExtension(true, 0, true),
-      new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
-      await SubjectKeyIdentifierExtension.create(keys.publicKey),
-    ],
-  });
-  return { cert: certificate.toString("pem"), key: box.seal(await exportKey(keys.privateKey), purpose) };
+/** A new authority whose key only the installation's encryption key opens. */
+async function sealed(box: Box): Promise<{ cert: string; key: string }> {
+  const { cert, key } = await newAuthority("Wrenn hosts", authorityDays, KeyUsageFlags.keyCertSign);
+  return { cert, key: box.seal(key, purpose) };
 }
