@@ -26,7 +26,7 @@ check: deps ## format, lint, types, import boundaries, fast tests
 	@bun run check
 
 fast: deps ## fast tests only
-	@bun test packages
+	@bun run fast
 
 fleet: deps ## two control planes, three host agents and one PostgreSQL on this machine; ARGS=--kill kills each under load
 	@bun scripts/fleet.ts $(ARGS)

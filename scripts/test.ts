@@ -18,6 +18,8 @@ const parts: readonly Part[] = [
     command: [
       "bun",
       "test",
+      "--timeout",
+      "60000",
       "./packages",
       "./images",
       "./bench",
