@@ -25,6 +25,7 @@ export type HostOptions = {
   credentials?: Credentials | undefined;
   readyTimeoutMs?: number | undefined;
   guestDir?: string | undefined;
+  store?: string | undefined;
 };
 
 /** What the code reads: complete and checked. */
@@ -55,6 +56,8 @@ export type HostConfig = {
   readonly readyTimeoutMs: number;
   /** The folder that `images/guest.sh` makes: what an imported image is given. */
   readonly guestDir: string;
+  /** The object store: a folder, or `s3://BUCKET/PREFIX`. */
+  readonly store: string;
 };
 
 /** The data folder when none is named: the system's for root, the user's own otherwise. */
@@ -93,7 +96,8 @@ export function compile(options: HostOptions): HostConfig {
   const { credentials, guestDir = usualGuestDir() } = options;
   const served = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
   const drivers = { vmm, network: net, accelerator, egress, isUnjailed, disk };
-  return Object.freeze({ dir, ...served, ...drivers, poolSize, readyTimeoutMs, guestDir });
+  const store = options.store ?? `${dir}/store`;
+  return Object.freeze({ dir, ...served, ...drivers, poolSize, readyTimeoutMs, guestDir, store });
 }
 
 /** Beside the program, else in the sources that it runs from. */

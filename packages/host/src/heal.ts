@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { adopt, type Machine } from "./machine.ts";
+import { partOfLayer } from "./move/moves.ts";
 import type { Kitchen } from "./recipes.ts";
 import { removeSnapshot } from "./recipes.ts";
 import type { Sandbox } from "./sandbox.ts";
@@ -113,6 +114,8 @@ async function removeLeftovers({ kitchen, journal }: Sandboxes): Promise<void> {
   for (const home of await readdir(`${paths.root}/bases`))
     if (!homes.has(home)) await rm(paths.base(home), { recursive: true, force: true });
   await kitchen.drivers.limits?.sweep(new Set([...homes].filter((home) => home !== undefined)));
+  for (const name of await readdir(`${paths.root}/layers`))
+    if (name.endsWith(partOfLayer)) await rm(`${paths.root}/layers/${name}`, { force: true });
   await layers.collect();
 }
 

@@ -47,15 +47,13 @@ async function readImage(dir: string, name: string, folder = `${dir}/images`): P
   return { ...image, name, rootfs, diskMib: Math.floor(file.size / 2 ** 20) };
 }
 
-/** Digests of every image that templates may be frozen from. */
-export async function imageDigests(dir: string): Promise<Set<string>> {
+/** Every image that templates may be frozen from. */
+export async function allImages(dir: string): Promise<Image[]> {
   const names = await readdir(importedFolder(dir)).catch(() => []);
   const imported = await Promise.all(
     names.map((name) => readImage(dir, name, importedFolder(dir)).catch(() => undefined)),
   );
-  return new Set(
-    [...(await listImages(dir)), ...imported.filter((image) => image !== undefined)].map(({ digest }) => digest),
-  );
+  return [...(await listImages(dir)), ...imported.filter((image) => image !== undefined)];
 }
 
 /** The kernel with the highest semantic version; the file `vmlinux` without a version comes last. */

@@ -10,11 +10,13 @@ import { Layers } from "./layers.ts";
 import { Scribe } from "./logs/scribe.ts";
 import { Metrics } from "./metrics/exposition.ts";
 import { Sampler } from "./metrics/sampler.ts";
+import { Moves } from "./move/moves.ts";
 import { Paths } from "./paths.ts";
 import { Pool } from "./pool.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { serve } from "./server.ts";
 import { defaults } from "./service.ts";
+import { openStore } from "./store/open.ts";
 import { Templates } from "./templates.ts";
 import { Turns } from "./turns.ts";
 
@@ -53,7 +55,8 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const sampler = await Sampler.start(sandboxes, log);
   const scribe = await Scribe.start(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
-  const served = { sandboxes, sampler, scribe, metrics };
+  const moves = new Moves(sandboxes, openStore(config.store, process.env), log);
+  const served = { sandboxes, sampler, scribe, metrics, moves };
   let server = serve(config, served, log);
   const { port } = server;
   const preparing = templates.prepare(defaults);
@@ -67,6 +70,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
     stop: async ({ pause }) => {
       await server.stop(true);
       if (pause) await sandboxes.pauseAll("the host agent was stopped");
+      await moves[Symbol.asyncDispose]();
       await sampler[Symbol.asyncDispose]();
       await scribe[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();

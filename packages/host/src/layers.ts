@@ -74,6 +74,12 @@ export class Layers {
     await this.collect();
   }
 
+  /** Has a layer that was brought from another host lie on what is below it here, which has the same content. */
+  async rebase(id: string): Promise<void> {
+    const { parent, templateKey } = this.journal.layers.get(id)!;
+    await this.disks.rebase(this.paths.layer(id), await this.#base(parent, templateKey));
+  }
+
   /** Removes every layer that nobody stands on: row last, so that a crash leaves something to collect again. */
   async collect(): Promise<void> {
     const rows = new Map(this.journal.layers.all().map((row) => [row.id, row]));

@@ -27,6 +27,8 @@ Environment:
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
   WRENN_GUEST_DIR          what imported images are given (default: guest/ beside this program)
+  WRENN_STORE              where hibernated sandboxes go: a folder, or s3://BUCKET/PREFIX (default store/ in the data folder)
+  S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY   of that bucket; AWS_… are read too
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Examples:
@@ -75,6 +77,7 @@ const options = {
   diskOpsPerSecond: env.WRENN_DISK_OPS_PER_S || undefined,
   poolSize: env.WRENN_POOL || undefined,
   metricsToken: env.WRENN_METRICS_TOKEN || undefined,
+  store: env.WRENN_STORE || undefined,
 };
 
 async function runProbe(): Promise<void> {

@@ -171,7 +171,8 @@ export async function removeSnapshot(id: string, { journal, paths, holds }: Kitc
   await rm(going, { recursive: true, force: true });
 }
 
-async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableStack): Promise<string> {
+/** A new folder for a snapshot; with `undo` it goes, also when it has its name. */
+export async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableStack): Promise<string> {
   const unfinished = paths.unfinishedSnapshot(id);
   for (const folder of [unfinished, paths.snapshot(id)]) undo.defer(() => rm(folder, { recursive: true, force: true }));
   await mkdir(unfinished, { recursive: true, mode: 0o700 });
@@ -179,7 +180,7 @@ async function unfinishedFolder(id: string, paths: Paths, undo: AsyncDisposableS
 }
 
 /** Gives a whole snapshot its name, durably. */
-async function publish(id: string, paths: Paths): Promise<void> {
+export async function publish(id: string, paths: Paths): Promise<void> {
   await syncFolder(paths.unfinishedSnapshot(id));
   await rename(paths.unfinishedSnapshot(id), paths.snapshot(id));
   await syncFolder(paths.snapshot("."));

@@ -149,6 +149,16 @@ export class Sandboxes implements AsyncDisposable {
     });
   }
 
+  /** Removes a sandbox that is paused in this very incarnation; any other stays. For files that are elsewhere too. */
+  async destroyPaused(id: SandboxId, run: number): Promise<void> {
+    const sandbox = this.#byId.get(id);
+    await sandbox?.exclusive(async () => {
+      if (sandbox.record.state !== "paused" || sandbox.record.run !== run || !this.#byId.has(id)) return;
+      sandbox.move("stop", {});
+      await this.finishDestroy(sandbox, undefined, "");
+    });
+  }
+
   /** The rest of a destroy that is already journaled: also what a restarted agent finishes. */
   async finishDestroy(sandbox: Sandbox, machine: Machine | undefined, reason: string): Promise<void> {
     await machine?.held.disposeAsync();

@@ -7,6 +7,7 @@ import type { Credentials, HostConfig } from "./config.ts";
 import type { Scribe } from "./logs/scribe.ts";
 import type { Metrics } from "./metrics/exposition.ts";
 import type { Sampler } from "./metrics/sampler.ts";
+import type { Moves } from "./move/moves.ts";
 import { archivePath, takeArchive } from "./oci/archives.ts";
 import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
@@ -22,6 +23,7 @@ export type Served = {
   readonly sampler: Sampler;
   readonly scribe: Scribe;
   readonly metrics: Metrics;
+  readonly moves: Moves;
 };
 
 /** TLS 1.3, as the wire names it (RFC 8446, section 4.2.1). */

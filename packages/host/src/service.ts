@@ -8,6 +8,7 @@ import { machineSize } from "./config.ts";
 import type { Image } from "./images.ts";
 import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
+import type { Keys, Sent } from "./move/moves.ts";
 import type { ImageSource } from "./oci/importer.ts";
 import { waitForPort } from "./proxy.ts";
 import { findSnapshot } from "./recipes.ts";
@@ -24,21 +25,37 @@ export const defaults = { vcpus: 1, memoryMib: 512 };
 const keepAliveMs = 15_000;
 
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
-export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe }: Served): ConnectRouter {
+export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe, moves }: Served): ConnectRouter {
   const answered = answering(sandboxes.log);
   return router.service(HostAgentService, {
-    getHost: () => answered(() => describeHost(sandboxes)),
+    getHost: () =>
+      answered(async () => ({
+        ...(await describeHost(sandboxes)),
+        moveClass: moves.moveClass,
+        store: await moves.storeId(),
+      })),
     createSandbox: (request) =>
       answered(async () => {
         const spec = await specOf(request, sandboxes);
         return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec, request.accessToken));
       }),
     pauseSandbox: ({ id }) => answered(async () => shown(await sandboxes.pause(idOf(id)))),
-    resumeSandbox: ({ id, run, timeoutSec }) =>
-      answered(async () => shown(await sandboxes.resume(idOf(id), Number(run), timeoutSec))),
-    destroySandbox: ({ id }) =>
+    resumeSandbox: ({ id, run, timeoutSec, parcel, vaults }) =>
       answered(async () => {
-        await sandboxes.destroy(idOf(id));
+        if (parcel) await moves.bring(idOf(id), parcel, keysOf(vaults));
+        return shown(await sandboxes.resume(idOf(id), Number(run), timeoutSec));
+      }),
+    hibernateSandbox: ({ id, vaults }) =>
+      answered(() => moves.send(idOf(id), keysOf(vaults)).then((sent) => ({ parcel: sentToWire(sent) }))),
+    discardParcels: ({ parcels, vaults }) =>
+      answered(async () => {
+        await moves.discard(parcels, keysOf(vaults));
+        return {};
+      }),
+    destroySandbox: ({ id, pausedRun }) =>
+      answered(async () => {
+        if (pausedRun === undefined) await sandboxes.destroy(idOf(id));
+        else await sandboxes.destroyPaused(idOf(id), Number(pausedRun));
         return {};
       }),
     checkpointSandbox: ({ id }) =>
@@ -138,6 +155,21 @@ async function snapshotToWire(row: SnapshotRecord, { kitchen }: Sandboxes): Prom
     memoryBytes: BigInt(row.memoryBytes),
     diskBytes: BigInt((disk?.blocks ?? 0) * 512),
   };
+}
+
+const sentToWire = ({ bytes, sentBytes, ...sent }: Sent): MessageInitShape<typeof hostagent.ParcelSchema> => ({
+  ...sent,
+  bytes: BigInt(bytes),
+  sentBytes: BigInt(sentBytes),
+});
+
+/** Keys of the store come with each request: a host keeps none. */
+function keysOf(vaults: hostagent.Vaults | undefined): Keys {
+  const { team, common } = vaults ?? {};
+  for (const vault of [team, common])
+    if (!/^[0-9a-z]{1,64}$/.test(vault?.name ?? "") || vault!.key.length !== 32)
+      throw new WrennError("invalid_request", "the keys of the store are missing or have a wrong shape");
+  return { team: team!, common: common! };
 }
 
 function idOf(text: string): SandboxId {

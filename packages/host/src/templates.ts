@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import type { HostConfig } from "./config.ts";
 import type { BootSpec, Drivers, Frozen, Kernel, Vmm } from "./drivers/ports.ts";
 import type { GuestAgent } from "./guest-agent.ts";
-import { findImage, type Image, imageDigests, listImages, newestKernel } from "./images.ts";
+import { allImages, findImage, type Image, listImages, newestKernel } from "./images.ts";
 import { agentOf } from "./machine.ts";
 import { Importer } from "./oci/importer.ts";
 import { minFreeDiskMib, needDisk } from "./room.ts";
@@ -34,6 +34,10 @@ export type Template = {
 export type Size = { readonly vcpus: number; readonly memoryMib: number };
 
 type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number; fingerprint: string };
+
+/** The key of a template that was frozen on another host and is called `id` in the store: nothing new starts from it. */
+export const movedKey = (id: string): string => `moved-${id}`;
+const isMoved = (key: string): boolean => key.startsWith("moved-");
 
 /** Folder of a template that is being made, with the process that makes it. */
 const unfinished = /^\.making-(\d+)-/;
@@ -119,11 +123,11 @@ export class Templates implements AsyncDisposable {
 
   /** Removes templates of images that were replaced since, unless a sandbox or snapshot stands on them: `needed` are those. */
   async collect(needed: ReadonlySet<string>): Promise<void> {
-    const current = await imageDigests(this.config.dir);
+    const current = new Set((await allImages(this.config.dir)).map(({ digest }) => digest));
     for (const key of await readdir(this.#root).catch(() => [])) {
       const template = needed.has(key) ? undefined : await this.#load(key);
-      if (!template || current.has(template.image.digest)) continue;
-      this.log.info({ template: template.image.name, key }, "removing a template of an image that was replaced");
+      if (!template || (current.has(template.image.digest) && !isMoved(key))) continue;
+      this.log.info({ template: template.image.name, key }, "removing a template that nobody needs any more");
       await rm(`${this.#root}/${key}`, { recursive: true, force: true });
     }
   }

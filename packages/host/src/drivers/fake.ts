@@ -189,6 +189,7 @@ class FakeVmm implements Vmm {
   readonly version = "1";
   readonly accelerator = "none";
   readonly fingerprint = "fake";
+  readonly group = 0;
   readonly takes = { disk: ["raw", "qcow2"], link: ["user"] } as const;
 
   constructor(readonly world: FakeWorld) {}
@@ -259,6 +260,11 @@ class FakeDisks implements Disks {
 
   async flatten(path: string, base: BaseDisk): Promise<void> {
     await this.world.before("disk.flatten");
+    await Bun.write(path, JSON.stringify({ base: base.path }));
+  }
+
+  async rebase(path: string, base: BaseDisk): Promise<void> {
+    await this.world.before("disk.rebase");
     await Bun.write(path, JSON.stringify({ base: base.path }));
   }
 

@@ -34,6 +34,8 @@ export interface Disks {
   open(path: string): Promise<Disk>;
   /** Makes a closed layer lie directly on `base`, so that the layers between are no longer needed. A crash in it harms nothing. */
   flatten(path: string, base: BaseDisk): Promise<void>;
+  /** Tells a closed layer where its base is now: one of the same content as that it was made over. */
+  rebase(path: string, base: BaseDisk): Promise<void>;
   /** Lets go of what a killed agent has left open. What VMs or this process use stays. */
   sweep(): Promise<void>;
 }
@@ -159,6 +161,10 @@ export interface Vmm {
   readonly takes: { readonly disk: readonly DiskFormat[]; readonly link: readonly LinkKind[] };
   /** Whatever a frozen template depends on besides image, kernel and size: a change makes a new template. */
   readonly fingerprint: string;
+  /** What a guest's clock was calibrated with, where machines of the same fingerprint may differ in it. */
+  readonly clock?: string;
+  /** Group of its processes, which may read templates. */
+  readonly group: number;
   /** Boots a guest cold. */
   boot(spec: BootSpec): Promise<Vm>;
   /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file and disk, and ends it. */

@@ -29,6 +29,11 @@ export class Qcow2 implements Disks {
     await this.#run(["rebase", "-q", "-f", "qcow2", "-b", base.path, "-F", base.format, path]);
   }
 
+  async rebase(path: string, base: BaseDisk): Promise<void> {
+    // -u: only the name is written, since the content is the same.
+    await this.#run(["rebase", "-u", "-q", "-f", "qcow2", "-b", base.path, "-F", base.format, path]);
+  }
+
   async sweep(): Promise<void> {} // files only: nothing is open
 
   async #empty(base: BaseDisk): Promise<string> {

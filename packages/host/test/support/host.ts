@@ -10,10 +10,12 @@ import { heal } from "../../src/heal.ts";
 import { Holds } from "../../src/holds.ts";
 import { Journal } from "../../src/journal.ts";
 import { Layers } from "../../src/layers.ts";
+import { type Keys, Moves } from "../../src/move/moves.ts";
 import { Paths } from "../../src/paths.ts";
 import { Pool } from "../../src/pool.ts";
 import type { SandboxSpec } from "../../src/record.ts";
 import { Sandboxes } from "../../src/sandboxes.ts";
+import { openStore } from "../../src/store/open.ts";
 import { Templates } from "../../src/templates.ts";
 import { Turns } from "../../src/turns.ts";
 
@@ -45,6 +47,11 @@ export class FakeHost implements AsyncDisposable {
     readonly dir: string,
     readonly poolSize: number,
   ) {}
+
+  /** The way of its sandboxes to an object store and back. */
+  moves(store: string, env: Record<string, string> = {}): Moves {
+    return new Moves(this.sandboxes, openStore(store, env), quiet);
+  }
 
   static async start(poolSize = 0): Promise<FakeHost> {
     const host = new FakeHost(await mkdtemp(`${tmpdir()}/wrenn-host-`), poolSize);
@@ -118,5 +125,11 @@ export class FakeHost implements AsyncDisposable {
     await heal(this.sandboxes, quiet);
   }
 }
+
+/** What opens the store for a team. */
+export const keysFor = (team: number): Keys => ({
+  team: { name: `team${team}`, key: new Uint8Array(32).fill(team) },
+  common: { name: "common", key: new Uint8Array(32).fill(255) },
+});
 
 export const nothing = { machines: 0, rows: 0, homes: 0, snapshots: 0, layers: 0, bases: 0 };

@@ -5,7 +5,7 @@ import { errno, SystemError } from "../libc.ts";
 import type { BaseDisk, Disk, Disks } from "../ports.ts";
 import { attachLoop, sharedLoop } from "./loop.ts";
 import { Mapper } from "./mapper.ts";
-import { chunkSectors, readLayer, writeEmpty, writeMerged } from "./store.ts";
+import { chunkSectors, moveBase, readLayer, writeEmpty, writeMerged } from "./store.ts";
 
 /** Names of our devices begin so: an operator sees them, and a new agent finds what a killed one left. */
 const prefix = "wrenn-";
@@ -59,6 +59,10 @@ export class DmSnapshot implements Disks {
     await rm(fresh, { force: true });
     writeMerged(chain, fresh, { ...base, path: real });
     await rename(fresh, path);
+  }
+
+  async rebase(path: string, base: BaseDisk): Promise<void> {
+    moveBase(path, { ...base, path: realpathSync(base.path) });
   }
 
   async sweep(): Promise<void> {

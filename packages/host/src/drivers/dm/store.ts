@@ -52,6 +52,18 @@ export function readLayer(path: string): Layer {
   }
 }
 
+/** Names another base in a layer's file. */
+export function moveBase(path: string, base: BaseDisk): void {
+  const { sectors } = readLayer(path);
+  const fd = openSync(path, "r+");
+  try {
+    writeTrailer(fd, path, { base, sectors });
+    fdatasyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Writes to the new file `out` the layer that shows what the layers of `chain`, the newest first, show together over `base`. */
 export function writeMerged(chain: readonly string[], out: string, base: BaseDisk): void {
   const { sectors } = readLayer(chain[0]!);
@@ -119,7 +131,8 @@ function writeTrailer(fd: number, path: string, { base, sectors }: Omit<Layer, "
   const name = dirname(base.path) === dirname(path) ? basename(base.path) : base.path;
   const text = `${trailerMagic}${JSON.stringify({ base: { path: name, format: base.format }, sectors })}`;
   ftruncateSync(fd, storeBytes + trailerBytes);
-  const bytes = new TextEncoder().encode(text);
+  const bytes = new Uint8Array(trailerBytes); // whole, so that nothing of a longer one before is left
+  bytes.set(new TextEncoder().encode(text));
   writeSync(fd, bytes, 0, bytes.length, storeBytes);
 }
 

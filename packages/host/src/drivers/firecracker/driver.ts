@@ -40,6 +40,10 @@ export class Firecracker implements Vmm {
     this.fingerprint = ["firecracker", version, hostCpu, arch(), release()].join(" ");
   }
 
+  get group(): number {
+    return this.machine.gid;
+  }
+
   async boot(spec: BootSpec): Promise<Vm> {
     if (spec.vcpus > 1 && spec.vcpus % 2 === 1)
       throw new WrennError("invalid_request", `Firecracker takes 1 or an even number of processors, not ${spec.vcpus}`);

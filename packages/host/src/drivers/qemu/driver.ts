@@ -15,12 +15,16 @@ const adoptedPollMs = 500;
 /** An incoming state is 13 kB; loading it takes milliseconds, also on a busy host. */
 const loadTimeoutMs = 20_000;
 
+/** Counters whose rates differ by less are taken for the same: a guest's clock is set at every resume. */
+const clockStepKhz = 50_000;
+
 /** QEMU's microvm machine, with KVM or by emulation. */
 export class Qemu implements Vmm {
   readonly name = "qemu";
   readonly takes = { disk: ["qcow2"], link: ["user", "tap"] } as const;
   readonly accelerator: string;
   readonly fingerprint: string;
+  readonly clock?: string;
 
   constructor(
     readonly machine: Machine,
@@ -30,7 +34,14 @@ export class Qemu implements Vmm {
     this.accelerator = machine.accelerator;
     // Memory frozen under KVM holds choices the guest made for this processor; emulation gives the same one everywhere.
     const cpu = machine.accelerator === "kvm" ? hostCpu : "max";
+    // An emulated guest sees the ticks of this machine's counter; two of one rate differ by a hair in each measurement.
+    if (machine.accelerator === "tcg" && machine.tscKhz)
+      this.clock = `tsc ${Math.round(machine.tscKhz / clockStepKhz)}`;
     this.fingerprint = ["qemu", version, machine.accelerator, cpu, shapeOf(machine)].join(" ");
+  }
+
+  get group(): number {
+    return this.machine.gid;
   }
 
   async boot(spec: BootSpec): Promise<Vm> {

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent: GenFile = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiEAoOR2V0SG9zdFJlcXVlc3Qi+wEKD0dldEhvc3RSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGFyY2gYAiABKAkSEQoJY3B1X2NvcmVzGAMgASgNEhIKCm1lbW9yeV9taWIYBCABKAQSEAoIZGlza19taWIYBSABKAQSCwoDdm1tGAYgASgJEhMKC2FjY2VsZXJhdG9yGAcgASgJEhMKC3ZtbV92ZXJzaW9uGAggASgJEikKCXRlbXBsYXRlcxgJIAMoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZRIXCg9tZW1vcnlfZnJlZV9taWIYCiABKAQSFQoNZGlza19mcmVlX21pYhgLIAEoBCLrAQoIVGVtcGxhdGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIUCgxkZWZhdWx0X3VzZXIYBCABKAkSDQoFcmVhZHkYBSABKAgSFQoNY3JlYXRlZF9hdF9tcxgGIAEoAxIXCg9kZWZhdWx0X3dvcmtkaXIYByABKAkSLAoDZW52GAggAygLMh8uaG9zdGFnZW50LnYxLlRlbXBsYXRlLkVudkVudHJ5GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEigwEKCERlZmF1bHRzEgwKBHVzZXIYASABKAkSDwoHd29ya2RpchgCIAEoCRIsCgNlbnYYAyADKAsyHy5ob3N0YWdlbnQudjEuRGVmYXVsdHMuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKeAwoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHRlbXBsYXRlGAMgASgJEg0KBXZjcHVzGAQgASgNEhIKCm1lbW9yeV9taWIYBSABKA0SEAoIZGlza19taWIYBiABKA0SEwoLdGltZW91dF9zZWMYByABKA0SMwoOdGltZW91dF9hY3Rpb24YCCABKA4yGy5ob3N0YWdlbnQudjEuVGltZW91dEFjdGlvbhI6CgRlbnZzGAkgAygLMiwuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudnNFbnRyeRIPCgd0ZWFtX2lkGAogASgJEhAKCHNuYXBzaG90GAsgASgJEhQKDGFjY2Vzc190b2tlbhgMIAEoCRIoCghkZWZhdWx0cxgNIAEoCzIWLmhvc3RhZ2VudC52MS5EZWZhdWx0cxIQCghpc29sYXRlZBgOIAEoCBorCglFbnZzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI/ChVDcmVhdGVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiEKE1BhdXNlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPgoUUGF1c2VTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IlkKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIYCgt0aW1lb3V0X3NlYxgDIAEoDUgAiAEBQg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IiMKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZXN0cm95U2FuZGJveFJlc3BvbnNlIjsKGFNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBIKCgJpZBgBIAEoCRITCgt0aW1lb3V0X3NlYxgCIAEoDSJDChlTZXRTYW5kYm94VGltZW91dFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIgChJQaW5nU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiFQoTUGluZ1NhbmRib3hSZXNwb25zZSIfChFHZXRTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSI8ChJHZXRTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IhYKFExpc3RTYW5kYm94ZXNSZXF1ZXN0IkEKFUxpc3RTYW5kYm94ZXNSZXNwb25zZRIoCglzYW5kYm94ZXMYASADKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIXChVXYXRjaFNhbmRib3hlc1JlcXVlc3Qi5gEKFldhdGNoU2FuZGJveGVzUmVzcG9uc2USPQoGc3luY2VkGAEgASgLMisuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuU3luY2VkSAASKAoHY2hhbmdlZBgCIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94SAASQwoJa2VlcGFsaXZlGAMgASgLMi4uaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuS2VlcEFsaXZlSAAaCAoGU3luY2VkGgsKCUtlZXBBbGl2ZUIHCgVldmVudCLCAQoIU25hcHNob3QSCgoCaWQYASABKAkSEgoKc2FuZGJveF9pZBgCIAEoCRIOCgZwYXJlbnQYAyABKAkSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRIVCg1jcmVhdGVkX2F0X21zGAggASgDEhQKDG1lbW9yeV9ieXRlcxgJIAEoBBISCgpkaXNrX2J5dGVzGAogASgEIiYKGENoZWNrcG9pbnRTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSJFChlDaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEigKCHNuYXBzaG90GAEgASgLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IkMKFlJvbGxiYWNrU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHNuYXBzaG90GAMgASgJIkEKF1JvbGxiYWNrU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IiMKFURlbGV0ZVNuYXBzaG90UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZWxldGVTbmFwc2hvdFJlc3BvbnNlIkgKGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBIKCgJpZBgBIAEoCRIQCghzdGFydF9tcxgCIAEoAxIOCgZlbmRfbXMYAyABKAMiWQoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgZwb2ludHMYASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQSEQoJY3B1X2NvdW50GAIgASgNIpMBCgtNZXRyaWNQb2ludBIUCgx0aW1lc3RhbXBfbXMYASABKAMSDwoHY3B1X3BjdBgCIAEoARIRCgltZW1fYnl0ZXMYAyABKAQSEgoKZGlza19ieXRlcxgEIAEoBBIsCgVndWVzdBgFIAEoCzIYLmhvc3RhZ2VudC52MS5HdWVzdFBvaW50SACIAQFCCAoGX2d1ZXN0IsYBCgpHdWVzdFBvaW50Eg8KB2NwdV9wY3QYASABKAESFgoObWVtX3VzZWRfYnl0ZXMYAiABKAQSFwoPbWVtX2NhY2hlX2J5dGVzGAMgASgEEhcKD21lbV90b3RhbF9ieXRlcxgEIAEoBBIXCg9kaXNrX3VzZWRfYnl0ZXMYBSABKAQSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoBBIUCgxuZXRfcnhfYnl0ZXMYByABKAQSFAoMbmV0X3R4X2J5dGVzGAggASgEIlEKFUdldFNhbmRib3hMb2dzUmVxdWVzdBIKCgJpZBgBIAEoCRINCgVhZnRlchgCIAEoBBINCgVsaW1pdBgDIAEoDRIOCgZuZXdlc3QYBCABKAgiQQoWR2V0U2FuZGJveExvZ3NSZXNwb25zZRInCgdlbnRyaWVzGAEgAygLMhYuaG9zdGFnZW50LnYxLkxvZ0VudHJ5IsMBCghMb2dFbnRyeRIOCgZjdXJzb3IYASABKAQSFAoMdGltZXN0YW1wX21zGAIgASgDEg0KBWxldmVsGAMgASgJEg4KBnNvdXJjZRgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEjIKBmZpZWxkcxgGIAMoCzIiLmhvc3RhZ2VudC52MS5Mb2dFbnRyeS5GaWVsZHNFbnRyeRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkIKEldhaXRGb3JQb3J0UmVxdWVzdBIKCgJpZBgBIAEoCRIMCgRwb3J0GAIgASgNEhIKCnRpbWVvdXRfbXMYAyABKA0iFQoTV2FpdEZvclBvcnRSZXNwb25zZSJcChJJbXBvcnRJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHVzZXJuYW1lGAIgASgJEhAKCHBhc3N3b3JkGAMgASgJEg8KB2FyY2hpdmUYBCABKAkiWwoTSW1wb3J0SW1hZ2VSZXNwb25zZRISCghwcm9ncmVzcxgBIAEoCUgAEicKBWltYWdlGAIgASgLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlSABCBwoFZXZlbnQqhQIKDFNhbmRib3hTdGF0ZRIdChlTQU5EQk9YX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWU0FOREJPWF9TVEFURV9TVEFSVElORxABEhkKFVNBTkRCT1hfU1RBVEVfUlVOTklORxACEhkKFVNBTkRCT1hfU1RBVEVfUEFVU0lORxADEhgKFFNBTkRCT1hfU1RBVEVfUEFVU0VEEAQSGgoWU0FOREJPWF9TVEFURV9SRVNVTUlORxAFEhoKFlNBTkRCT1hfU1RBVEVfU1RPUFBJTkcQBhIZChVTQU5EQk9YX1NUQVRFX1NUT1BQRUQQBxIXChNTQU5EQk9YX1NUQVRFX0VSUk9SEAgqYgoNVGltZW91dEFjdGlvbhIeChpUSU1FT1VUX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFRJTUVPVVRfQUNUSU9OX1BBVVNFEAESFwoTVElNRU9VVF9BQ1RJT05fS0lMTBACMvAMChBIb3N0QWdlbnRTZXJ2aWNlEkYKB0dldEhvc3QSHC5ob3N0YWdlbnQudjEuR2V0SG9zdFJlcXVlc3QaHS5ob3N0YWdlbnQudjEuR2V0SG9zdFJlc3BvbnNlElgKDUNyZWF0ZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElUKDFBhdXNlU2FuZGJveBIhLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiIuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlElgKDVJlc3VtZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElsKDkRlc3Ryb3lTYW5kYm94EiMuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmQKEUNoZWNrcG9pbnRTYW5kYm94EiYuaG9zdGFnZW50LnYxLkNoZWNrcG9pbnRTYW5kYm94UmVxdWVzdBonLmhvc3RhZ2VudC52MS5DaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEl4KD1JvbGxiYWNrU2FuZGJveBIkLmhvc3RhZ2VudC52MS5Sb2xsYmFja1NhbmRib3hSZXF1ZXN0GiUuaG9zdGFnZW50LnYxLlJvbGxiYWNrU2FuZGJveFJlc3BvbnNlElgKDUxpc3RTbmFwc2hvdHMSIi5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlElsKDkRlbGV0ZVNuYXBzaG90EiMuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlc3BvbnNlEmQKEVNldFNhbmRib3hUaW1lb3V0EiYuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBonLmhvc3RhZ2VudC52MS5TZXRTYW5kYm94VGltZW91dFJlc3BvbnNlElIKC1BpbmdTYW5kYm94EiAuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVxdWVzdBohLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlc3BvbnNlEk8KCkdldFNhbmRib3gSHy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlc3BvbnNlElgKDUxpc3RTYW5kYm94ZXMSIi5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmQKEUdldFNhbmRib3hNZXRyaWNzEiYuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBonLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlElIKC1dhaXRGb3JQb3J0EiAuaG9zdGFnZW50LnYxLldhaXRGb3JQb3J0UmVxdWVzdBohLmhvc3RhZ2VudC52MS5XYWl0Rm9yUG9ydFJlc3BvbnNlElsKDkdldFNhbmRib3hMb2dzEiMuaG9zdGFnZW50LnYxLkdldFNhbmRib3hMb2dzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TG9nc1Jlc3BvbnNlElQKC0ltcG9ydEltYWdlEiAuaG9zdGFnZW50LnYxLkltcG9ydEltYWdlUmVxdWVzdBohLmhvc3RhZ2VudC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlMAESXQoOV2F0Y2hTYW5kYm94ZXMSIy5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpIECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRovCg1WZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiEAoOR2V0SG9zdFJlcXVlc3QingIKD0dldEhvc3RSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEgwKBGFyY2gYAiABKAkSEQoJY3B1X2NvcmVzGAMgASgNEhIKCm1lbW9yeV9taWIYBCABKAQSEAoIZGlza19taWIYBSABKAQSCwoDdm1tGAYgASgJEhMKC2FjY2VsZXJhdG9yGAcgASgJEhMKC3ZtbV92ZXJzaW9uGAggASgJEikKCXRlbXBsYXRlcxgJIAMoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZRIXCg9tZW1vcnlfZnJlZV9taWIYCiABKAQSFQoNZGlza19mcmVlX21pYhgLIAEoBBISCgptb3ZlX2NsYXNzGAwgASgJEg0KBXN0b3JlGA0gASgJIiIKBVZhdWx0EgwKBG5hbWUYASABKAkSCwoDa2V5GAIgASgMIlAKBlZhdWx0cxIhCgR0ZWFtGAEgASgLMhMuaG9zdGFnZW50LnYxLlZhdWx0EiMKBmNvbW1vbhgCIAEoCzITLmhvc3RhZ2VudC52MS5WYXVsdCJaCgZQYXJjZWwSCgoCaWQYASABKAkSEgoKbW92ZV9jbGFzcxgCIAEoCRINCgVzdG9yZRgDIAEoCRINCgVieXRlcxgEIAEoBBISCgpzZW50X2J5dGVzGAUgASgEIusBCghUZW1wbGF0ZRIMCgRuYW1lGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRISCgpzaXplX2J5dGVzGAMgASgEEhQKDGRlZmF1bHRfdXNlchgEIAEoCRINCgVyZWFkeRgFIAEoCBIVCg1jcmVhdGVkX2F0X21zGAYgASgDEhcKD2RlZmF1bHRfd29ya2RpchgHIAEoCRIsCgNlbnYYCCADKAsyHy5ob3N0YWdlbnQudjEuVGVtcGxhdGUuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKDAQoIRGVmYXVsdHMSDAoEdXNlchgBIAEoCRIPCgd3b3JrZGlyGAIgASgJEiwKA2VudhgDIAMoCzIfLmhvc3RhZ2VudC52MS5EZWZhdWx0cy5FbnZFbnRyeRoqCghFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIp4DChRDcmVhdGVTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSEAoIdGVtcGxhdGUYAyABKAkSDQoFdmNwdXMYBCABKA0SEgoKbWVtb3J5X21pYhgFIAEoDRIQCghkaXNrX21pYhgGIAEoDRITCgt0aW1lb3V0X3NlYxgHIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgIIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEjoKBGVudnMYCSADKAsyLC5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52c0VudHJ5Eg8KB3RlYW1faWQYCiABKAkSEAoIc25hcHNob3QYCyABKAkSFAoMYWNjZXNzX3Rva2VuGAwgASgJEigKCGRlZmF1bHRzGA0gASgLMhYuaG9zdGFnZW50LnYxLkRlZmF1bHRzEhAKCGlzb2xhdGVkGA4gASgIGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj8KFUNyZWF0ZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIQoTUGF1c2VTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCSI+ChRQYXVzZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3gijwEKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIYCgt0aW1lb3V0X3NlYxgDIAEoDUgAiAEBEg4KBnBhcmNlbBgEIAEoCRIkCgZ2YXVsdHMYBSABKAsyFC5ob3N0YWdlbnQudjEuVmF1bHRzQg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IksKF0hpYmVybmF0ZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEiQKBnZhdWx0cxgCIAEoCzIULmhvc3RhZ2VudC52MS5WYXVsdHMiQAoYSGliZXJuYXRlU2FuZGJveFJlc3BvbnNlEiQKBnBhcmNlbBgBIAEoCzIULmhvc3RhZ2VudC52MS5QYXJjZWwiTgoVRGlzY2FyZFBhcmNlbHNSZXF1ZXN0Eg8KB3BhcmNlbHMYASADKAkSJAoGdmF1bHRzGAIgASgLMhQuaG9zdGFnZW50LnYxLlZhdWx0cyIYChZEaXNjYXJkUGFyY2Vsc1Jlc3BvbnNlIksKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRIXCgpwYXVzZWRfcnVuGAIgASgESACIAQFCDQoLX3BhdXNlZF9ydW4iGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSI7ChhTZXRTYW5kYm94VGltZW91dFJlcXVlc3QSCgoCaWQYASABKAkSEwoLdGltZW91dF9zZWMYAiABKA0iQwoZU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIAoSUGluZ1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UiHwoRR2V0U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPAoSR2V0U2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJBChVMaXN0U2FuZGJveGVzUmVzcG9uc2USKAoJc2FuZGJveGVzGAEgAygLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFwoVV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0IuYBChZXYXRjaFNhbmRib3hlc1Jlc3BvbnNlEj0KBnN5bmNlZBgBIAEoCzIrLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlN5bmNlZEgAEigKB2NoYW5nZWQYAiABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveEgAEkMKCWtlZXBhbGl2ZRgDIAEoCzIuLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLktlZXBBbGl2ZUgAGggKBlN5bmNlZBoLCglLZWVwQWxpdmVCBwoFZXZlbnQiwgEKCFNuYXBzaG90EgoKAmlkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkSDgoGcGFyZW50GAMgASgJEhAKCHRlbXBsYXRlGAQgASgJEg0KBXZjcHVzGAUgASgNEhIKCm1lbW9yeV9taWIYBiABKA0SEAoIZGlza19taWIYByABKA0SFQoNY3JlYXRlZF9hdF9tcxgIIAEoAxIUCgxtZW1vcnlfYnl0ZXMYCSABKAQSEgoKZGlza19ieXRlcxgKIAEoBCImChhDaGVja3BvaW50U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiRQoZQ2hlY2twb2ludFNhbmRib3hSZXNwb25zZRIoCghzbmFwc2hvdBgBIAEoCzIWLmhvc3RhZ2VudC52MS5TbmFwc2hvdCJDChZSb2xsYmFja1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEgsKA3J1bhgCIAEoBBIQCghzbmFwc2hvdBgDIAEoCSJBChdSb2xsYmFja1NhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmhvc3RhZ2VudC52MS5TbmFwc2hvdCIjChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSCgoCaWQYASABKAkiGAoWRGVsZXRlU25hcHNob3RSZXNwb25zZSJIChhHZXRTYW5kYm94TWV0cmljc1JlcXVlc3QSCgoCaWQYASABKAkSEAoIc3RhcnRfbXMYAiABKAMSDgoGZW5kX21zGAMgASgDIlkKGUdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USKQoGcG9pbnRzGAEgAygLMhkuaG9zdGFnZW50LnYxLk1ldHJpY1BvaW50EhEKCWNwdV9jb3VudBgCIAEoDSKTAQoLTWV0cmljUG9pbnQSFAoMdGltZXN0YW1wX21zGAEgASgDEg8KB2NwdV9wY3QYAiABKAESEQoJbWVtX2J5dGVzGAMgASgEEhIKCmRpc2tfYnl0ZXMYBCABKAQSLAoFZ3Vlc3QYBSABKAsyGC5ob3N0YWdlbnQudjEuR3Vlc3RQb2ludEgAiAEBQggKBl9ndWVzdCLGAQoKR3Vlc3RQb2ludBIPCgdjcHVfcGN0GAEgASgBEhYKDm1lbV91c2VkX2J5dGVzGAIgASgEEhcKD21lbV9jYWNoZV9ieXRlcxgDIAEoBBIXCg9tZW1fdG90YWxfYnl0ZXMYBCABKAQSFwoPZGlza191c2VkX2J5dGVzGAUgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYBiABKAQSFAoMbmV0X3J4X2J5dGVzGAcgASgEEhQKDG5ldF90eF9ieXRlcxgIIAEoBCJRChVHZXRTYW5kYm94TG9nc1JlcXVlc3QSCgoCaWQYASABKAkSDQoFYWZ0ZXIYAiABKAQSDQoFbGltaXQYAyABKA0SDgoGbmV3ZXN0GAQgASgIIkEKFkdldFNhbmRib3hMb2dzUmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLmhvc3RhZ2VudC52MS5Mb2dFbnRyeSLDAQoITG9nRW50cnkSDgoGY3Vyc29yGAEgASgEEhQKDHRpbWVzdGFtcF9tcxgCIAEoAxINCgVsZXZlbBgDIAEoCRIOCgZzb3VyY2UYBCABKAkSDwoHbWVzc2FnZRgFIAEoCRIyCgZmaWVsZHMYBiADKAsyIi5ob3N0YWdlbnQudjEuTG9nRW50cnkuRmllbGRzRW50cnkaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJCChJXYWl0Rm9yUG9ydFJlcXVlc3QSCgoCaWQYASABKAkSDAoEcG9ydBgCIAEoDRISCgp0aW1lb3V0X21zGAMgASgNIhUKE1dhaXRGb3JQb3J0UmVzcG9uc2UiXAoSSW1wb3J0SW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRIQCghwYXNzd29yZBgDIAEoCRIPCgdhcmNoaXZlGAQgASgJIlsKE0ltcG9ydEltYWdlUmVzcG9uc2USEgoIcHJvZ3Jlc3MYASABKAlIABInCgVpbWFnZRgCIAEoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZUgAQgcKBWV2ZW50KoUCCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIZChVTQU5EQk9YX1NUQVRFX1BBVVNJTkcQAxIYChRTQU5EQk9YX1NUQVRFX1BBVVNFRBAEEhoKFlNBTkRCT1hfU1RBVEVfUkVTVU1JTkcQBRIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAYSGQoVU0FOREJPWF9TVEFURV9TVE9QUEVEEAcSFwoTU0FOREJPWF9TVEFURV9FUlJPUhAIKmIKDVRpbWVvdXRBY3Rpb24SHgoaVElNRU9VVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIYChRUSU1FT1VUX0FDVElPTl9QQVVTRRABEhcKE1RJTUVPVVRfQUNUSU9OX0tJTEwQAjKwDgoQSG9zdEFnZW50U2VydmljZRJGCgdHZXRIb3N0EhwuaG9zdGFnZW50LnYxLkdldEhvc3RSZXF1ZXN0Gh0uaG9zdGFnZW50LnYxLkdldEhvc3RSZXNwb25zZRJYCg1DcmVhdGVTYW5kYm94EiIuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJVCgxQYXVzZVNhbmRib3gSIS5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVxdWVzdBoiLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJYCg1SZXN1bWVTYW5kYm94EiIuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRJhChBIaWJlcm5hdGVTYW5kYm94EiUuaG9zdGFnZW50LnYxLkhpYmVybmF0ZVNhbmRib3hSZXF1ZXN0GiYuaG9zdGFnZW50LnYxLkhpYmVybmF0ZVNhbmRib3hSZXNwb25zZRJbCg5EaXNjYXJkUGFyY2VscxIjLmhvc3RhZ2VudC52MS5EaXNjYXJkUGFyY2Vsc1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGlzY2FyZFBhcmNlbHNSZXNwb25zZRJbCg5EZXN0cm95U2FuZGJveBIjLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJkChFDaGVja3BvaW50U2FuZGJveBImLmhvc3RhZ2VudC52MS5DaGVja3BvaW50U2FuZGJveFJlcXVlc3QaJy5ob3N0YWdlbnQudjEuQ2hlY2twb2ludFNhbmRib3hSZXNwb25zZRJeCg9Sb2xsYmFja1NhbmRib3gSJC5ob3N0YWdlbnQudjEuUm9sbGJhY2tTYW5kYm94UmVxdWVzdBolLmhvc3RhZ2VudC52MS5Sb2xsYmFja1NhbmRib3hSZXNwb25zZRJYCg1MaXN0U25hcHNob3RzEiIuaG9zdGFnZW50LnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZRJbCg5EZWxldGVTbmFwc2hvdBIjLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlcXVlc3QaJC5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXNwb25zZRJkChFTZXRTYW5kYm94VGltZW91dBImLmhvc3RhZ2VudC52MS5TZXRTYW5kYm94VGltZW91dFJlcXVlc3QaJy5ob3N0YWdlbnQudjEuU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRJSCgtQaW5nU2FuZGJveBIgLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlcXVlc3QaIS5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXNwb25zZRJPCgpHZXRTYW5kYm94Eh8uaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXF1ZXN0GiAuaG9zdGFnZW50LnYxLkdldFNhbmRib3hSZXNwb25zZRJYCg1MaXN0U2FuZGJveGVzEiIuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiMuaG9zdGFnZW50LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJkChFHZXRTYW5kYm94TWV0cmljcxImLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaJy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJSCgtXYWl0Rm9yUG9ydBIgLmhvc3RhZ2VudC52MS5XYWl0Rm9yUG9ydFJlcXVlc3QaIS5ob3N0YWdlbnQudjEuV2FpdEZvclBvcnRSZXNwb25zZRJbCg5HZXRTYW5kYm94TG9ncxIjLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TG9nc1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZRJUCgtJbXBvcnRJbWFnZRIgLmhvc3RhZ2VudC52MS5JbXBvcnRJbWFnZVJlcXVlc3QaIS5ob3N0YWdlbnQudjEuSW1wb3J0SW1hZ2VSZXNwb25zZTABEl0KDldhdGNoU2FuZGJveGVzEiMuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAFiBnByb3RvMw");
 
 /**
  * @generated from message hostagent.v1.ErrorDetail
@@ -248,6 +248,20 @@ export type GetHostResponse = Message<"hostagent.v1.GetHostResponse"> & {
    * @generated from field: uint64 disk_free_mib = 11;
    */
   diskFreeMib: bigint;
+
+  /**
+   * Hosts of the same class can resume each other's sandboxes.
+   *
+   * @generated from field: string move_class = 12;
+   */
+  moveClass: string;
+
+  /**
+   * Names the object store; hosts that answer the same share it. Empty while it cannot be reached.
+   *
+   * @generated from field: string store = 13;
+   */
+  store: string;
 };
 
 /**
@@ -256,6 +270,95 @@ export type GetHostResponse = Message<"hostagent.v1.GetHostResponse"> & {
  */
 export const GetHostResponseSchema: GenMessage<GetHostResponse> = /*@__PURE__*/
   messageDesc(file_hostagent_v1_hostagent, 3);
+
+/**
+ * A part of the object store and the key that opens it.
+ *
+ * @generated from message hostagent.v1.Vault
+ */
+export type Vault = Message<"hostagent.v1.Vault"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bytes key = 2;
+   */
+  key: Uint8Array;
+};
+
+/**
+ * Describes the message hostagent.v1.Vault.
+ * Use `create(VaultSchema)` to create a new message.
+ */
+export const VaultSchema: GenMessage<Vault> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 4);
+
+/**
+ * What opens a team's part of the store, and the part that all teams have in common.
+ *
+ * @generated from message hostagent.v1.Vaults
+ */
+export type Vaults = Message<"hostagent.v1.Vaults"> & {
+  /**
+   * @generated from field: hostagent.v1.Vault team = 1;
+   */
+  team?: Vault | undefined;
+
+  /**
+   * @generated from field: hostagent.v1.Vault common = 2;
+   */
+  common?: Vault | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.Vaults.
+ * Use `create(VaultsSchema)` to create a new message.
+ */
+export const VaultsSchema: GenMessage<Vaults> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 5);
+
+/**
+ * A sandbox in the object store.
+ *
+ * @generated from message hostagent.v1.Parcel
+ */
+export type Parcel = Message<"hostagent.v1.Parcel"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string move_class = 2;
+   */
+  moveClass: string;
+
+  /**
+   * @generated from field: string store = 3;
+   */
+  store: string;
+
+  /**
+   * @generated from field: uint64 bytes = 4;
+   */
+  bytes: bigint;
+
+  /**
+   * Those of them that were not there.
+   *
+   * @generated from field: uint64 sent_bytes = 5;
+   */
+  sentBytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.Parcel.
+ * Use `create(ParcelSchema)` to create a new message.
+ */
+export const ParcelSchema: GenMessage<Parcel> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 6);
 
 /**
  * @generated from message hostagent.v1.Template
@@ -309,7 +412,7 @@ export type Template = Message<"hostagent.v1.Template"> & {
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 4);
+  messageDesc(file_hostagent_v1_hostagent, 7);
 
 /**
  * What commands get that say nothing themselves.
@@ -338,7 +441,7 @@ export type Defaults = Message<"hostagent.v1.Defaults"> & {
  * Use `create(DefaultsSchema)` to create a new message.
  */
 export const DefaultsSchema: GenMessage<Defaults> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 5);
+  messageDesc(file_hostagent_v1_hostagent, 8);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxRequest
@@ -430,7 +533,7 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 6);
+  messageDesc(file_hostagent_v1_hostagent, 9);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxResponse
@@ -447,7 +550,7 @@ export type CreateSandboxResponse = Message<"hostagent.v1.CreateSandboxResponse"
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 7);
+  messageDesc(file_hostagent_v1_hostagent, 10);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxRequest
@@ -464,7 +567,7 @@ export type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & 
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 8);
+  messageDesc(file_hostagent_v1_hostagent, 11);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxResponse
@@ -481,7 +584,7 @@ export type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> 
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 9);
+  messageDesc(file_hostagent_v1_hostagent, 12);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxRequest
@@ -501,6 +604,18 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
    * @generated from field: optional uint32 timeout_sec = 3;
    */
   timeoutSec?: number | undefined;
+
+  /**
+   * The sandbox is in the object store under this name, and is brought from there first.
+   *
+   * @generated from field: string parcel = 4;
+   */
+  parcel: string;
+
+  /**
+   * @generated from field: hostagent.v1.Vaults vaults = 5;
+   */
+  vaults?: Vaults | undefined;
 };
 
 /**
@@ -508,7 +623,7 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 10);
+  messageDesc(file_hostagent_v1_hostagent, 13);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxResponse
@@ -525,7 +640,81 @@ export type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxResponse"
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 11);
+  messageDesc(file_hostagent_v1_hostagent, 14);
+
+/**
+ * @generated from message hostagent.v1.HibernateSandboxRequest
+ */
+export type HibernateSandboxRequest = Message<"hostagent.v1.HibernateSandboxRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: hostagent.v1.Vaults vaults = 2;
+   */
+  vaults?: Vaults | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.HibernateSandboxRequest.
+ * Use `create(HibernateSandboxRequestSchema)` to create a new message.
+ */
+export const HibernateSandboxRequestSchema: GenMessage<HibernateSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 15);
+
+/**
+ * @generated from message hostagent.v1.HibernateSandboxResponse
+ */
+export type HibernateSandboxResponse = Message<"hostagent.v1.HibernateSandboxResponse"> & {
+  /**
+   * @generated from field: hostagent.v1.Parcel parcel = 1;
+   */
+  parcel?: Parcel | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.HibernateSandboxResponse.
+ * Use `create(HibernateSandboxResponseSchema)` to create a new message.
+ */
+export const HibernateSandboxResponseSchema: GenMessage<HibernateSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 16);
+
+/**
+ * @generated from message hostagent.v1.DiscardParcelsRequest
+ */
+export type DiscardParcelsRequest = Message<"hostagent.v1.DiscardParcelsRequest"> & {
+  /**
+   * @generated from field: repeated string parcels = 1;
+   */
+  parcels: string[];
+
+  /**
+   * @generated from field: hostagent.v1.Vaults vaults = 2;
+   */
+  vaults?: Vaults | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.DiscardParcelsRequest.
+ * Use `create(DiscardParcelsRequestSchema)` to create a new message.
+ */
+export const DiscardParcelsRequestSchema: GenMessage<DiscardParcelsRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 17);
+
+/**
+ * @generated from message hostagent.v1.DiscardParcelsResponse
+ */
+export type DiscardParcelsResponse = Message<"hostagent.v1.DiscardParcelsResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.DiscardParcelsResponse.
+ * Use `create(DiscardParcelsResponseSchema)` to create a new message.
+ */
+export const DiscardParcelsResponseSchema: GenMessage<DiscardParcelsResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 18);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxRequest
@@ -535,6 +724,13 @@ export type DestroySandboxRequest = Message<"hostagent.v1.DestroySandboxRequest"
    * @generated from field: string id = 1;
    */
   id: string;
+
+  /**
+   * Only while it is paused, as this incarnation: for files that are in the object store too.
+   *
+   * @generated from field: optional uint64 paused_run = 2;
+   */
+  pausedRun?: bigint | undefined;
 };
 
 /**
@@ -542,7 +738,7 @@ export type DestroySandboxRequest = Message<"hostagent.v1.DestroySandboxRequest"
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 12);
+  messageDesc(file_hostagent_v1_hostagent, 19);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxResponse
@@ -555,7 +751,7 @@ export type DestroySandboxResponse = Message<"hostagent.v1.DestroySandboxRespons
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 13);
+  messageDesc(file_hostagent_v1_hostagent, 20);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutRequest
@@ -577,7 +773,7 @@ export type SetSandboxTimeoutRequest = Message<"hostagent.v1.SetSandboxTimeoutRe
  * Use `create(SetSandboxTimeoutRequestSchema)` to create a new message.
  */
 export const SetSandboxTimeoutRequestSchema: GenMessage<SetSandboxTimeoutRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 14);
+  messageDesc(file_hostagent_v1_hostagent, 21);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutResponse
@@ -594,7 +790,7 @@ export type SetSandboxTimeoutResponse = Message<"hostagent.v1.SetSandboxTimeoutR
  * Use `create(SetSandboxTimeoutResponseSchema)` to create a new message.
  */
 export const SetSandboxTimeoutResponseSchema: GenMessage<SetSandboxTimeoutResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 15);
+  messageDesc(file_hostagent_v1_hostagent, 22);
 
 /**
  * @generated from message hostagent.v1.PingSandboxRequest
@@ -611,7 +807,7 @@ export type PingSandboxRequest = Message<"hostagent.v1.PingSandboxRequest"> & {
  * Use `create(PingSandboxRequestSchema)` to create a new message.
  */
 export const PingSandboxRequestSchema: GenMessage<PingSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 16);
+  messageDesc(file_hostagent_v1_hostagent, 23);
 
 /**
  * @generated from message hostagent.v1.PingSandboxResponse
@@ -624,7 +820,7 @@ export type PingSandboxResponse = Message<"hostagent.v1.PingSandboxResponse"> & 
  * Use `create(PingSandboxResponseSchema)` to create a new message.
  */
 export const PingSandboxResponseSchema: GenMessage<PingSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 17);
+  messageDesc(file_hostagent_v1_hostagent, 24);
 
 /**
  * @generated from message hostagent.v1.GetSandboxRequest
@@ -641,7 +837,7 @@ export type GetSandboxRequest = Message<"hostagent.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 18);
+  messageDesc(file_hostagent_v1_hostagent, 25);
 
 /**
  * @generated from message hostagent.v1.GetSandboxResponse
@@ -658,7 +854,7 @@ export type GetSandboxResponse = Message<"hostagent.v1.GetSandboxResponse"> & {
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 19);
+  messageDesc(file_hostagent_v1_hostagent, 26);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesRequest
@@ -671,7 +867,7 @@ export type ListSandboxesRequest = Message<"hostagent.v1.ListSandboxesRequest"> 
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 20);
+  messageDesc(file_hostagent_v1_hostagent, 27);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesResponse
@@ -688,7 +884,7 @@ export type ListSandboxesResponse = Message<"hostagent.v1.ListSandboxesResponse"
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 21);
+  messageDesc(file_hostagent_v1_hostagent, 28);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesRequest
@@ -701,7 +897,7 @@ export type WatchSandboxesRequest = Message<"hostagent.v1.WatchSandboxesRequest"
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22);
+  messageDesc(file_hostagent_v1_hostagent, 29);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse
@@ -740,7 +936,7 @@ export type WatchSandboxesResponse = Message<"hostagent.v1.WatchSandboxesRespons
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23);
+  messageDesc(file_hostagent_v1_hostagent, 30);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.Synced
@@ -753,7 +949,7 @@ export type WatchSandboxesResponse_Synced = Message<"hostagent.v1.WatchSandboxes
  * Use `create(WatchSandboxesResponse_SyncedSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SyncedSchema: GenMessage<WatchSandboxesResponse_Synced> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23, 0);
+  messageDesc(file_hostagent_v1_hostagent, 30, 0);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.KeepAlive
@@ -766,7 +962,7 @@ export type WatchSandboxesResponse_KeepAlive = Message<"hostagent.v1.WatchSandbo
  * Use `create(WatchSandboxesResponse_KeepAliveSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_KeepAliveSchema: GenMessage<WatchSandboxesResponse_KeepAlive> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23, 1);
+  messageDesc(file_hostagent_v1_hostagent, 30, 1);
 
 /**
  * A point in time of a sandbox: memory, devices and disk.
@@ -836,7 +1032,7 @@ export type Snapshot = Message<"hostagent.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 24);
+  messageDesc(file_hostagent_v1_hostagent, 31);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxRequest
@@ -853,7 +1049,7 @@ export type CheckpointSandboxRequest = Message<"hostagent.v1.CheckpointSandboxRe
  * Use `create(CheckpointSandboxRequestSchema)` to create a new message.
  */
 export const CheckpointSandboxRequestSchema: GenMessage<CheckpointSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 25);
+  messageDesc(file_hostagent_v1_hostagent, 32);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxResponse
@@ -870,7 +1066,7 @@ export type CheckpointSandboxResponse = Message<"hostagent.v1.CheckpointSandboxR
  * Use `create(CheckpointSandboxResponseSchema)` to create a new message.
  */
 export const CheckpointSandboxResponseSchema: GenMessage<CheckpointSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 26);
+  messageDesc(file_hostagent_v1_hostagent, 33);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxRequest
@@ -897,7 +1093,7 @@ export type RollbackSandboxRequest = Message<"hostagent.v1.RollbackSandboxReques
  * Use `create(RollbackSandboxRequestSchema)` to create a new message.
  */
 export const RollbackSandboxRequestSchema: GenMessage<RollbackSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 27);
+  messageDesc(file_hostagent_v1_hostagent, 34);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxResponse
@@ -914,7 +1110,7 @@ export type RollbackSandboxResponse = Message<"hostagent.v1.RollbackSandboxRespo
  * Use `create(RollbackSandboxResponseSchema)` to create a new message.
  */
 export const RollbackSandboxResponseSchema: GenMessage<RollbackSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 28);
+  messageDesc(file_hostagent_v1_hostagent, 35);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsRequest
@@ -927,7 +1123,7 @@ export type ListSnapshotsRequest = Message<"hostagent.v1.ListSnapshotsRequest"> 
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 29);
+  messageDesc(file_hostagent_v1_hostagent, 36);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsResponse
@@ -944,7 +1140,7 @@ export type ListSnapshotsResponse = Message<"hostagent.v1.ListSnapshotsResponse"
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30);
+  messageDesc(file_hostagent_v1_hostagent, 37);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotRequest
@@ -961,7 +1157,7 @@ export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"
  * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
  */
 export const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 31);
+  messageDesc(file_hostagent_v1_hostagent, 38);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotResponse
@@ -974,7 +1170,7 @@ export type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotRespons
  * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
  */
 export const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 32);
+  messageDesc(file_hostagent_v1_hostagent, 39);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsRequest
@@ -1003,7 +1199,7 @@ export type GetSandboxMetricsRequest = Message<"hostagent.v1.GetSandboxMetricsRe
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33);
+  messageDesc(file_hostagent_v1_hostagent, 40);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsResponse
@@ -1028,7 +1224,7 @@ export type GetSandboxMetricsResponse = Message<"hostagent.v1.GetSandboxMetricsR
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34);
+  messageDesc(file_hostagent_v1_hostagent, 41);
 
 /**
  * @generated from message hostagent.v1.MetricPoint
@@ -1073,7 +1269,7 @@ export type MetricPoint = Message<"hostagent.v1.MetricPoint"> & {
  * Use `create(MetricPointSchema)` to create a new message.
  */
 export const MetricPointSchema: GenMessage<MetricPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 35);
+  messageDesc(file_hostagent_v1_hostagent, 42);
 
 /**
  * @generated from message hostagent.v1.GuestPoint
@@ -1127,7 +1323,7 @@ export type GuestPoint = Message<"hostagent.v1.GuestPoint"> & {
  * Use `create(GuestPointSchema)` to create a new message.
  */
 export const GuestPointSchema: GenMessage<GuestPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 36);
+  messageDesc(file_hostagent_v1_hostagent, 43);
 
 /**
  * @generated from message hostagent.v1.GetSandboxLogsRequest
@@ -1165,7 +1361,7 @@ export type GetSandboxLogsRequest = Message<"hostagent.v1.GetSandboxLogsRequest"
  * Use `create(GetSandboxLogsRequestSchema)` to create a new message.
  */
 export const GetSandboxLogsRequestSchema: GenMessage<GetSandboxLogsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 37);
+  messageDesc(file_hostagent_v1_hostagent, 44);
 
 /**
  * @generated from message hostagent.v1.GetSandboxLogsResponse
@@ -1182,7 +1378,7 @@ export type GetSandboxLogsResponse = Message<"hostagent.v1.GetSandboxLogsRespons
  * Use `create(GetSandboxLogsResponseSchema)` to create a new message.
  */
 export const GetSandboxLogsResponseSchema: GenMessage<GetSandboxLogsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 38);
+  messageDesc(file_hostagent_v1_hostagent, 45);
 
 /**
  * @generated from message hostagent.v1.LogEntry
@@ -1230,7 +1426,7 @@ export type LogEntry = Message<"hostagent.v1.LogEntry"> & {
  * Use `create(LogEntrySchema)` to create a new message.
  */
 export const LogEntrySchema: GenMessage<LogEntry> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 39);
+  messageDesc(file_hostagent_v1_hostagent, 46);
 
 /**
  * @generated from message hostagent.v1.WaitForPortRequest
@@ -1257,7 +1453,7 @@ export type WaitForPortRequest = Message<"hostagent.v1.WaitForPortRequest"> & {
  * Use `create(WaitForPortRequestSchema)` to create a new message.
  */
 export const WaitForPortRequestSchema: GenMessage<WaitForPortRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 40);
+  messageDesc(file_hostagent_v1_hostagent, 47);
 
 /**
  * @generated from message hostagent.v1.WaitForPortResponse
@@ -1270,7 +1466,7 @@ export type WaitForPortResponse = Message<"hostagent.v1.WaitForPortResponse"> & 
  * Use `create(WaitForPortResponseSchema)` to create a new message.
  */
 export const WaitForPortResponseSchema: GenMessage<WaitForPortResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 41);
+  messageDesc(file_hostagent_v1_hostagent, 48);
 
 /**
  * @generated from message hostagent.v1.ImportImageRequest
@@ -1306,7 +1502,7 @@ export type ImportImageRequest = Message<"hostagent.v1.ImportImageRequest"> & {
  * Use `create(ImportImageRequestSchema)` to create a new message.
  */
 export const ImportImageRequestSchema: GenMessage<ImportImageRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 42);
+  messageDesc(file_hostagent_v1_hostagent, 49);
 
 /**
  * @generated from message hostagent.v1.ImportImageResponse
@@ -1335,7 +1531,7 @@ export type ImportImageResponse = Message<"hostagent.v1.ImportImageResponse"> & 
  * Use `create(ImportImageResponseSchema)` to create a new message.
  */
 export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 43);
+  messageDesc(file_hostagent_v1_hostagent, 50);
 
 /**
  * @generated from enum hostagent.v1.SandboxState
@@ -1459,6 +1655,27 @@ export const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof ResumeSandboxRequestSchema;
     output: typeof ResumeSandboxResponseSchema;
+  },
+  /**
+   * Sends a paused sandbox to the object store; answers when all of it is there. It stays on the host too, until it is
+   * destroyed. Sending again sends what is missing.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.HibernateSandbox
+   */
+  hibernateSandbox: {
+    methodKind: "unary";
+    input: typeof HibernateSandboxRequestSchema;
+    output: typeof HibernateSandboxResponseSchema;
+  },
+  /**
+   * Removes from the object store what was sent. Absent is fine.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.DiscardParcels
+   */
+  discardParcels: {
+    methodKind: "unary";
+    input: typeof DiscardParcelsRequestSchema;
+    output: typeof DiscardParcelsResponseSchema;
   },
   /**
    * Removes the VM, its disk and its snapshot. Destroying an absent sandbox succeeds.
