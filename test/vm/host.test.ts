@@ -92,6 +92,40 @@ describe("checkpoints", () => {
   });
 });
 
+describe("a pause of the disk alone", () => {
+  test("keeps files and gives processes up: the machine boots, is as usable as a new one, and keeps its memory again", async () => {
+    const id = newSandboxId();
+    await rpc().createSandbox({ id, run: 1n, template: "base", diskMib: 7_000, envs: { FROM_CREATE: "yes" } });
+    const facts = "cat /proc/sys/kernel/random/boot_id; hostname; df --output=size -m / | tail -1; echo $FROM_CREATE";
+    const before = (await sh(id, facts)).split("\n");
+    await sh(id, "echo written > /root/word; setsid sleep 600 >/dev/null 2>&1 & echo unsynced > /root/late");
+    expect((await rpc().pauseSandbox({ id, diskOnly: true })).sandbox).toMatchObject({ diskOnly: true });
+    await rpc().resumeSandbox({ id, run: 2n });
+    const after = (await sh(id, facts)).split("\n");
+    expect(after[0]).not.toBe(before[0]);
+    expect(after.slice(1)).toEqual(before.slice(1));
+    expect(await sh(id, "cat /root/word /root/late; pgrep -x sleep || echo none")).toBe("written\nunsynced\nnone");
+    await remember(id, "of the second life");
+    expect((await rpc().pauseSandbox({ id })).sandbox).toMatchObject({ diskOnly: false });
+    await rpc().resumeSandbox({ id, run: 3n });
+    expect(await recall(id)).toBe("of the second life\nof the second life");
+    expect(await sh(id, "cat /proc/sys/kernel/random/boot_id")).toBe(after[0]!);
+    await rpc().destroySandbox({ id });
+  });
+
+  test("memory that was kept is given up by a resume that wants the disk: nothing written is lost", async () => {
+    const id = await created();
+    await sh(id, "echo held back > /root/word; echo gone > /dev/shm/word");
+    await rpc().pauseSandbox({ id });
+    await rpc().resumeSandbox({ id, run: 2n, diskOnly: true });
+    expect(await sh(id, "cat /root/word; ls /dev/shm")).toBe("held back");
+    const { snapshot } = await rpc().checkpointSandbox({ id, diskOnly: true });
+    expect(await sh(await created(snapshot!.id), "cat /root/word")).toBe("held back");
+    await rpc().deleteSnapshot({ id: snapshot!.id });
+    for (const one of (await rpc().listSandboxes({})).sandboxes) await rpc().destroySandbox({ id: one.id });
+  });
+});
+
 describe("sizes", () => {
   test("a larger disk is the sandbox's from its first command on, and after a pause; its template stays", async () => {
     const id = newSandboxId();

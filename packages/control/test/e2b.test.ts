@@ -148,22 +148,48 @@ describe("pause and resume", () => {
     expect(await refusal(act(id, "pause", { requireHealthyGuest: true }))).toMatchObject({ code: 409 });
   });
 
-  test("a disk without its memory is refused by name, and nothing changes", async () => {
+  test("a pause keeps the disk alone where that was asked for, now or at the end of its time", async () => {
+    const asked = (await create()).sandboxID;
+    await act(asked, "pause", { memory: false });
+    const { sandboxID: over } = await create({ timeout: 0, autoPause: true, autoPauseMemory: false });
+    await plane.until(over, "paused");
+    for (const id of [asked, over]) {
+      expect(await info(id)).toMatchObject({ state: "paused", pauseMode: "filesystem" });
+      expect(await status(act(id, "connect"))).toBe(201);
+      await act(id, "pause");
+      expect(await info(id)).toMatchObject({ pauseMode: "full" });
+    }
+  });
+
+  test("a connect or resume can give up the memory that was kept, a snapshot can leave it out", async () => {
     const { sandboxID: id } = await create();
-    for (const action of ["pause", "connect", "snapshots"])
-      expect(await refusal(act(id, action, { memory: false }))).toMatchObject({
-        code: 400,
-        message: expect.stringContaining("memory"),
-      });
-    expect((await info(id)).state).toBe("running");
-    await act(id, "pause");
-    expect(await refusal(act(id, "resume", { memory: false }))).toMatchObject({ code: 400 });
-    expect(await plane.json<unknown[]>(200, "GET", `/snapshots?sandboxID=${id}`)).toEqual([]);
+    for (const action of ["connect", "resume"]) {
+      await act(id, "pause");
+      expect(await status(act(id, action, { memory: false }))).toBe(201);
+      expect(plane.host.calls.at(-1)).toBe(`resume ${id} disk only`);
+    }
+    expect(await status(act(id, "connect", { memory: false }))).toBe(200);
+    const { snapshotID } = await plane.json<{ snapshotID: string }>(201, "POST", `/sandboxes/${id}/snapshots`, {
+      memory: false,
+    });
+    expect(plane.host.calls.at(-1)).toBe(`checkpoint ${id} disk only`);
+    await create({ templateID: snapshotID });
+  });
+
+  test("traffic boots nothing: one that kept its disk alone looks gone until somebody connects", async () => {
+    plane.host.apps.set(3000, plane.guest.address);
+    const { sandboxID: id } = await create({ autoPause: true, autoResume: { enabled: true } });
+    await act(id, "pause", { memory: false });
+    expect(await status(toPort(id, 3000))).toBe(502);
+    expect((await info(id)).state).toBe("paused");
+    await act(id, "connect");
+    expect(await status(toPort(id, 3000))).not.toBe(502);
+  });
+
+  test("what is not held is refused by name, and makes nothing", async () => {
     const made = plane.host.sandboxes.size;
-    for (const body of [{ autoPause: true, autoPauseMemory: false }, { network: { httpsPorts: [8443] } }])
-      expect(await refusal(plane.fetch("POST", "/sandboxes", { templateID: "minimal", ...body }))).toMatchObject({
-        code: 400,
-      });
+    const body = { templateID: "minimal", network: { httpsPorts: [8443] } };
+    expect(await refusal(plane.fetch("POST", "/sandboxes", body))).toMatchObject({ code: 400 });
     expect(plane.host.sandboxes.size).toBe(made);
   });
 

@@ -112,6 +112,16 @@ export class GuestAgent {
     await unpooled(`${this.#base}/snapshot/prepare`, { method: "POST" });
   }
 
+  /** Returns when the guest's disk holds every file as it is. Throws when the guest does not answer in time. */
+  async sync(token: string, timeoutMs: number): Promise<void> {
+    const answer = await unpooled(`${this.#base}/snapshot/sync`, {
+      method: "POST",
+      headers: { [headers.accessToken]: token },
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
+  }
+
   /** Whether something listens on `port`; what listens on the guest's loopback only is made reachable on the way. */
   async openPort(port: number, token: string): Promise<boolean> {
     const answer = await fetch(`${this.#base}/ports/${port}`, {

@@ -95,7 +95,8 @@ async function writesTo({ vm }: Machine, layer: string, { kitchen }: Sandboxes):
 async function lost(sandbox: Sandbox, { journal }: Sandboxes): Promise<void> {
   const { id, run, state } = sandbox.record;
   const whole = journal.snapshots.all().find((row) => row.sandbox === id && row.run === run && row.kind === "pause");
-  if (state === "pausing" && whole) sandbox.move("paused", { snapshot: whole.id, machine: undefined });
+  if (state === "pausing" && whole)
+    sandbox.move("paused", { snapshot: whole.id, isDiskOnly: whole.isDiskOnly, machine: undefined });
   else sandbox.move("fail", { reason: "its VM ended while the host agent was away", machine: undefined });
 }
 

@@ -1,6 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
 import { agentPort, randomId, WrennError } from "@wrenn/contract";
-import type { Disk, Drivers, Nic, Vm, VmSpec } from "./drivers/ports.ts";
+import type { Disk, Drivers, Kernel, Nic, Vm, VmSpec } from "./drivers/ports.ts";
 import { GuestAgent } from "./guest-agent.ts";
 import { linkGeneration } from "./memory/generation.ts";
 import type { Paths } from "./paths.ts";
@@ -16,17 +16,21 @@ export type Machine = {
   readonly held: AsyncDisposableStack;
 };
 
-/** What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's. */
+/**
+ * What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's; with
+ * `kernel` it has nothing of either and boots.
+ */
 export type Origin = {
   readonly template: Template;
   readonly saved?: string | undefined;
+  readonly kernel?: Kernel | undefined;
   readonly isolated?: boolean | undefined;
 };
 
 /** Starts a machine, stopped, on the layer that `disk` makes. On any throw nothing of it is left. */
 export async function raise(
   { drivers, paths }: { drivers: Drivers; paths: Paths },
-  { template, saved, isolated }: Origin,
+  { template, saved, kernel, isolated }: Origin,
   makeDisk: () => Promise<Disk>,
 ): Promise<Machine> {
   const home = randomId();
@@ -39,7 +43,9 @@ export async function raise(
   const disk = undo.use(await makeDisk());
   const nic = undo.use(await drivers.nets.attach(home, isolated));
   const spec = vmSpec(home, template, { drivers, paths, disk, nic });
-  const vm = undo.use(await drivers.vmm.restore(spec, template.frozen, saved));
+  const { vmm } = drivers;
+  const { frozen } = template;
+  const vm = undo.use(await (kernel ? vmm.bootOver(spec, frozen, kernel) : vmm.restore(spec, frozen, saved)));
   return { home, disk, nic, vm, held: undo.move() };
 }
 

@@ -1,7 +1,7 @@
 import { existsSync, renameSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
-import type { Drivers, Vm } from "./drivers/ports.ts";
+import type { Drivers, Kernel, Vm } from "./drivers/ports.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
 import type { Holds } from "./holds.ts";
 import type { Image } from "./images.ts";
@@ -28,6 +28,9 @@ export type Kitchen = {
   readonly starts: Turns;
 };
 
+/** A guest writes what it holds back within seconds; one that is stuck must not keep its pause waiting. */
+const syncTimeoutMs = 30_000;
+
 /** Starts a new sandbox from its template, or from the snapshot its spec names. On any throw nothing is left. */
 export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machine> {
   const { spec } = sandbox.record;
@@ -51,43 +54,92 @@ async function claim(
   const { machine, layer } = from.pooled;
   sandbox.note({ nextLayer: layer });
   layers.unpin(layer); // the row holds it now
-  return handOver(sandbox, machine, from.template);
+  return handOver(sandbox, machine, from);
 }
 
-/** Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. */
-export async function startFrom(sandbox: Sandbox, kitchen: Kitchen, from: SnapshotRecord): Promise<Machine> {
-  findSnapshot(kitchen, from.id); // it may have been deleted while this waited for its turn
-  using _ = kitchen.holds.hold(from.id);
-  const template = await kitchen.templates.restorable(from.templateKey);
-  const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
-  sandbox.note({ templateKey: template.key, defaultUser });
-  const nextLayer = kitchen.layers.reserve(template.key, from.layer);
-  sandbox.note({ nextLayer });
-  return start(sandbox, kitchen, { template, nextLayer, saved: kitchen.paths.snapshot(from.id), token: from.token });
-}
-
-type Start = { template: Template; nextLayer: string; saved?: string; token?: string };
-
-async function start(
+/**
+ * Starts a sandbox from a snapshot, on a new layer over the snapshot's: also resume, fork and roll back. With `diskOnly`
+ * it boots, whatever memory was kept.
+ */
+export async function startFrom(
   sandbox: Sandbox,
   kitchen: Kitchen,
-  { template, nextLayer, saved, token }: Start,
+  from: SnapshotRecord,
+  diskOnly = false,
 ): Promise<Machine> {
-  const machine = await raise(kitchen, { template, saved, isolated: sandbox.record.spec.isolated }, () =>
-    kitchen.layers.create(nextLayer),
-  );
-  return handOver(sandbox, machine, template, token);
+  const { templates, layers, paths } = kitchen;
+  findSnapshot(kitchen, from.id); // it may have been deleted while this waited for its turn
+  using _ = kitchen.holds.hold(from.id);
+  const template = await (from.isDiskOnly ? templates.byKey(from.templateKey) : templates.restorable(from.templateKey));
+  const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
+  sandbox.note({ templateKey: template.key, defaultUser });
+  const isSynced = from.isDiskOnly || !diskOnly;
+  const below = isSynced ? from.layer : await syncedLayer(sandbox, kitchen, { template, from });
+  const nextLayer = layers.reserve(template.key, below);
+  sandbox.note({ nextLayer });
+  if (from.isDiskOnly || diskOnly)
+    return start(sandbox, kitchen, { template, nextLayer, kernel: await templates.kernel() });
+  return start(sandbox, kitchen, { template, nextLayer, saved: paths.snapshot(from.id), token: from.token });
 }
 
-/** Writes a stopped machine down, lets it run and gives it its identity. On any throw the machine is gone. */
-async function handOver(sandbox: Sandbox, machine: Machine, template: Template, token?: string): Promise<Machine> {
+/**
+ * A layer over that of a snapshot with memory, with what its guest had not written to its disk yet: it runs for as long
+ * as that takes, cut off from everything outside. Where it cannot, its disk is as after a power cut.
+ */
+async function syncedLayer(
+  sandbox: Sandbox,
+  kitchen: Kitchen,
+  { template, from }: { template: Template; from: SnapshotRecord },
+): Promise<string> {
+  const layer = kitchen.layers.reserve(template.key, from.layer);
+  sandbox.note({ nextLayer: layer });
+  const origin = { template, saved: kitchen.paths.snapshot(from.id), isolated: true };
+  const machine = await raise(kitchen, origin, () => kitchen.layers.create(layer));
+  await using _ = machine.held;
+  sandbox.note({ machine: recordOf(machine) });
+  await machine.vm.cont();
+  await syncFiles(machine, from.token);
+  await machine.vm.stop();
+  return layer;
+}
+
+/** Has the guest write to its disk what it holds in memory. One that does not answer cannot, and keeps nobody waiting. */
+async function syncFiles(machine: Machine, token: string): Promise<void> {
+  await agentOf(machine)
+    .sync(token, syncTimeoutMs)
+    .catch(() => {});
+}
+
+/** `kernel` boots; `saved` and its `token` restore; without any of them it is the template's. */
+type Start = { template: Template; nextLayer: string; saved?: string; token?: string; kernel?: Kernel };
+
+async function start(sandbox: Sandbox, kitchen: Kitchen, { nextLayer, ...from }: Start): Promise<Machine> {
+  const { template, saved, kernel } = from;
+  const machine = await raise(kitchen, { template, saved, kernel, isolated: sandbox.record.spec.isolated }, () =>
+    kitchen.layers.create(nextLayer),
+  );
+  return handOver(sandbox, machine, from, kernel && kitchen.templates.config.readyTimeoutMs);
+}
+
+/**
+ * Writes a stopped machine down, lets it run and gives it its identity; one that boots has `bootMs` for it. On any throw
+ * the machine is gone.
+ */
+async function handOver(
+  sandbox: Sandbox,
+  machine: Machine,
+  { template, token }: Pick<Start, "template" | "token">,
+  bootMs?: number,
+): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
   undo.use(machine.held);
   sandbox.note({ machine: recordOf(machine) });
   const { diskMib, extraDiskMib } = sandbox.record.spec;
-  const isGrown = !!extraDiskMib && token === undefined; // a layer over a grown one is as large: only the first needs it
+  // A layer over a grown one is as large: only the first needs it.
+  const isGrown = !!extraDiskMib && token === undefined && bootMs === undefined;
   if (isGrown) await growDisk(machine.vm, diskMib);
   await machine.vm.cont();
+  if (bootMs !== undefined) await agentOf(machine).ready(bootMs, machine.vm.exited);
   await identify(sandbox, template, agentOf(machine), { present: token, diskMib: isGrown ? diskMib : undefined });
   undo.move();
   return machine;
@@ -101,17 +153,22 @@ async function growDisk(vm: Vm, mib: number): Promise<void> {
   await vm.growDisk(mib);
 }
 
+/** What is taken of a running machine. */
+export type Wanted = { readonly kind: SnapshotRecord["kind"]; readonly diskOnly: boolean };
+
 /**
- * Takes memory, devices and disk of one instant. The source of a `checkpoint` runs on, on a new disk layer, as soon as
- * they are taken; that of a `pause` stays stopped. On any throw the VM runs on as before.
+ * Takes memory, devices and disk of one instant, or the disk alone. The source of a `checkpoint` runs on, on a new disk
+ * layer, as soon as they are taken; that of a `pause` stays stopped. On any throw the VM runs on as before.
  */
 export async function snapshot(
   sandbox: Sandbox,
-  { vm, home }: Machine,
+  machine: Machine,
   kitchen: Kitchen,
-  kind: SnapshotRecord["kind"],
+  { kind, diskOnly }: Wanted,
 ): Promise<SnapshotRecord> {
   const { layers, paths } = kitchen;
+  const { vm, home } = machine;
+  if (diskOnly) await syncFiles(machine, sandbox.record.token);
   const id = randomId();
   await using undo = new AsyncDisposableStack();
   const unfinished = await unfinishedFolder(id, paths, undo);
@@ -126,13 +183,14 @@ export async function snapshot(
     await vm.switchDisk(next);
     sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
   }
-  const taken = await vm.capture(unfinished, existsSync(paths.base(home)) ? paths.base(home) : undefined);
+  const base = existsSync(paths.base(home)) ? paths.base(home) : undefined;
+  const taken = diskOnly ? undefined : await vm.capture(unfinished, base);
   if (next) await vm.cont();
-  const memoryBytes = await taken.write();
+  const memoryBytes = (await taken?.write()) ?? 0;
   await publish(id, paths);
-  const row = journaled(sandbox, kitchen, { id, kind, layer, memoryBytes });
+  const row = journaled(sandbox, kitchen, { id, kind, layer, memoryBytes, isDiskOnly: diskOnly });
   undo.move();
-  if (next) await rebase(paths, home, paths.snapshot(id)).catch(() => {}); // without, the next one is larger
+  if (next && taken) await rebase(paths, home, paths.snapshot(id)).catch(() => {}); // without, the next one is larger
   return row;
 }
 
@@ -146,8 +204,8 @@ export async function checkpointPaused(sandbox: Sandbox, kitchen: Kitchen): Prom
   for (const name of await readdir(paths.snapshot(paused.id)))
     await link(`${paths.snapshot(paused.id)}/${name}`, `${unfinished}/${name}`);
   await publish(id, paths);
-  const { layer, memoryBytes } = paused;
-  const row = journaled(sandbox, kitchen, { id, kind: "checkpoint", layer, memoryBytes });
+  const { layer, memoryBytes, isDiskOnly } = paused;
+  const row = journaled(sandbox, kitchen, { id, kind: "checkpoint", layer, memoryBytes, isDiskOnly });
   undo.move();
   return row;
 }
@@ -186,7 +244,7 @@ export async function publish(id: string, paths: Paths): Promise<void> {
   await syncFolder(paths.snapshot("."));
 }
 
-type Facts = Pick<SnapshotRecord, "id" | "kind" | "layer" | "memoryBytes">;
+type Facts = Pick<SnapshotRecord, "id" | "kind" | "layer" | "memoryBytes"> & { isDiskOnly: boolean | undefined };
 
 function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): SnapshotRecord {
   const { id: sandbox, run, spec, templateKey, token, defaultUser, origin: parent } = record;

@@ -61,13 +61,15 @@ export type SandboxRecord = {
   machine: MachineRecord | undefined;
   /** The snapshot that a paused sandbox resumes from. */
   snapshot: string | undefined;
+  /** Whether a paused sandbox has kept its disk alone. */
+  isDiskOnly?: boolean | undefined; // absent in rows of an earlier agent
   /** The checkpoint that its memory and disk come from: its place in the tree; `undefined` for the template. */
   origin: string | undefined;
   /** What its disk layers occupied when that was last looked at. */
   diskUsedBytes?: number; // absent in rows of an earlier agent
 };
 
-/** A point in time of a sandbox: memory, devices and disk. One row of the journal, one folder in `snapshots/`. */
+/** A point in time of a sandbox: memory, devices and disk, or the disk alone. One row of the journal, one folder in `snapshots/`. */
 export type SnapshotRecord = {
   readonly id: string;
   /** `pause` belongs to its sandbox and ends with it; a `checkpoint` stays until it is deleted. */
@@ -80,12 +82,14 @@ export type SnapshotRecord = {
   readonly spec: SandboxSpec;
   readonly templateKey: string;
   readonly layer: string;
-  /** The token in that memory: needed to give the guest another. */
+  /** The token in that memory, needed to give the guest another; a guest that boots has none. */
   readonly token: string;
   readonly defaultUser: string;
   readonly createdAtMs: number;
   /** Bytes of memory it holds beyond its template. */
   readonly memoryBytes: number;
+  /** Only the disk was kept: whatever is started from it boots. */
+  readonly isDiskOnly?: boolean | undefined; // absent in rows of an earlier agent
 };
 
 /** A disk layer and what it lies on: another layer, or the template's disk. */

@@ -60,8 +60,11 @@ export class Sandboxes implements AsyncDisposable {
     });
   }
 
-  /** Saves and stops. Throws `invalid_state` unless it is running; on any other throw it runs on. */
-  async pause(id: SandboxId, reason = ""): Promise<SandboxRecord> {
+  /**
+   * Saves and stops; with `diskOnly` its memory is given up. Throws `invalid_state` unless it is running; on any other
+   * throw it runs on.
+   */
+  async pause(id: SandboxId, reason = "", diskOnly = false): Promise<SandboxRecord> {
     const sandbox = this.find(id);
     sandbox.expect("pause");
     return sandbox.exclusive(async () => {
@@ -69,9 +72,10 @@ export class Sandboxes implements AsyncDisposable {
       sandbox.move("pause", { reason });
       let taken: SnapshotRecord | undefined;
       try {
-        taken = await snapshot(sandbox, machine, this.kitchen, "pause");
+        taken = await snapshot(sandbox, machine, this.kitchen, { kind: "pause", diskOnly });
         const diskUsedBytes = await this.kitchen.layers.usedBytes(taken.layer);
-        sandbox.move("paused", { reason, snapshot: taken.id, machine: undefined, diskUsedBytes });
+        const facts = { snapshot: taken.id, isDiskOnly: diskOnly, machine: undefined, diskUsedBytes };
+        sandbox.move("paused", { reason, ...facts });
       } catch (thrown) {
         await machine.vm.cont();
         sandbox.move("ready", {}, machine);
@@ -84,20 +88,23 @@ export class Sandboxes implements AsyncDisposable {
     });
   }
 
-  /** Starts a paused sandbox where it stopped. Throws `invalid_state` unless it is paused; on any other throw it stays so. */
-  async resume(id: SandboxId, run: number, timeoutSec?: number): Promise<SandboxRecord> {
+  /**
+   * Starts a paused sandbox where it stopped, or boots it when its memory was not kept or is not wanted (`diskOnly`).
+   * Throws `invalid_state` unless it is paused; on any other throw it stays so.
+   */
+  async resume(id: SandboxId, run: number, { timeoutSec, diskOnly }: ResumeWish = {}): Promise<SandboxRecord> {
     const sandbox = this.find(id);
     sandbox.expect("resume");
     return sandbox.exclusive(async () => {
       const spec = timeoutSec === undefined ? sandbox.record.spec : { ...sandbox.record.spec, timeoutSec };
       const from = findSnapshot(this.kitchen, sandbox.record.snapshot ?? "");
-      await this.#restart(sandbox, { event: "resume", run, from, facts: { spec } });
+      await this.#restart(sandbox, { event: "resume", run, from, diskOnly, facts: { spec } });
       return sandbox.record;
     });
   }
 
   /** A point in time to come back to, of a running or paused sandbox, which stays as it is. */
-  async checkpoint(id: SandboxId): Promise<SnapshotRecord> {
+  async checkpoint(id: SandboxId, diskOnly = false): Promise<SnapshotRecord> {
     const sandbox = this.find(id);
     return sandbox.exclusive(async () => {
       if (sandbox.record.state === "paused") {
@@ -105,7 +112,8 @@ export class Sandboxes implements AsyncDisposable {
         sandbox.tell({ origin: same.id });
         return same;
       }
-      const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, "checkpoint").catch(async (thrown) => {
+      const wanted = { kind: "checkpoint", diskOnly } as const;
+      const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, wanted).catch(async (thrown) => {
         sandbox.note({ nextLayer: undefined });
         await this.kitchen.layers.collect();
         throw thrown;
@@ -234,7 +242,7 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   /** Resume and roll back: a new machine from a snapshot; only when it has taken over is what was before let go. */
-  async #restart(sandbox: Sandbox, { event, run, from, facts }: Restart): Promise<void> {
+  async #restart(sandbox: Sandbox, { event, run, from, diskOnly, facts }: Restart): Promise<void> {
     const former = sandbox.phase.at === "running" ? sandbox.phase.machine : undefined;
     const { run: formerRun, snapshot: formerSnapshot, machine: formerMachine, spec } = sandbox.record;
     // The snapshot stands in the row meanwhile: an agent killed half-way finds the sandbox paused at it.
@@ -242,7 +250,7 @@ export class Sandboxes implements AsyncDisposable {
     try {
       using _ = await this.admission.admit(spec);
       using _turn = await this.kitchen.starts.take();
-      const machine = await startFrom(sandbox, this.kitchen, from);
+      const machine = await startFrom(sandbox, this.kitchen, from, diskOnly);
       await this.#ran(sandbox, machine, { ...facts, snapshot: undefined });
     } catch (thrown) {
       const reason = WrennError.from(thrown).message;
@@ -324,7 +332,16 @@ export class Sandboxes implements AsyncDisposable {
   }
 }
 
-type Restart = { event: "resume" | "rollback"; run: number; from: SnapshotRecord; facts: Partial<SandboxRecord> };
+/** What a resume changes: the time-out, and whether the memory that was kept is given up. */
+export type ResumeWish = { timeoutSec?: number | undefined; diskOnly?: boolean | undefined };
+
+type Restart = {
+  event: "resume" | "rollback";
+  run: number;
+  from: SnapshotRecord;
+  diskOnly?: boolean | undefined;
+  facts: Partial<SandboxRecord>;
+};
 
 const randomToken = (): string => Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
 

@@ -39,11 +39,11 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         const spec = await specOf(request, sandboxes);
         return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec, request.accessToken));
       }),
-    pauseSandbox: ({ id }) => answered(async () => shown(await sandboxes.pause(idOf(id)))),
-    resumeSandbox: ({ id, run, timeoutSec, parcel, vaults }) =>
+    pauseSandbox: ({ id, diskOnly }) => answered(async () => shown(await sandboxes.pause(idOf(id), "", diskOnly))),
+    resumeSandbox: ({ id, run, timeoutSec, diskOnly, parcel, vaults }) =>
       answered(async () => {
         if (parcel) await moves.bring(idOf(id), parcel, keysOf(vaults));
-        return shown(await sandboxes.resume(idOf(id), Number(run), timeoutSec));
+        return shown(await sandboxes.resume(idOf(id), Number(run), { timeoutSec, diskOnly }));
       }),
     hibernateSandbox: ({ id, vaults }) =>
       answered(() => moves.send(idOf(id), keysOf(vaults)).then((sent) => ({ parcel: sentToWire(sent) }))),
@@ -58,8 +58,10 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         else await sandboxes.destroyPaused(idOf(id), Number(pausedRun));
         return {};
       }),
-    checkpointSandbox: ({ id }) =>
-      answered(async () => ({ snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id)), sandboxes) })),
+    checkpointSandbox: ({ id, diskOnly }) =>
+      answered(async () => ({
+        snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly), sandboxes),
+      })),
     rollbackSandbox: ({ id, run, snapshot }) =>
       answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot))),
     listSnapshots: () =>
@@ -131,6 +133,7 @@ function toWire(record: Readonly<SandboxRecord>): Wire {
     version: BigInt(record.version),
     defaultUser: record.defaultUser,
     origin: record.origin ?? "",
+    diskOnly: state === "paused" && record.isDiskOnly === true,
     diskUsedBytes: BigInt(record.diskUsedBytes ?? 0), // absent in rows of an earlier agent
   });
 }
@@ -153,6 +156,7 @@ async function snapshotToWire(row: SnapshotRecord, { kitchen }: Sandboxes): Prom
     diskMib: row.spec.diskMib,
     createdAtMs: BigInt(row.createdAtMs),
     memoryBytes: BigInt(row.memoryBytes),
+    diskOnly: row.isDiskOnly === true,
     diskBytes: BigInt((disk?.blocks ?? 0) * 512),
   };
 }

@@ -77,6 +77,11 @@ export class Templates implements AsyncDisposable {
     return findImage(this.config.dir, name);
   }
 
+  /** The kernel that machines boot. Throws `not_found` when there is none. */
+  kernel(): Promise<Kernel> {
+    return newestKernel(this.config.dir);
+  }
+
   /** The template with this key. Throws `not_found` when its folder is gone or not whole. */
   async byKey(key: string): Promise<Template> {
     const template = await this.#load(key);
@@ -91,7 +96,7 @@ export class Templates implements AsyncDisposable {
     if (template.fingerprint === fingerprint) return template;
     const details = { saved: template.fingerprint ?? "unknown", here: fingerprint };
     throw new WrennError("conflict", "the snapshot was saved by another virtual machine than this host runs now", {
-      remedy: "Resume it on a host with the same VMM, processor and wrenn-agent version; files and memory are kept.",
+      remedy: "Resume it on a host with the same VMM, processor and wrenn-agent version, or without its memory.",
       details,
     });
   }

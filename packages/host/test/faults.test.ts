@@ -11,6 +11,14 @@ const recipes = {
     run: (host: FakeHost, id?: SandboxId) => host.sandboxes.pause(id!),
   },
   resume: { prepare: paused, run: (host: FakeHost, id?: SandboxId) => host.sandboxes.resume(id!, 2) },
+  "pause of the disk": {
+    prepare: async (host: FakeHost) => (await host.create()).id,
+    run: (host: FakeHost, id?: SandboxId) => host.sandboxes.pause(id!, "", true),
+  },
+  "resume of the disk": {
+    prepare: paused,
+    run: (host: FakeHost, id?: SandboxId) => host.sandboxes.resume(id!, 2, { diskOnly: true }),
+  },
   checkpoint: {
     prepare: async (host: FakeHost) => (await host.create()).id,
     run: (host: FakeHost, id?: SandboxId) => host.sandboxes.checkpoint(id!),
@@ -27,6 +35,8 @@ const healed = {
   create: undefined,
   pause: "running",
   resume: "paused",
+  "pause of the disk": "running",
+  "resume of the disk": "paused",
   checkpoint: "running",
   rollback: "paused",
 } as const;
@@ -63,7 +73,7 @@ async function hostBefore(name: keyof typeof recipes) {
   return { host, id: await recipes[name].prepare(host) };
 }
 
-for (const name of ["create", "pause", "resume", "checkpoint", "rollback"] as const) {
+for (const name of Object.keys(recipes) as (keyof typeof recipes)[]) {
   const effects = await effectsOf(name);
 
   describe(`${name}, failing`, () => {
@@ -87,7 +97,7 @@ for (const name of ["create", "pause", "resume", "checkpoint", "rollback"] as co
         expect(await host.leftovers()).toMatchObject(name === "checkpoint" ? rest : { layers, rows, ...rest });
         expect(host.sandboxes.list().map((record) => record.state)).toEqual(states);
         await recipes[name].run(host, id);
-        expect(host.sandboxes.list()[0]!.state).toBe(name === "pause" ? "paused" : "running");
+        expect(host.sandboxes.list()[0]!.state).toBe(name.startsWith("pause") ? "paused" : "running");
       });
   });
 

@@ -93,6 +93,64 @@ describe("checkpoint, fork and roll back", () => {
     expect(await host.leftovers()).toEqual(nothing);
   });
 
+  test("a pause of the disk gives memory up: the sandbox boots, and keeps its memory again from then on", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "lost");
+    expect(await host.sandboxes.pause(id, "", true)).toMatchObject({ state: "paused", isDiskOnly: true });
+    const effects: string[] = [];
+    host.world.before = (effect) => void effects.push(effect);
+    await host.sandboxes.resume(id, 2);
+    expect(effects.filter((effect) => effect.startsWith("vmm."))).toEqual(["vmm.bootOver"]);
+    expect(await read(host, id)).toBe("");
+    await write(host, id, "kept");
+    expect(await host.sandboxes.pause(id)).toMatchObject({ isDiskOnly: false });
+    await host.sandboxes.resume(id, 3);
+    expect(await read(host, id)).toBe("kept");
+    await host.sandboxes.destroy(id);
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+
+  test("memory that was kept can be given up by the resume: what the guest held back is written first", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "lost");
+    await host.sandboxes.pause(id);
+    const effects: string[] = [];
+    host.world.before = (effect) => void effects.push(effect);
+    await host.sandboxes.resume(id, 2, { diskOnly: true });
+    expect(effects.filter((effect) => effect.startsWith("vmm."))).toEqual(["vmm.restore", "vmm.bootOver"]);
+    expect(await read(host, id)).toBe("");
+    expect(host.world.machines.size).toBe(1);
+    await host.sandboxes.destroy(id);
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+
+  test("a checkpoint of the disk, of a running or paused sandbox, starts children that boot", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "memory");
+    const running = await host.sandboxes.checkpoint(id, true);
+    expect(await read(host, id)).toBe("memory");
+    await host.sandboxes.pause(id, "", true);
+    const paused = await host.sandboxes.checkpoint(id);
+    for (const point of [running, paused]) {
+      expect(point).toMatchObject({ isDiskOnly: true, memoryBytes: 0 });
+      expect(await read(host, (await fork(host, point.id)).id)).toBe("");
+    }
+    await host.sandboxes.rollback(id, 2, running.id);
+    expect(await read(host, id)).toBe("");
+  });
+
+  test("what another VMM saved can be booted here from its disk", async () => {
+    await using host = await FakeHost.start();
+    const { id, templateKey } = await host.create();
+    await host.sandboxes.pause(id, "", true);
+    const file = `${host.dir}/templates/${templateKey}/template.json`;
+    await Bun.write(file, (await Bun.file(file).text()).replace('"fingerprint":"fake"', '"fingerprint":"older"'));
+    expect((await host.sandboxes.resume(id, 2)).state).toBe("running");
+  });
+
   test("an unknown snapshot is not found and leaves nothing", async () => {
     await using host = await FakeHost.start();
     expect(((await fork(host, "none").catch((e) => e)) as WrennError).code).toBe("not_found");

@@ -32,7 +32,7 @@ export {
   type ReadFormats,
   type WriteInfo,
 } from "./files.ts";
-export type { SandboxInfo } from "./lifecycle.ts";
+export type { PauseOptions, SandboxInfo } from "./lifecycle.ts";
 export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
 export type { LogEntry, LogOptions } from "./logs.ts";

@@ -14,6 +14,8 @@ export type SandboxInfo = {
   diskMiB: number;
   /** What its own layers of the disk take; undefined until the host has said. */
   diskUsedMiB: number | undefined;
+  /** Whether it is paused without its memory: it boots when it is resumed. */
+  diskOnly: boolean;
   /** Milliseconds without activity until its time-out action; 0 means never. */
   timeoutMs: number;
   metadata: Record<string, string>;
@@ -23,6 +25,15 @@ export type SandboxInfo = {
   /** Why it ended, when nobody asked for that. */
   error: string | undefined;
 };
+
+/** What a pause keeps, and what a resume makes of it. */
+export type PauseOptions = CallOptions & {
+  /** Gives memory and processes up; files stay, and the sandbox boots when it runs again. */
+  diskOnly?: boolean | undefined;
+};
+
+/** @internal */
+export const diskOnlyBody = ({ diskOnly }: { diskOnly?: boolean | undefined }) => (diskOnly ? { disk_only: true } : {});
 
 /** A create may boot a template for the first time, a pause may write gigabytes: minutes, on a slow machine. */
 const defaultLifecycleMs = 300_000;
@@ -94,6 +105,7 @@ export function sandboxInfo(capsule: rest.Capsule): SandboxInfo {
     memoryMiB: capsule.memory_mb,
     diskMiB: capsule.disk_size_mb,
     diskUsedMiB: capsule.disk_used_mb,
+    diskOnly: capsule.disk_only ?? false,
     timeoutMs: capsule.timeout_sec * 1000,
     metadata: capsule.metadata ?? {},
     createdAt: new Date(capsule.created_at),

@@ -4,7 +4,17 @@ import { type CallOptions, Wrenn } from "./client.ts";
 import { Commands } from "./commands.ts";
 import type { WrennOptions } from "./config.ts";
 import { Files } from "./files.ts";
-import { change, lifecycle, pathOf, type SandboxInfo, sandboxInfo, seconds, settle } from "./lifecycle.ts";
+import {
+  change,
+  diskOnlyBody,
+  lifecycle,
+  type PauseOptions,
+  pathOf,
+  type SandboxInfo,
+  sandboxInfo,
+  seconds,
+  settle,
+} from "./lifecycle.ts";
 import { followLog, type LogEntry, type LogOptions, readLog } from "./logs.ts";
 import { type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
@@ -131,14 +141,14 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
-  /** Freezes memory and disk and frees the machine; resolves when it is paused. */
-  static async pause(id: string, options: ConnectionOptions = {}): Promise<void> {
-    await change(clientOf(options), `${pathOf(id)}/pause`, "paused", options);
+  /** Freezes memory and disk, or keeps the disk alone, and frees the machine; resolves when it is paused. */
+  static async pause(id: string, options: PauseOptions & ConnectionOptions = {}): Promise<void> {
+    await change(clientOf(options), `${pathOf(id)}/pause`, "paused", { ...options, body: diskOnlyBody(options) });
   }
 
-  /** Continues a paused sandbox where it stopped; resolves when it takes commands. */
-  static async resume(id: string, options: ConnectionOptions = {}): Promise<void> {
-    await change(clientOf(options), `${pathOf(id)}/resume`, "running", options);
+  /** Continues a paused sandbox where it stopped, or boots one that kept its disk alone; resolves when it takes commands. */
+  static async resume(id: string, options: PauseOptions & ConnectionOptions = {}): Promise<void> {
+    await change(clientOf(options), `${pathOf(id)}/resume`, "running", { ...options, body: diskOnlyBody(options) });
   }
 
   /** Milliseconds without activity until the time-out action, counted anew; 0 means never. */
@@ -150,7 +160,8 @@ export class Sandbox implements AsyncDisposable {
   /** Takes a snapshot of a running or paused sandbox, which stays as it is. Throws `conflict` for a name that is taken. */
   static async checkpoint(id: string, options: CheckpointOptions & ConnectionOptions = {}): Promise<SnapshotInfo> {
     const { name, metadata } = options;
-    const body = { ...(name === undefined ? {} : { name }), ...(metadata === undefined ? {} : { metadata }) };
+    const label = { ...(name === undefined ? {} : { name }), ...(metadata === undefined ? {} : { metadata }) };
+    const body = { ...label, ...diskOnlyBody(options) };
     const path = `${pathOf(id)}/checkpoint`;
     return snapshotInfo(await clientOf(options).request<rest.Snapshot>("POST", path, { ...lifecycle(options), body }));
   }
@@ -220,13 +231,16 @@ export class Sandbox implements AsyncDisposable {
     return Sandbox.info(this.id, this.#with(options));
   }
 
-  /** Freezes memory and disk and frees the machine; `resume` or `Sandbox.connect` continues. */
-  pause(options: CallOptions = {}): Promise<void> {
+  /**
+   * Freezes memory and disk and frees the machine; `resume` or `Sandbox.connect` continues. With `diskOnly` the files are
+   * kept and the processes are not: it boots when it is resumed.
+   */
+  pause(options: PauseOptions = {}): Promise<void> {
     return Sandbox.pause(this.id, this.#with(options));
   }
 
-  /** Continues where `pause` stopped: memory, processes and files are as they were. */
-  resume(options: CallOptions = {}): Promise<void> {
+  /** Continues where `pause` stopped: memory, processes and files are as they were, unless the disk alone was kept. */
+  resume(options: PauseOptions = {}): Promise<void> {
     return Sandbox.resume(this.id, this.#with(options));
   }
 
@@ -287,7 +301,7 @@ export class Sandbox implements AsyncDisposable {
     await this.kill();
   }
 
-  #with(options: CallOptions): ConnectionOptions {
+  #with<O extends CallOptions>(options: O): O & { client: Wrenn } {
     return { ...options, client: this.client };
   }
 }

@@ -20,6 +20,8 @@ export type CheckpointOptions = CallOptions & {
   /** 1 to 64 letters, digits, `.`, `_`, `-`; default: one that the server makes. */
   name?: string | undefined;
   metadata?: Record<string, string> | undefined;
+  /** Leaves memory and processes out: what is created from it boots. */
+  diskOnly?: boolean | undefined;
 };
 
 /** The snapshots of a key's team, as `client.snapshots`; `sandbox.checkpoint` takes them. */

@@ -110,15 +110,21 @@ export const infoCommand = (): Command =>
       }
     });
 
-const act = (name: string, done: string, run: (id: string, client: Wrenn) => Promise<unknown>): Command =>
+type DiskOnly = { diskOnly?: boolean };
+
+const act = (
+  name: string,
+  done: string,
+  run: (id: string, options: { client: Wrenn } & DiskOnly) => Promise<unknown>,
+): Command =>
   new Command(name)
     .argument("<id...>", "sandbox ids, or their first characters")
     .option("--json", "print JSON")
-    .action(async (ids: string[], { json }: Json) => {
+    .action(async (ids: string[], { json, diskOnly }: Json & DiskOnly) => {
       const client = new Wrenn();
       const each = async (text: string) => {
         const id = await resolveId(client, text);
-        await run(id, client);
+        await run(id, { client, ...(diskOnly && { diskOnly }) });
         if (json) printJson({ id, status: done });
         else print(`${id} ${done}`);
       };
@@ -135,14 +141,16 @@ export async function all(running: Promise<unknown>[], json: boolean): Promise<v
 
 /** `wrenn pause`. */
 export const pauseCommand = (): Command =>
-  act("pause", "paused", (id, client) => Sandbox.pause(id, { client }))
+  act("pause", "paused", Sandbox.pause)
     .description("freeze sandboxes: memory, processes and disk are kept, the machine is freed")
-    .addHelpText("after", "\nExample:\n  wrenn pause cl-3k9");
+    .option("--disk-only", "keep the files and give memory and processes up: a resume boots it")
+    .addHelpText("after", "\nExamples:\n  wrenn pause cl-3k9\n  wrenn pause --disk-only cl-3k9");
 
 /** `wrenn resume`. */
 export const resumeCommand = (): Command =>
-  act("resume", "running", (id, client) => Sandbox.resume(id, { client }))
-    .description("continue paused sandboxes where they stopped")
+  act("resume", "running", Sandbox.resume)
+    .description("continue paused sandboxes where they stopped; those that kept their disk alone boot")
+    .option("--disk-only", "boot it, also when its memory was kept")
     .addHelpText("after", "\nExample:\n  wrenn resume cl-3k9");
 
 /** `wrenn rm`. */

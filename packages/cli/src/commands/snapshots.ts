@@ -5,7 +5,7 @@ import { duration, pair, positive } from "../options.ts";
 import { age, bytes, Failure, print, printJson, table } from "../output.ts";
 import { all, type Json } from "./lifecycle.ts";
 
-type CheckpointFlags = Json & { name?: string; metadata?: Record<string, string> };
+type CheckpointFlags = Json & { name?: string; metadata?: Record<string, string>; diskOnly?: boolean };
 
 /** `wrenn checkpoint`. */
 export const checkpointCommand = (): Command =>
@@ -14,11 +14,12 @@ export const checkpointCommand = (): Command =>
     .argument("<id>", "sandbox id, or its first characters")
     .option("-n, --name <name>", "what it is called; default: a name that the server makes")
     .option("--metadata <name=value>", "label; repeatable", pair)
+    .option("--disk-only", "leave the memory out: what is created from it boots")
     .option("--json", "print the snapshot as JSON")
     .addHelpText("after", "\nExample:\n  wrenn checkpoint cl-3k9 --name before-upgrade")
-    .action(async (id: string, { name, metadata, json }: CheckpointFlags) => {
+    .action(async (id: string, { name, metadata, diskOnly, json }: CheckpointFlags) => {
       const client = new Wrenn();
-      const made = await Sandbox.checkpoint(await resolveId(client, id), { client, name, metadata });
+      const made = await Sandbox.checkpoint(await resolveId(client, id), { client, name, metadata, diskOnly });
       if (json) printJson(made);
       else print(made.name);
     });

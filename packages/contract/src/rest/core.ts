@@ -33,6 +33,7 @@ export const Capsule = z
     memory_mb: z.int(),
     disk_size_mb: z.int(),
     disk_used_mb: z.int().optional(),
+    disk_only: z.boolean().optional().meta({ description: "It is paused without its memory: a resume boots it." }),
     timeout_sec: z.int().meta({ description: "Seconds of inactivity until it is paused; 0 means never." }),
     guest_ip: z.string().optional(),
     host_ip: z.string().optional(),
@@ -82,6 +83,16 @@ export const CreateCapsule = z
 export type CreateCapsule = z.infer<typeof CreateCapsule>;
 /** What a client sends: defaults are optional. */
 export type CreateCapsuleInput = z.input<typeof CreateCapsule>;
+
+/** Body of `POST /v1/capsules/{id}/pause` and `/resume`. */
+export const DiskOnly = z
+  .object({
+    disk_only: z
+      .boolean()
+      .default(false)
+      .meta({ description: "Gives memory and processes up: files stay, and the sandbox boots when it runs again." }),
+  })
+  .meta({ id: "DiskOnly" });
 
 /** Body of `POST /v1/capsules/{id}/timeout`. */
 export const SetTimeout = z.object({ timeout_sec: z.int().min(0).max(limits.timeoutSec) }).meta({ id: "SetTimeout" });
@@ -195,11 +206,20 @@ export type Snapshot = z.infer<typeof Snapshot>;
 
 /** Body of `POST /v1/capsules/{id}/checkpoint`: the sandbox runs on. */
 export const CreateCheckpoint = z
-  .object({ name: z.string().regex(safeName).optional(), metadata: stringMap.optional() })
+  .object({
+    name: z.string().regex(safeName).optional(),
+    metadata: stringMap.optional(),
+    disk_only: z
+      .boolean()
+      .default(false)
+      .meta({ description: "Leaves the memory out: what is created from it boots." }),
+  })
   .meta({ id: "CreateCheckpoint" });
 
 /** Body of `POST /v1/snapshots`: as a checkpoint, but the sandbox is paused afterwards, as existing clients expect. */
-export const CreateSnapshot = CreateCheckpoint.extend({ sandbox_id: z.string() }).meta({ id: "CreateSnapshot" });
+export const CreateSnapshot = CreateCheckpoint.omit({ disk_only: true })
+  .extend({ sandbox_id: z.string() })
+  .meta({ id: "CreateSnapshot" });
 
 /** Body of `POST /v1/capsules/{id}/fork`. */
 export const ForkCapsule = z

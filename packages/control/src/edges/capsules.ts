@@ -135,24 +135,26 @@ function changes(app: App, sandboxes: Sandboxes, one: One): void {
     {
       method: "post",
       path: "/v1/capsules/{id}/pause",
-      summary: "Stop a sandbox, keeping memory and disk.",
+      summary: "Stop a sandbox, keeping memory and disk, or the disk alone.",
+      body: rest.DiskOnly,
       status: 200,
       answer: rest.Capsule,
       codes,
     },
-    async ({ caller, id }) => one(await sandboxes.pause(caller, id)),
+    async ({ caller, id, body }) => one(await sandboxes.pause(caller, id, { diskOnly: body.disk_only })),
   );
   endpoint(
     app,
     {
       method: "post",
       path: "/v1/capsules/{id}/resume",
-      summary: "Run a paused sandbox again.",
+      summary: "Run a paused sandbox again: where it stopped, or booted when it has its disk alone.",
+      body: rest.DiskOnly,
       status: 200,
       answer: rest.Capsule,
       codes,
     },
-    async ({ caller, id }) => one(await sandboxes.resume(caller, id)),
+    async ({ caller, id, body }) => one(await sandboxes.resume(caller, id, { diskOnly: body.disk_only })),
   );
   endpoint(
     app,

@@ -18,6 +18,7 @@ export function capsule(row: SandboxRow, names: Names): rest.Capsule {
     vcpus: row.vcpus,
     memory_mb: row.memoryMib,
     disk_size_mb: row.diskMib,
+    ...(row.diskOnly && { disk_only: true }),
     disk_used_mb: Math.ceil(row.diskUsedBytes / mib),
     timeout_sec: row.timeoutSec,
     ...(row.guestIp && { guest_ip: row.guestIp }),

@@ -78,7 +78,8 @@ function taking(app: App, snapshots: Snapshots, show: Show): void {
       answer: rest.Snapshot,
       codes: [...takingCodes, ...hostCodes],
     },
-    async ({ caller, id, body }) => (await show([await snapshots.checkpoint(caller, id, body)]))[0],
+    async ({ caller, id, body: { disk_only: diskOnly, ...label } }) =>
+      (await show([await snapshots.checkpoint(caller, id, { ...label, diskOnly })]))[0],
   );
   endpoint(
     app,

@@ -67,6 +67,7 @@ function facts(report: hostagent.Sandbox): Change {
     memoryMib: report.memoryMib,
     diskMib: report.diskMib,
     diskUsedBytes: Number(report.diskUsedBytes),
+    diskOnly: report.diskOnly,
     timeoutSec: report.timeoutSec,
     guestIp: report.guestIp,
     hostIp: report.hostIp,

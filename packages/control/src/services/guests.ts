@@ -56,7 +56,8 @@ export class Guests {
     const { terms } = row;
     const route = { team: row.teamId, host: this.fleet.host(row.hostId), terms };
     if (!isRunning(row)) {
-      if (!isDozing(row) || !terms?.autoResume || terms.isDiskOnly) throw wrongState(row);
+      // Traffic is no reason to boot a machine that somebody switched off.
+      if (!isDozing(row) || !terms?.autoResume || row.diskOnly) throw wrongState(row);
       return { ...route, asleep: row.state, until: 0 };
     }
     return this.#keep(id, { ...route, until: Date.now() + routeMs });

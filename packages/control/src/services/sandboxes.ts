@@ -43,8 +43,10 @@ export type Source = {
 };
 /** What a new sandbox shall be beyond its source. */
 export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; terms?: Terms };
-/** How a pause comes about: because its time was up, which must still be so when it begins. */
-export type PauseWish = { expired?: boolean };
+/** How a pause comes about: because its time was up, which must still be so when it begins; and what it keeps. */
+export type PauseWish = { expired?: boolean; diskOnly?: boolean };
+/** Until when a resumed sandbox lives, if it has an end, and whether it boots although its memory was kept. */
+export type ResumeWish = { endAt?: Date | undefined; diskOnly?: boolean | undefined };
 
 /** Told of a new sandbox's row before its host is asked to make it. */
 type Placed = (row: SandboxRow) => void;
@@ -207,18 +209,18 @@ export class Sandboxes {
     return undefined;
   }
 
-  /** Stops the sandbox and keeps its memory and disk. Throws `invalid_state` unless it runs. */
+  /** Stops the sandbox and keeps its memory and disk, or its disk alone. Throws `invalid_state` unless it runs. */
   pause(caller: Caller, id: SandboxId, wish: PauseWish = {}): Promise<SandboxRow> {
     return this.tasks.run(() => this.#pause(caller, id, wish));
   }
 
-  async #pause(caller: Caller, id: SandboxId, { expired = false }: PauseWish): Promise<SandboxRow> {
+  async #pause(caller: Caller, id: SandboxId, { expired = false, diskOnly = false }: PauseWish): Promise<SandboxRow> {
     const seen = { ...(await this.get(caller, id)), expired };
     const row = await this.#advance(seen, "pause", { askedBy: caller.actor });
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.pause", id }, async () => {
       try {
-        const { sandbox } = await host.rpc.pauseSandbox({ id }, this.fleet.options(caller, limits.pause));
+        const { sandbox } = await host.rpc.pauseSandbox({ id, diskOnly }, this.fleet.options(caller, limits.pause));
         return await this.#reached(row, sandbox!);
       } catch (thrown) {
         throw await this.#settle(caller, host, row, thrown);
@@ -226,14 +228,11 @@ export class Sandboxes {
     });
   }
 
-  /**
-   * Runs a paused sandbox again, as its next incarnation, until `endAt` if it has an end. Throws `invalid_state` unless
-   * it is paused.
-   */
-  resume(caller: Caller, id: SandboxId, endAt?: Date): Promise<SandboxRow> {
+  /** Runs a paused sandbox again, as its next incarnation. Throws `invalid_state` unless it is paused. */
+  resume(caller: Caller, id: SandboxId, { endAt, diskOnly = false }: ResumeWish = {}): Promise<SandboxRow> {
     return this.tasks.run(async () => {
       const seen = await this.get(caller, id);
-      const resume: Restart = (host, request, options) => host.rpc.resumeSandbox(request, options);
+      const resume: Restart = (host, request, options) => host.rpc.resumeSandbox({ ...request, diskOnly }, options);
       return await this.#restart(caller, { ...seen, ...renewal(seen, endAt) }, "resume", resume);
     });
   }

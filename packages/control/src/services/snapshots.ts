@@ -13,8 +13,12 @@ import { wrongState } from "./refusals.ts";
 import type { Sandboxes, Wishes } from "./sandboxes.ts";
 import type { Tasks } from "./tasks.ts";
 
-/** How a snapshot is to be called, and what its owner says about it. */
-export type Label = { name?: string | undefined; metadata?: Record<string, string> | undefined };
+/** How a snapshot is to be called, what its owner says about it, and whether it leaves the memory out. */
+export type Label = {
+  name?: string | undefined;
+  metadata?: Record<string, string> | undefined;
+  diskOnly?: boolean | undefined;
+};
 /** Metadata of snapshots that a fork takes for its children. */
 export const implicit = { implicit: "true" } as const;
 /** What the children of a fork shall be; what is absent they have from their source. */
@@ -156,7 +160,10 @@ export class Snapshots {
   async #take(caller: Caller, row: SandboxRow, label: Label & { name: string }): Promise<SnapshotRow> {
     const host = this.fleet.host(row.hostId);
     const { snapshot } = await host.rpc
-      .checkpointSandbox({ id: row.id }, this.fleet.options(caller, limits.checkpoint))
+      .checkpointSandbox(
+        { id: row.id, diskOnly: label.diskOnly ?? false },
+        this.fleet.options(caller, limits.checkpoint),
+      )
       .catch((thrown) => {
         throw hostError(thrown);
       });

@@ -13,6 +13,7 @@ import fleetTrust from "../../migrations/0021_fleet_trust.sql" with { type: "tex
 import outbox from "../../migrations/0022_events.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
 import secrets from "../../migrations/0033_secrets.sql" with { type: "text" };
+import diskOnly from "../../migrations/0034_disk_only.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
 import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
@@ -22,6 +23,7 @@ import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "te
 import withoutFleetTrust from "../../migrations/down/0021_fleet_trust.sql" with { type: "text" };
 import withoutOutbox from "../../migrations/down/0022_events.sql" with { type: "text" };
 import withoutSecrets from "../../migrations/down/0033_secrets.sql" with { type: "text" };
+import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
 const migrations: readonly { name: string; text: string; down?: string }[] = [
@@ -38,6 +40,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0022_events", text: outbox, down: withoutOutbox },
   { name: "0030_deadlines", text: deadlines },
   { name: "0033_secrets", text: secrets, down: withoutSecrets },
+  { name: "0034_disk_only", text: diskOnly, down: withoutDiskOnly },
   { name: "0040_templates", text: templates },
   { name: "0041_build_secrets", text: buildSecrets },
 ];

@@ -182,7 +182,8 @@ export class FakeHost {
       <I, O>(step: Step, act: (request: I) => Promise<O>) =>
       async (request: I): Promise<O> => {
         this.heard(step, (request as { id?: string }).id ?? "");
-        this.calls.push(`${step} ${(request as { id?: string }).id ?? ""}`.trim());
+        const { id = "", diskOnly = false } = request as { id?: string; diskOnly?: boolean };
+        this.calls.push(`${step} ${id}${diskOnly ? " disk only" : ""}`.trim());
         try {
           await this.#step(step);
           return await act(request);
@@ -195,8 +196,12 @@ export class FakeHost {
         templates: [{ name: "minimal", sizeBytes: 1n, createdAtMs: 1_700_000_000_000n, ready: true }],
       })),
       createSandbox: wrap("create", (request: hostagent.CreateSandboxRequest) => this.#create(request)),
-      pauseSandbox: wrap("pause", ({ id }: { id: string }) => this.#move(id, "pause")),
-      resumeSandbox: wrap("resume", ({ id, run }: { id: string; run: bigint }) => this.#move(id, "resume", run)),
+      pauseSandbox: wrap("pause", ({ id, diskOnly }: hostagent.PauseSandboxRequest) =>
+        this.#move(id, "pause", { diskOnly }),
+      ),
+      resumeSandbox: wrap("resume", ({ id, run }: hostagent.ResumeSandboxRequest) =>
+        this.#move(id, "resume", { run, diskOnly: false }),
+      ),
       destroySandbox: wrap("destroy", async ({ id }: { id: string }) => {
         if (this.sandboxes.has(id)) this.change(id, SandboxState.STOPPED);
         this.sandboxes.delete(id);
@@ -286,7 +291,7 @@ export class FakeHost {
     return { sandbox: this.#put({ ...found, state: SandboxState.RUNNING, run, origin: snapshot }) };
   }
 
-  async #move(id: string, how: "pause" | "resume", run?: bigint) {
+  async #move(id: string, how: "pause" | "resume", facts: { run?: bigint; diskOnly: boolean }) {
     const from = how === "pause" ? SandboxState.RUNNING : SandboxState.PAUSED;
     const [via, to, after] =
       how === "pause"
@@ -294,7 +299,7 @@ export class FakeHost {
         : ([SandboxState.RESUMING, SandboxState.RUNNING, "resumed"] as const);
     const found = this.#need(id);
     if (found.state !== from) throw new WrennError("invalid_state", "wrong state");
-    this.#put({ ...found, state: via, run: run ?? found.run });
+    this.#put({ ...found, state: via, ...facts });
     await Bun.sleep(this.delayMs);
     const done = this.#put({ ...this.#need(id), state: to });
     await this.#step(after);

@@ -205,6 +205,12 @@ class FakeVmm implements Vmm {
     await vm[Symbol.asyncDispose]();
   }
 
+  async bootOver(spec: VmSpec, _: Frozen): Promise<Vm> {
+    await this.world.before("vmm.bootOver");
+    await readThrough(spec.disk.path);
+    return this.#run(spec, { text: "", init: undefined }, true);
+  }
+
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
     await this.world.before("vmm.restore");
     const memory = (await Bun.file(`${saved ?? frozen.dir}/memory.json`).json()) as Memory;

@@ -169,6 +169,11 @@ export interface Vmm {
   boot(spec: BootSpec): Promise<Vm>;
   /** Of a stopped VM that `boot` gave: writes its device state into `dir`, beside its memory file and disk, and ends it. */
   freeze(vm: Vm, dir: string): Promise<void>;
+  /**
+   * Boots a guest cold on memory of its own, stopped before it did anything that shows. What its memory becomes is saved
+   * and restored as that of every VM of `frozen`.
+   */
+  bootOver(spec: VmSpec, frozen: Frozen, kernel: Kernel): Promise<Vm>;
   /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.capture` wrote, its memory and devices on top. */
   restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm>;
   /** The VM of a former agent, if it is still that process and answers. */

@@ -19,6 +19,9 @@ const ownMask = 0xe000_0000;
 const presentOwn = 0x8000_0000;
 const swappedOwn = 0x4000_0000;
 
+/** Pages of a stopped process; with `isCopied` it may run on before they are read. */
+export type Taken = { readonly isCopied: boolean; readonly pages: Iterable<Pages> };
+
 type Mapping = { readonly start: number; readonly end: number; readonly firstPage: number };
 type Run = { readonly page: number; readonly pages: number };
 
@@ -27,6 +30,12 @@ type Run = { readonly page: number; readonly pages: number };
  * since a jailed process has other names for it.
  */
 function mappings(pid: number, path: string): Mapping[] {
+  const found = mappingsIfAny(pid, path);
+  if (found.length === 0) throw new WrennError("internal_error", `process ${pid} does not map ${path}`);
+  return found;
+}
+
+function mappingsIfAny(pid: number, path: string): Mapping[] {
   const found: Mapping[] = [];
   const { ino } = statSync(path);
   for (const line of readFileSync(`/proc/${pid}/maps`, "utf8").split("\n")) {
@@ -36,9 +45,11 @@ function mappings(pid: number, path: string): Mapping[] {
     const [start, end] = range.split("-").map((hex) => Number.parseInt(hex, 16));
     found.push({ start: start!, end: end!, firstPage: Number.parseInt(offset!, 16) / pageBytes });
   }
-  if (found.length === 0) throw new WrennError("internal_error", `process ${pid} does not map ${path}`);
   return found;
 }
+
+/** Whether a process maps the file `path`. */
+export const isMapped = (pid: number, path: string): boolean => mappingsIfAny(pid, path).length > 0;
 
 /** The pages that `pid` changed in its private mapping of `path`, as runs in ascending order. */
 export function changedRuns(pid: number, path: string): Run[] {
@@ -68,7 +79,7 @@ export function changedRuns(pid: number, path: string): Run[] {
  * Takes the changed pages of a stopped process. Up to a bound they are copied, so that the process may run on before
  * they are written; more are read as they are asked for, and the process must stay stopped until then: `isCopied` tells.
  */
-export function takeChanged(pid: number, path: string): { isCopied: boolean; pages: Iterable<Pages> } {
+export function takeChanged(pid: number, path: string): Taken {
   const runs = changedRuns(pid, path);
   const bytes = runs.reduce((sum, run) => sum + run.pages, 0) * pageBytes;
   if (bytes > maxCopiedBytes) return { isCopied: false, pages: chunksOf(pid, path, runs) };

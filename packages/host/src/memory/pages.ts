@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, readSync, unlinkSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 
 /** Bytes a page: what processors of x86-64 and arm64 guests map, and the unit in which memory is saved. */
@@ -45,4 +45,20 @@ export class TemplateMemory implements Disposable {
   [Symbol.dispose](): void {
     closeSync(this.#fd);
   }
+}
+
+/** Every page of a memory file, which is removed when all were taken. Each piece is valid until the next. */
+export function* pagesOf(path: string): Generator<Pages> {
+  const fd = openSync(path, "r");
+  try {
+    const buffer = new Uint8Array(1 << 20);
+    for (let at = 0, got = 0; ; at += got) {
+      got = readSync(fd, buffer, 0, buffer.length, at);
+      if (got === 0) break;
+      yield { page: at / pageBytes, bytes: buffer.subarray(0, got) };
+    }
+  } finally {
+    closeSync(fd);
+  }
+  unlinkSync(path);
 }

@@ -103,6 +103,31 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
       expect(await lab.bench.recall(machine.address())).toBe("twice");
     });
 
+    rule(
+      "booted over a template, a machine starts afresh; what its memory becomes is saved and restored",
+      async (lab) => {
+        const frozen = await lab.freeze();
+        const saved = `${lab.dir}/saved`;
+        await mkdir(saved);
+        {
+          await using booted = await lab.bootOver("booted", frozen);
+          await booted.vm.cont();
+          await booted.ready();
+          await lab.bench.remember(booted.address(), "since it booted");
+          await booted.vm.stop();
+          expect(await (await booted.vm.capture(saved)).write()).toBeGreaterThan(1 << 20);
+        }
+        await using again = await lab.restore("again", frozen, saved);
+        await again.vm.cont();
+        await again.ready();
+        expect(await lab.bench.recall(again.address())).toBe("since it booted");
+        await using other = await lab.restore("other", frozen);
+        await other.vm.cont();
+        await other.ready();
+        expect(await lab.bench.recall(other.address())).not.toBe("since it booted");
+      },
+    );
+
     rule("disposing twice is harmless, and `exited` settles", async (lab) => {
       const machine = await lab.restore("a", await lab.freeze());
       await machine.vm[Symbol.asyncDispose]();
@@ -194,19 +219,27 @@ class Lab implements AsyncDisposable {
     return { dir, ...size, disk: { path: disk.path, format: disk.format } };
   }
 
-  async restore(name: string, frozen: Frozen, saved?: string): Promise<Machine> {
-    const { vmm, disks, nets } = this.bench.drivers;
+  restore(name: string, frozen: Frozen, saved?: string): Promise<Machine> {
+    return this.#start(name, frozen, (spec) => this.bench.drivers.vmm.restore(spec, frozen, saved));
+  }
+
+  bootOver(name: string, frozen: Frozen): Promise<Machine> {
+    return this.#start(name, frozen, (spec) => this.bench.drivers.vmm.bootOver(spec, frozen, this.bench.kernel));
+  }
+
+  async #start(name: string, frozen: Frozen, start: (spec: VmSpec) => Promise<Vm>): Promise<Machine> {
+    const { disks, nets } = this.bench.drivers;
     const dir = `${this.dir}/${name}`;
     await mkdir(dir, { recursive: true });
     await using undo = new AsyncDisposableStack();
     const disk = undo.use(await disks.create(frozen.disk, `${dir}/disk-0.${disks.extension}`));
     const nic = undo.use(await nets.attach(name));
     const spec: VmSpec = { name, dir, ...size, disk, nic };
-    const vm = undo.use(await vmm.restore(spec, frozen, saved));
+    const vm = undo.use(await start(spec));
     const held = undo.move();
     return {
       ...{ vm, nic, spec, address: () => nic.reach(agentPort)! },
-      ready: () => agentOf({ nic }).ready(60_000, vm.exited),
+      ready: () => agentOf({ nic }).ready(120_000, vm.exited),
       [Symbol.asyncDispose]: () => (held.disposed ? Promise.resolve() : held.disposeAsync()),
     };
   }

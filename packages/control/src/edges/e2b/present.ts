@@ -61,7 +61,7 @@ export const detail = (row: SandboxRow, shows: Presenter): rest.e2b.SandboxDetai
   allowInternetAccess: row.terms?.allowInternetAccess ?? null,
   network: row.terms?.network ?? {},
   lifecycle: { autoResume: row.terms?.autoResume ?? false, onTimeout: row.timeoutAction },
-  ...(row.state === "paused" && { pauseMode: row.terms?.isDiskOnly ? "filesystem" : "full" }),
+  ...(row.state === "paused" && { pauseMode: row.diskOnly ? "filesystem" : "full" }),
 });
 
 /** A snapshot: its id is what create takes as a template. */

@@ -2,7 +2,6 @@ import { parseSandboxId, rest } from "@wrenn/contract";
 import type { Context } from "hono";
 import { z } from "zod";
 import type { Caller } from "../../services/caller.ts";
-import { refuseDiskOnly } from "../../services/e2b/egress.ts";
 import type { Leases } from "../../services/e2b/leases.ts";
 import { asWrennError } from "../../store/database.ts";
 import type { SandboxRow } from "../../store/schema/index.ts";
@@ -24,6 +23,11 @@ import {
 
 /** Time to live where the client names none (E2B protocol, section 0), seconds. */
 const defaultSec = { v1: 15, v2: 300 } as const;
+
+const renewed = ({ timeout, memory }: z.output<typeof rest.e2b.Connect>, version: keyof typeof defaultSec) => ({
+  timeoutSec: timeout ?? defaultSec[version],
+  diskOnly: memory === false,
+});
 
 const State = z.enum(["running", "paused"]);
 const states = { running: runningStates, paused: pausedStates } as const;
@@ -47,14 +51,12 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
       return sandbox(await leases.create(caller, body, body.timeout ?? defaultSec[version], once), shows(c));
     });
     route(routes, `POST ${path}/:id/connect`, { body: rest.e2b.Connect }, async ({ caller, body, c }) => {
-      refuseDiskOnly("memory", body.memory);
-      const { row, resumed } = await leases.connect(caller, sandboxOf(c), body.timeout ?? defaultSec[version]);
+      const { row, resumed } = await leases.connect(caller, sandboxOf(c), renewed(body, version));
       return c.json(sandbox(row, shows(c)), resumed ? 201 : 200);
     });
   }
   route(routes, "POST /sandboxes/:id/resume", { status: 201, body: rest.e2b.Connect }, async ({ caller, body, c }) => {
-    refuseDiskOnly("memory", body.memory);
-    const row = await leases.resume(caller, sandboxOf(c), body.timeout ?? defaultSec.v1);
+    const row = await leases.resume(caller, sandboxOf(c), renewed(body, "v1"));
     return sandbox(row, shows(c));
   });
   route(routes, "GET /sandboxes/:id", {}, async ({ caller, c }) =>
@@ -62,8 +64,8 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
   );
   route(routes, "DELETE /sandboxes/:id", {}, ({ caller, c }) => leases.kill(caller, sandboxOf(c)));
   route(routes, "POST /sandboxes/:id/pause", { body: rest.e2b.Pause }, async ({ caller, body, c }) => {
-    refuseDiskOnly("memory", body.memory);
-    await leases.pause(caller, sandboxOf(c), body.requireHealthyGuest ?? false);
+    const wish = { onlyHealthy: body.requireHealthyGuest ?? false, diskOnly: body.memory === false };
+    await leases.pause(caller, sandboxOf(c), wish);
   });
   route(routes, "POST /sandboxes/:id/fork", { status: 201, body: rest.e2b.Fork }, async ({ caller, body, c }) => {
     const forks = await leases.fork(caller, sandboxOf(c), body.count, body.timeout ?? defaultSec.v2);

@@ -1,6 +1,5 @@
 import { parseSandboxId, rest, safeName, WrennError } from "@wrenn/contract";
 import { z } from "zod";
-import { refuseDiskOnly } from "../../services/e2b/egress.ts";
 import type { Leases } from "../../services/e2b/leases.ts";
 import { plainName } from "../../services/e2b/names.ts";
 import { implicit, type Snapshots } from "../../services/snapshots.ts";
@@ -17,8 +16,8 @@ export function snapshotRoutes(routes: Routes, leases: Leases, snapshots: Snapsh
     "POST /sandboxes/:id/snapshots",
     { status: 201, body: rest.e2b.NewSnapshot },
     async ({ caller, body, c }) => {
-      refuseDiskOnly("memory", body.memory);
-      return snapshot(await leases.snapshot(caller, sandboxOf(c), readName(body.name)));
+      const label = { name: readName(body.name), diskOnly: body.memory === false };
+      return snapshot(await leases.snapshot(caller, sandboxOf(c), label));
     },
   );
   route(routes, "GET /snapshots", { query: ListQuery }, async ({ caller, query, c }) => {

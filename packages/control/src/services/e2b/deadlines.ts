@@ -54,7 +54,7 @@ export class Deadlines implements AsyncDisposable {
     const caller = systemCaller(row);
     try {
       if (row.timeoutAction === "kill") await this.sandboxes.expire(caller, row.id);
-      else await this.sandboxes.pause(caller, row.id, { expired: true });
+      else await this.sandboxes.pause(caller, row.id, { expired: true, diskOnly: row.terms?.keepMemory === false });
     } catch (thrown) {
       // Somebody gave it more time, or another replica was faster.
       if (thrown instanceof WrennError && thrown.code === "invalid_state") return;

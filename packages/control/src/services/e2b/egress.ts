@@ -20,22 +20,13 @@ export function isIsolated(wish: Wish): boolean {
   return closed;
 }
 
-/** Throws `unimplemented` when a client asks for a disk without its memory: that would be another sandbox than it expects. */
-export function refuseDiskOnly(field: string, keepMemory: boolean | null | undefined): void {
-  if (keepMemory !== false) return;
-  throw new WrennError("unimplemented", `This server keeps memory and disk together: ${field} cannot be false.`, {
-    remedy: `Leave ${field} out.`,
-  });
-}
-
 const notHeld = () =>
   new WrennError("unimplemented", "This server holds outgoing traffic back wholly or not at all.", {
     remedy: "Set allow_internet_access to false, or leave allowOut, denyOut, rules and egressProxy out.",
   });
 
 /** Throws `unimplemented` for parts of a creation that would change nothing. */
-export function refuseUnheld({ iam, volumeMounts, network, ...wish }: rest.e2b.NewSandbox): void {
-  if (wish.autoPause) refuseDiskOnly("autoPauseMemory", wish.autoPauseMemory);
+export function refuseUnheld({ iam, volumeMounts, network }: rest.e2b.NewSandbox): void {
   if ((network?.httpsPorts ?? []).length > 0)
     throw new WrennError("unimplemented", "Ports of sandboxes are reached over plain HTTP from this server.", {
       remedy: "Leave httpsPorts out, and let the program in the sandbox listen without TLS.",

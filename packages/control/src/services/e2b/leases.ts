@@ -8,11 +8,16 @@ import type { Caller } from "../caller.ts";
 import { limits } from "../limits.ts";
 import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
-import type { Snapshots } from "../snapshots.ts";
+import type { Label, Snapshots } from "../snapshots.ts";
 import { inSeconds } from "./deadlines.ts";
 import { isIsolated, refuseUnheld } from "./egress.ts";
 import { plainName } from "./names.ts";
 import type { Waker } from "./waker.ts";
+
+/** How long a sandbox is to live from now on, and whether it boots although its memory was kept. */
+type Renewed = { timeoutSec: number; diskOnly: boolean };
+/** Whether a pause wants a guest that answers, and gives its memory up. */
+type Paused = { onlyHealthy: boolean; diskOnly: boolean };
 
 /** A creation that took longer than this has used up time that was meant for running. */
 const slowCreateMs = 1_000;
@@ -61,11 +66,16 @@ export class Leases {
   }
 
   /** Makes it run, if it is paused, and live for `timeoutSec` at least. */
-  async connect(caller: Caller, id: SandboxId, timeoutSec: number): Promise<{ row: SandboxRow; resumed: boolean }> {
+  async connect(
+    caller: Caller,
+    id: SandboxId,
+    { timeoutSec, diskOnly }: Renewed,
+  ): Promise<{ row: SandboxRow; resumed: boolean }> {
     const endAt = inSeconds(timeoutSec);
     const seen = await this.get(caller, id);
     const resumed = !isRunning(seen);
-    if (resumed) await this.waker.wake(caller, id, endAt).catch((thrown) => this.#gone(caller, id, thrown));
+    if (resumed)
+      await this.waker.wake(caller, id, { endAt, diskOnly }).catch((thrown) => this.#gone(caller, id, thrown));
     const row = await this.sandboxes.store.setEnd(id, endAt, true);
     return { row: row ?? (await this.get(caller, id)), resumed };
   }
@@ -83,10 +93,11 @@ export class Leases {
   }
 
   /** Makes a paused sandbox run, for `timeoutSec`. Throws `invalid_state` when it runs. */
-  async resume(caller: Caller, id: SandboxId, timeoutSec: number): Promise<SandboxRow> {
+  async resume(caller: Caller, id: SandboxId, { timeoutSec, diskOnly }: Renewed): Promise<SandboxRow> {
     const row = await this.get(caller, id);
     if (isRunning(row)) throw wrongState(row);
-    return await this.waker.wake(caller, id, inSeconds(timeoutSec)).catch((thrown) => this.#gone(caller, id, thrown));
+    const wish = { endAt: inSeconds(timeoutSec), diskOnly };
+    return await this.waker.wake(caller, id, wish).catch((thrown) => this.#gone(caller, id, thrown));
   }
 
   /** Sets the end of a running sandbox, or with `later` moves it back only. Throws `not_found` unless it runs. */
@@ -99,10 +110,10 @@ export class Leases {
    * Pauses it. With `onlyHealthy` its agent is asked first, and `agent_error` thrown when it does not answer. Throws
    * `invalid_state` when it is paused.
    */
-  async pause(caller: Caller, id: SandboxId, onlyHealthy: boolean): Promise<SandboxRow> {
+  async pause(caller: Caller, id: SandboxId, { onlyHealthy, diskOnly }: Paused): Promise<SandboxRow> {
     const row = await this.get(caller, id);
     if (onlyHealthy && isRunning(row)) await this.#needHealth(row);
-    return await this.sandboxes.pause(caller, id).catch((thrown) => this.#gone(caller, id, thrown));
+    return await this.sandboxes.pause(caller, id, { diskOnly }).catch((thrown) => this.#gone(caller, id, thrown));
   }
 
   /** Removes it. Throws `not_found` when there is nothing to remove. */
@@ -123,11 +134,11 @@ export class Leases {
   }
 
   /** Takes a snapshot. One of that name is replaced: the name then means the new one. */
-  async snapshot(caller: Caller, id: SandboxId, name: string | undefined): Promise<SnapshotRow> {
+  async snapshot(caller: Caller, id: SandboxId, { name, diskOnly }: Label): Promise<SnapshotRow> {
     await this.get(caller, id);
     const former = name === undefined ? undefined : await this.snapshots.store.named(caller.team, name);
-    if (!former) return await this.snapshots.checkpoint(caller, id, { name });
-    const taken = await this.snapshots.checkpoint(caller, id, {});
+    if (!former) return await this.snapshots.checkpoint(caller, id, { name, diskOnly });
+    const taken = await this.snapshots.checkpoint(caller, id, { diskOnly });
     await this.snapshots.store.swapNames(former, taken);
     await this.snapshots.remove(caller, taken.name);
     return { ...taken, name: former.name };

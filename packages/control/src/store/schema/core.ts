@@ -55,6 +55,8 @@ export const sandboxes = pgTable("sandboxes", {
   memoryMib: integer("memory_mib").notNull(),
   diskMib: integer("disk_mib").notNull(),
   diskUsedBytes: bigint("disk_used_bytes", { mode: "number" }).notNull().default(0),
+  /** Whether it is paused and has kept its disk alone. */
+  diskOnly: boolean("disk_only").notNull().default(false),
   timeoutSec: integer("timeout_sec").notNull(),
   timeoutAction: text("timeout_action").$type<"pause" | "kill">().notNull(),
   /** When its time is up, whatever it does; null when only inactivity counts. */

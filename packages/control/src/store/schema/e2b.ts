@@ -9,8 +9,6 @@ export type Terms = {
   autoResume: boolean;
   /** Whether a pause by time-out keeps its memory. */
   keepMemory: boolean;
-  /** Set while it is paused without its memory: only an explicit resume boots it again. */
-  isDiskOnly?: boolean;
   /** It may open no connections to the outside. */
   isolated: boolean;
   allowInternetAccess?: boolean | undefined;

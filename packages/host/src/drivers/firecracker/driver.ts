@@ -5,7 +5,7 @@ import { WrennError } from "@wrenn/contract";
 import { punchHole } from "../libc.ts";
 import { tapNet } from "../netns/addresses.ts";
 import { takeBack } from "../owner.ts";
-import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import type { BootSpec, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { killProcess, startTimeOf } from "../process.ts";
 import { FirecrackerApi, type RateLimiter } from "./api.ts";
 import { socketName } from "./home.ts";
@@ -44,16 +44,25 @@ export class Firecracker implements Vmm {
     return this.machine.gid;
   }
 
-  async boot(spec: BootSpec): Promise<Vm> {
+  boot(spec: BootSpec): Promise<Vm> {
+    return this.#boot(spec, spec.kernel, undefined);
+  }
+
+  /** Firecracker boots in memory of no file; it is saved whole then, and its next VM maps the template's. */
+  async bootOver(spec: VmSpec, frozen: Frozen, kernel: Kernel): Promise<Vm> {
+    const vm = await this.#boot(spec, kernel, `${frozen.dir}/memory`);
+    return this.#prepared(vm, () => vm.stop());
+  }
+
+  async #boot(spec: VmSpec, kernel: Kernel, memory: string | undefined): Promise<FirecrackerVm> {
     if (spec.vcpus > 1 && spec.vcpus % 2 === 1)
       throw new WrennError("invalid_request", `Firecracker takes 1 or an even number of processors, not ${spec.vcpus}`);
-    const { kernel } = spec;
     const launched = await launch(this.machine, spec, async (home) => {
       await home.bring(kernel.path, "kernel");
       if (kernel.initrd) await home.bring(kernel.initrd, "initrd");
       await home.bringDisk(spec.disk.device);
     });
-    const vm = this.#vm(spec, launched, undefined);
+    const vm = this.#vm(spec, launched, memory);
     return this.#prepared(vm, async ({ api }) => {
       const initrd = kernel.initrd ? { initrd_path: "initrd" } : {};
       await api.put("/boot-source", { kernel_image_path: "kernel", boot_args: commandLine, ...initrd });
@@ -132,7 +141,7 @@ export class Firecracker implements Vmm {
   }
 
   /** What fails on the way to a VM ends it. */
-  async #prepared(vm: FirecrackerVm, prepare: (vm: FirecrackerVm) => Promise<void>): Promise<Vm> {
+  async #prepared(vm: FirecrackerVm, prepare: (vm: FirecrackerVm) => Promise<void>): Promise<FirecrackerVm> {
     try {
       await prepare(vm);
       return vm;

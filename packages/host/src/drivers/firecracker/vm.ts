@@ -2,16 +2,17 @@ import { closeSync, fsyncSync, openSync, readdirSync, statSync } from "node:fs";
 import { chmod, copyFile, rename, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
+import { pagesOf } from "../../memory/pages.ts";
 import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
-import { MemoryWriter, takeChanged } from "../process-memory.ts";
+import { isMapped, MemoryWriter, type Taken, takeChanged } from "../process-memory.ts";
 import type { FirecrackerApi } from "./api.ts";
 import type { Home } from "./home.ts";
 import { type Launched, releaseGroup } from "./launch.ts";
 
 /** What a VM was started from. */
 type Origin = {
-  /** The template's memory file, which it maps privately; `undefined` for one that is to become a template. */
+  /** The template's memory file, which it maps privately unless it was booted; `undefined` for a template to be. */
   readonly memory: string | undefined;
   readonly fingerprint: string;
 };
@@ -76,8 +77,7 @@ export class FirecrackerVm implements Vm {
   async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
     const { memory: template, fingerprint } = this.origin;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
-    await this.#saveDevices(`${dir}/device`);
-    const taken = takeChanged(this.pid, template);
+    const taken = isMapped(this.pid, template) ? await this.#takeChanged(dir, template) : await this.#takeWhole(dir);
     const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
     const early = taken.isCopied ? undefined : await save();
     return {
@@ -88,6 +88,24 @@ export class FirecrackerVm implements Vm {
         return bytes;
       },
     };
+  }
+
+  async #takeChanged(dir: string, template: string): Promise<Taken> {
+    await this.#saveDevices(`${dir}/device`);
+    return takeChanged(this.pid, template);
+  }
+
+  /** All of the memory, which only Firecracker itself can give: from a file that goes when it has been read. */
+  async #takeWhole(dir: string): Promise<Taken> {
+    const names = { snapshot_path: "device.new", mem_file_path: "memory.new" };
+    await this.api.put("/snapshot/create", { snapshot_type: "Full", ...names });
+    for (const [name, into] of [
+      [names.snapshot_path, `${dir}/device`],
+      [names.mem_file_path, `${dir}/whole`],
+    ] as const)
+      await rename(`${this.home.root}/${name}`, into).catch(() => copyFile(`${this.home.root}/${name}`, into));
+    await chmod(`${dir}/device`, 0o600);
+    return { isCopied: true, pages: pagesOf(`${dir}/whole`) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

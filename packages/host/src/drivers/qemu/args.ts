@@ -57,7 +57,8 @@ export type Launch = VmSpec & {
   readonly memory: string;
   readonly sharesMemory: boolean;
   readonly kernel: Kernel | undefined;
-  readonly incoming: boolean;
+  /** What it does first: run, wait to be told to, or wait for a saved state as well. */
+  readonly begins: "running" | "stopped" | "incoming";
 };
 
 /** Processor and devices: the same, in the same order, at boot and at every restore, since saved state is matched to them. */
@@ -102,7 +103,7 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     ...hardware(machine),
     ...(launch.kernel ? ["-kernel", launch.kernel.path, "-append", `${bootWords(machine)} ${guestWords(link)}`] : []),
     ...(launch.kernel?.initrd ? ["-initrd", launch.kernel.initrd] : []),
-    // -S: a restored machine stays stopped until it is told to run.
-    ...(launch.incoming ? ["-S", "-incoming", "defer"] : []),
+    ...(launch.begins === "running" ? [] : ["-S"]),
+    ...(launch.begins === "incoming" ? ["-incoming", "defer"] : []),
   ];
 }

@@ -2,7 +2,7 @@ import { closeSync, openSync } from "node:fs";
 import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { give, ownerOf, takeBack } from "../owner.ts";
-import type { BootSpec, Frozen, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import type { BootSpec, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
 import { arguments_, type Launch, type Machine, shapeOf } from "./args.ts";
 import { Qmp } from "./qmp.ts";
@@ -45,7 +45,7 @@ export class Qemu implements Vmm {
   }
 
   async boot(spec: BootSpec): Promise<Vm> {
-    const launch = { ...spec, sharesMemory: true, incoming: false };
+    const launch = { ...spec, sharesMemory: true, begins: "running" } as const;
     return this.#launch(launch, undefined, async () => {});
   }
 
@@ -58,9 +58,16 @@ export class Qemu implements Vmm {
     });
   }
 
+  /** A kernel that starts takes no notice of what the memory it finds held before: here that is the template's. */
+  async bootOver(spec: VmSpec, frozen: Frozen, kernel: Kernel): Promise<Vm> {
+    const memory = await realpath(`${frozen.dir}/memory`); // as /proc names it
+    const launch = { ...spec, memory, kernel, sharesMemory: false, begins: "stopped" } as const;
+    return this.#launch(launch, undefined, async () => {});
+  }
+
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
     const memory = await realpath(`${frozen.dir}/memory`); // as /proc names it
-    const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, incoming: true };
+    const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, begins: "incoming" } as const;
     const state = openSync(`${saved ?? frozen.dir}/device`, "r");
     try {
       return await this.#launch(launch, state, async (vm) => {
