@@ -115,7 +115,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
           await booted.ready();
           await lab.bench.remember(booted.address(), "since it booted");
           await booted.vm.stop();
-          expect(await (await booted.vm.capture(saved)).write()).toBeGreaterThan(1 << 20);
+          expect(await (await booted.vm.capture(saved)).write()).toBeGreaterThan(0);
         }
         await using again = await lab.restore("again", frozen, saved);
         await again.vm.cont();
