@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/.tools/node_modules/.bin
 export PATH := $(TOOLS):$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help up demo build test check fast fleet bench images kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format code-interpreter
+.PHONY: help up demo build install test check fast fleet bench images kernel lab lab-shell bench-lab setup deps dev dev-cp dev-agent dev-frontend browser screenshots clean generate format code-interpreter
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -18,6 +18,9 @@ demo: build images ## creates a sandbox, runs Python in it, pauses and resumes i
 
 build: deps ## builds/wrenn-cp, wrenn-agent, envd, wrenn and the dashboard
 	@bun scripts/build.ts
+
+install: build ## make the programs commands of this machine, as links in PREFIX/bin (/usr/local, or ~/.local when not root)
+	@scripts/install.sh $(PREFIX)
 
 test: build images browser ## every test: fast ones, then real VMs
 	@bun scripts/test.ts $(ARGS)

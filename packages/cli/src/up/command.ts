@@ -7,7 +7,7 @@ import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, write
 import { agentPort, checkFree, httpsBeside, type Listen, parseListen } from "./listen.ts";
 import { Lock } from "./lock.ts";
 import { isFirstStart, preparePostgres } from "./postgres.ts";
-import { programCommand } from "./programs.ts";
+import { pathLine, programCommand } from "./programs.ts";
 import { Progress } from "./progress.ts";
 import { type ChildPlan, readyLine, Supervised, tied } from "./supervisor.ts";
 
@@ -202,7 +202,7 @@ ${bold("Wrenn is ready.")}
 
 Try it in another terminal (the key is stored for this user):
 
-  wrenn run -- python3 -c 'print(6 * 7)'
+${pathLine()}  wrenn run -- python3 -c 'print(6 * 7)'
   id=$(wrenn create -t base)
   wrenn exec $id -- uname -a
   wrenn shell $id

@@ -1,5 +1,6 @@
+import { realpathSync } from "node:fs";
 import { access, constants } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Failure } from "../output.ts";
 
 /** The programs `wrenn up` starts. */
@@ -35,6 +36,12 @@ export async function programCommand(name: ProgramName): Promise<string[]> {
     );
   }
   return dir === undefined ? [process.execPath, path] : [path];
+}
+
+/** The line to type in a terminal where `wrenn` is not this program yet; empty where it is, or runs from sources. */
+export function pathLine(program = process.execPath, found = Bun.which("wrenn")): string {
+  if (basename(program) !== "wrenn" || (found !== null && realpathSync(found) === program)) return "";
+  return `  export PATH=${dirname(program)}:$PATH\n`;
 }
 
 /** Folders in which PostgreSQL's programs may be, best first; each holds `bin/postgres`. */
