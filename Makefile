@@ -54,6 +54,7 @@ lab-shell: build images ## a terminal in that host
 
 bench-lab: build images ## production's drivers against a bare Firecracker, as ratios, in that host
 	@bun lab/main.ts run --get .cache/lab/results -- bun lab/bench.ts
+	@cp .cache/lab/results/bench.json bench/results/lab.json
 
 browser: ## Chromium for the dashboard's tests, unless WRENN_CHROMIUM names one
 	@[ -n "$$WRENN_CHROMIUM" ] || command -v google-chrome >/dev/null || scripts/setup.sh chromium

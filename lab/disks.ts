@@ -32,7 +32,7 @@ export async function hostImage(): Promise<{ disk: string; kernel: string; initr
 /** A tar archive of the working tree, as the new file `path`. */
 export async function packTree(path: string): Promise<void> {
   const links = ["node_modules/@wrenn/contract", "node_modules/@wrenn/host"];
-  const files = [...workingTree.filter((name) => existsSync(`${root}/${name}`)), "package.json", ...links];
+  const files = [...workingTree.filter((name) => existsSync(`${root}/${name}`)), "package.json", "README.md", ...links];
   await $`tar -C ${root} --exclude=${"*/node_modules"} --exclude=bench/results -cf ${path} ${files}`;
 }
 
@@ -77,7 +77,7 @@ async function toolInputs(wrennDir: string): Promise<Input[]> {
   for (const path of [kernel.path, ...(kernel.initrd ? [kernel.initrd] : [])])
     inputs.push({ from: path, to: `wrenn/kernels/${path.split("/").at(-1)}` });
   const agent = `${root}/builds/wrenn-agent`;
-  if (existsSync(agent)) inputs.push({ from: agent, to: "builds/wrenn-agent" });
+  if (existsSync(agent)) inputs.push({ from: agent, to: "repo/builds/wrenn-agent" });
   for (const name of await npmClosure(["contract", "host"]))
     inputs.push({ from: `${root}/node_modules/${name}`, to: `repo/node_modules/${name}` });
   return inputs;

@@ -42,7 +42,7 @@ export class LabHost implements AsyncDisposable {
   ) {}
 
   /** Starts a host with the working tree as it is now. Throws `HostLost` when it does not come up. */
-  static async start(): Promise<LabHost> {
+  static async start({ words = "" }: HostOptions = {}): Promise<LabHost> {
     const image = await hostImage();
     const tools = await toolDisk(installed);
     const dir = await mkdtemp(`${cache}/run.`);
@@ -51,7 +51,7 @@ export class LabHost implements AsyncDisposable {
     const started = performance.now();
     // It ends with this process, however that ends.
     const tied = ["setpriv", "--pdeathsig", "KILL", "--"];
-    const child = Bun.spawn([...tied, "qemu-system-x86_64", ...arguments_(image, { dir, tools, port })], {
+    const child = Bun.spawn([...tied, "qemu-system-x86_64", ...arguments_(image, { dir, tools, port, words })], {
       stdio: ["ignore", "ignore", Bun.file(`${dir}/qemu.log`)],
       env: { ...process.env, TMPDIR: dir }, // where QEMU puts what the host writes to its disks
     });
@@ -120,6 +120,9 @@ export class LabHost implements AsyncDisposable {
   }
 }
 
+/** `words` are added to the kernel's command line (`lab/inside/init` reads them). */
+export type HostOptions = { readonly words?: string };
+
 export type RunOptions = {
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutSec?: number;
@@ -130,10 +133,10 @@ export type RunOptions = {
  * Runs `use` on a host; one more time, on a new host, when the first is lost: emulated nested virtualisation is not
  * perfectly stable. A retry is printed, counted and never hidden; a command that fails is no reason for one.
  */
-export async function withHost<T>(use: (host: LabHost) => Promise<T>): Promise<T> {
+export async function withHost<T>(use: (host: LabHost) => Promise<T>, options: HostOptions = {}): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {
-      await using host = await LabHost.start();
+      await using host = await LabHost.start(options);
       console.error(`lab: the host is up after ${(host.bootMs / 1000).toFixed(1)} s`);
       return await use(host);
     } catch (thrown) {
@@ -144,10 +147,11 @@ export async function withHost<T>(use: (host: LabHost) => Promise<T>): Promise<T
   }
 }
 
+type Own = { dir: string; tools: string; port: number; words: string };
 type Image = { disk: string; kernel: string; initrd: string };
 
 /** QEMU's arguments: a PC with emulated SVM, so that KVM works inside; nothing it writes is kept. */
-function arguments_({ disk, kernel, initrd }: Image, own: { dir: string; tools: string; port: number }): string[] {
+function arguments_({ disk, kernel, initrd }: Image, own: Own): string[] {
   const drive = (file: string, how: string) => ["-drive", `file=${file},if=virtio,format=raw,${how}`];
   // Microcode and CPU mitigations make an emulated host slower and protect nobody in it.
   const words = "root=/dev/vda rw init=/sbin/lab-first console=ttyS0 quiet loglevel=4 tsc=reliable mitigations=off";
@@ -155,7 +159,7 @@ function arguments_({ disk, kernel, initrd }: Image, own: { dir: string; tools: 
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,+svm"],
     ...["-smp", `${sizes.cpus}`, "-m", `${sizes.memoryMib}`],
-    ...["-kernel", kernel, "-initrd", initrd, "-append", `${words} ${process.env.LAB_KERNEL_WORDS ?? ""}`],
+    ...["-kernel", kernel, "-initrd", initrd, "-append", `${words} ${own.words} ${process.env.LAB_KERNEL_WORDS ?? ""}`],
     ...drive(disk, "snapshot=on,cache=unsafe"),
     ...drive(own.tools, "snapshot=on,cache=unsafe"),
     ...drive(`${own.dir}/tree.tar`, "read-only=on"),

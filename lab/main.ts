@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { LabHost, missing, notes, withHost } from "./machine.ts";
+import { type HostOptions, LabHost, missing, notes, withHost } from "./machine.ts";
 
 const help = `The lab: a Debian host with KVM, device mapper and nftables, emulated by QEMU. Production's drivers run in it for real.
 
@@ -43,15 +43,23 @@ async function runTests(names: readonly string[]): Promise<number> {
     .filter((file) => (names.length > 0 ? names.some((name) => file.includes(name)) : isFull || !long.includes(file)))
     .map((file) => `./lab/tests/${file}`)
     .sort();
-  if (names.length === 0 && !isFull) console.log(`lab: ${long.join(", ")} are left out: they run with LAB_FULL=1`);
+  if (names.length === 0 && !isFull && long.length > 0)
+    console.log(`lab: ${long.join(", ")} are left out: they run with LAB_FULL=1`);
   if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
+  const onSystemd = files.filter((file) => file.endsWith(".systemd.test.ts"));
+  const others = files.filter((file) => !onSystemd.includes(file));
+  const codes = [
+    others.length > 0 ? await runFiles(others) : 0,
+    onSystemd.length > 0 ? await runFiles(onSystemd, { words: "lab.systemd" }) : 0,
+  ];
+  return Math.max(...codes);
+}
+
+/** These files on one host. */
+function runFiles(files: readonly string[], options: HostOptions = {}): Promise<number> {
   const argv = ["bun", "test", "--timeout", "180000", ...files];
-  return withHost((host) =>
-    host.run(argv, {
-      timeoutSec,
-      env: { FORCE_COLOR: "0", LAB_FULL: process.env.LAB_FULL ?? "", LAB_CYCLES: process.env.LAB_CYCLES ?? "10" },
-    }),
-  );
+  const env = { FORCE_COLOR: "0", LAB_FULL: process.env.LAB_FULL ?? "", LAB_CYCLES: process.env.LAB_CYCLES ?? "10" };
+  return withHost((host) => host.run(argv, { timeoutSec, env }), options);
 }
 
 async function runCommand(argv: readonly string[]): Promise<number> {

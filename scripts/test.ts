@@ -46,7 +46,11 @@ async function run({ title, command }: Part): Promise<Sums> {
   console.log(
     `== ${title}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${((performance.now() - started) / 1000).toFixed(1)} s`,
   );
-  const sum = (word: string) => Number(new RegExp(`^\\s*(\\d+) ${word}\\b`, "m").exec(out + err)?.[1] ?? 0);
+  const sum = (word: string) =>
+    [...(out + err).matchAll(new RegExp(`^\\s*(\\d+) ${word}\\b`, "gm"))].reduce(
+      (all, [, one]) => all + Number(one),
+      0,
+    );
   const sums = { passed: sum("pass"), failed: sum("fail"), skipped: sum("skip") };
   if (command[1] !== "test" && sums.passed + sums.failed + sums.skipped === 0)
     return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };

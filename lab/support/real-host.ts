@@ -4,7 +4,7 @@ import { createConnectTransport } from "@connectrpc/connect-web";
 import { agentPort, headers, newSandboxId, processes, type SandboxId } from "@wrenn/contract";
 import { compile } from "../../packages/host/src/config.ts";
 import { unlimited } from "../../packages/host/src/drivers/cgroups.ts";
-import type { Drivers } from "../../packages/host/src/drivers/ports.ts";
+import type { Drivers, Nic } from "../../packages/host/src/drivers/ports.ts";
 import { heal } from "../../packages/host/src/heal.ts";
 import { Holds } from "../../packages/host/src/holds.ts";
 import { Journal } from "../../packages/host/src/journal.ts";
@@ -16,6 +16,7 @@ import { Sandboxes } from "../../packages/host/src/sandboxes.ts";
 import { Templates } from "../../packages/host/src/templates.ts";
 import { Turns } from "../../packages/host/src/turns.ts";
 import { quiet, spec } from "../../packages/host/test/support/host.ts";
+import { copyTemplates } from "../../test/support/data-folder.ts";
 import { wrennDir } from "./bench.ts";
 
 /** Called before each effect of a driver with its name, such as `vmm.restore`; what it throws, the effect throws. */
@@ -36,11 +37,17 @@ export class RealHost implements AsyncDisposable {
     readonly poolSize: number,
   ) {}
 
-  static async start(makeDrivers: () => Promise<Drivers>, poolSize = 0): Promise<RealHost> {
-    await mkdir(`${wrennDir}/tests`, { recursive: true, mode: 0o755 });
-    const dir = await mkdtemp(`${wrennDir}/tests/host-`);
+  /** `root` is where kernels and images are, and what the host has of its own is kept beside them. */
+  static async start(
+    makeDrivers: () => Promise<Drivers>,
+    { poolSize = 0, root = wrennDir }: { poolSize?: number; root?: string } = {},
+  ): Promise<RealHost> {
+    await mkdir(`${root}/tests`, { recursive: true, mode: 0o755 });
+    const dir = await mkdtemp(`${root}/tests/host-`);
     await Bun.$`chmod 755 ${dir}`;
-    for (const shared of ["kernels", "images"]) await symlink(`${wrennDir}/${shared}`, `${dir}/${shared}`);
+    for (const shared of ["kernels", "images"]) await symlink(`${root}/${shared}`, `${dir}/${shared}`);
+    await mkdir(`${dir}/templates`, { mode: 0o755 });
+    await copyTemplates(root, dir); // what hosts of other test files have frozen
     const host = new RealHost(dir, makeDrivers, poolSize);
     await host.#boot();
     return host;
@@ -58,21 +65,9 @@ export class RealHost implements AsyncDisposable {
   }
 
   /** Runs a shell script in the guest as root. */
-  async sh(id: SandboxId, script: string): Promise<{ code: number; out: string }> {
+  sh(id: SandboxId, script: string): Promise<{ code: number; out: string }> {
     const { machine, record } = this.sandboxes.find(id);
-    const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>
-      fetch(input, { ...init, keepalive: false })) as typeof fetch;
-    const baseUrl = `http://${machine.nic.reach(agentPort)}`;
-    const client = createClient(processes.Process, createConnectTransport({ baseUrl, fetch: unpooled }));
-    const request = { process: { cmd: "/bin/bash", args: ["-c", script], envs: {}, cwd: "/" }, stdin: false };
-    const asRoot = { Authorization: `Basic ${btoa("root:")}`, [headers.accessToken]: record.token };
-    let [code, out] = [-1, ""];
-    for await (const { event } of client.start(request, { headers: asRoot })) {
-      if (event?.event.case === "end") code = event.event.value.exitCode;
-      const data = event?.event.case === "data" ? event.event.value.output : undefined;
-      if (data?.case === "stdout" || data?.case === "stderr") out += new TextDecoder().decode(data.value);
-    }
-    return { code, out };
+    return shell(machine.nic, script, record.token);
   }
 
   /** Files and rows that a sandbox could leave behind. */
@@ -94,6 +89,8 @@ export class RealHost implements AsyncDisposable {
     await this.sandboxes[Symbol.asyncDispose]();
     await this.drivers.nets[Symbol.asyncDispose]?.();
     this.#journal[Symbol.dispose]();
+    await mkdir(`${this.dir}/../../templates`, { recursive: true, mode: 0o755 });
+    await copyTemplates(this.dir, `${this.dir}/../..`);
     await rm(this.dir, { recursive: true, force: true });
   }
 
@@ -115,6 +112,23 @@ export class RealHost implements AsyncDisposable {
     this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);
   }
+}
+
+/** Runs a shell script in the guest behind `nic` as root; one that has an identity asks for its token. */
+export async function shell(nic: Nic, script: string, token = ""): Promise<{ code: number; out: string }> {
+  const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>
+    fetch(input, { ...init, keepalive: false })) as typeof fetch;
+  const baseUrl = `http://${nic.reach(agentPort)}`;
+  const client = createClient(processes.Process, createConnectTransport({ baseUrl, fetch: unpooled }));
+  const request = { process: { cmd: "/bin/bash", args: ["-c", script], envs: {}, cwd: "/" }, stdin: false };
+  const asRoot = { Authorization: `Basic ${btoa("root:")}`, [headers.accessToken]: token };
+  let [code, out] = [-1, ""];
+  for await (const { event } of client.start(request, { headers: asRoot })) {
+    if (event?.event.case === "end") code = event.event.value.exitCode;
+    const data = event?.event.case === "data" ? event.event.value.output : undefined;
+    if (data?.case === "stdout" || data?.case === "stderr") out += new TextDecoder().decode(data.value);
+  }
+  return { code, out };
 }
 
 const effects: Record<string, readonly string[]> = {

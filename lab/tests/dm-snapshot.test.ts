@@ -3,7 +3,7 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { DmSnapshot } from "../../packages/host/src/drivers/dm/dm-snapshot.ts";
 import { disksSuite } from "../../packages/host/test/suites/disks.ts";
-import { left as everything } from "../support/left.ts";
+import { left as everything, leftInTheEnd } from "../support/left.ts";
 
 disksSuite("dm-snapshot", () => new DmSnapshot());
 
@@ -14,10 +14,10 @@ afterEach(async () => expect(await remaining()).toEqual([]));
 /** Mapped devices and loop devices of ours that exist. */
 const left = (): string[] => [...everything().devices, ...everything().loops];
 
-/** What stays after the kernel had time for the removals that it does by itself once the last user has closed a device. */
+/** The same once the kernel had time for the removals that it does by itself. */
 async function remaining(): Promise<string[]> {
-  for (let tries = 0; tries < 100 && left().length > 0; tries++) await Bun.sleep(50);
-  return left();
+  const { devices, loops } = await leftInTheEnd();
+  return [...devices, ...loops];
 }
 
 const block = (text: string): Uint8Array => {

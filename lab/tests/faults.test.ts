@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { SandboxId } from "@wrenn/contract";
 import { firecracker, firecrackerDrivers, jailer, networks, qemuDrivers } from "../support/bench.ts";
-import { left } from "../support/left.ts";
+import { left, leftInTheEnd } from "../support/left.ts";
 import { RealHost } from "../support/real-host.ts";
 
 let host: RealHost;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await host[Symbol.asyncDispose]();
-  expect(left()).toEqual({ devices: [], loops: [], networks: [], slots: [], vmms: [], groups: [] });
+  expect(await leftInTheEnd()).toEqual({ devices: [], loops: [], networks: [], slots: [], vmms: [], groups: [] });
 });
 
 const none = async () => undefined;

@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { vmmSuite } from "../../packages/host/test/suites/vmm.ts";
 import { firecrackerDrivers, networks, noFirecracker, noJailer, vmmBench } from "../support/bench.ts";
-import { left } from "../support/left.ts";
+import { leftInTheEnd } from "../support/left.ts";
 
 const nets = await networks("firecracker");
 
@@ -17,5 +17,5 @@ afterAll(async () => {
 
 test("nothing is left of all these machines", async () => {
   await nets.settled();
-  expect(left()).toMatchObject({ vmms: [], groups: [] });
+  expect(await leftInTheEnd()).toMatchObject({ devices: [], loops: [], vmms: [], groups: [] });
 });

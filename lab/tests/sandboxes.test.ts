@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { SandboxId } from "@wrenn/contract";
 import { firecracker, firecrackerDrivers, jailer, networks, qemuDrivers } from "../support/bench.ts";
-import { left } from "../support/left.ts";
+import { left, leftInTheEnd } from "../support/left.ts";
 import { RealHost } from "../support/real-host.ts";
 import { makeWorld, world } from "../support/wan.ts";
 
@@ -26,7 +26,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await host[Symbol.asyncDispose]();
-  expect(left()).toEqual({ devices: [], loops: [], networks: [], slots: [], vmms: [], groups: [] });
+  expect(await leftInTheEnd()).toEqual({ devices: [], loops: [], networks: [], slots: [], vmms: [], groups: [] });
 });
 
 const keep = (id: SandboxId, word: string) =>
@@ -96,10 +96,29 @@ test("a guest reaches the world outside, and neither the host nor another sandbo
   const [a, b] = [await host.create(), await host.create()];
   const other = host.sandboxes.find(b.id).machine.nic.reach(80)!.split(":")[0]!;
   const one = (ip: string) => `(timeout 10 bash -c 'exec 3<>/dev/tcp/${ip}/80' 2>/dev/null && echo ${ip}) &`;
-  const { out } = await host.sh(
-    a.id,
-    `${[world.internet, world.host, world.metadata, other].map(one).join("\n")}\nwait`,
-  );
+  const { out } = await host.sh(a.id, `${[world.internet, world.host, world.lan, other].map(one).join("\n")}\nwait`);
   expect(out.trim()).toBe(world.internet);
   for (const { id } of [a, b]) await host.sandboxes.destroy(id);
 });
+
+/** HTTP in the guest, which has no client of its own but a shell. */
+const ask = (ip: string, lines: readonly string[]) =>
+  `exec 3<>/dev/tcp/${ip}/80 && printf '${[...lines, "", ""].join("\\r\\n")}' >&3 && timeout 5 cat <&3 | tail -1`;
+
+(firecracker ? test : test.skip)(
+  "a guest that asks the metadata address is answered by its VMM, with its own facts and for a token only",
+  async () => {
+    const { id } = await host.create();
+    const server = await host.sh(id, ask(world.metadata, ["GET / HTTP/1.1", "Host: a"]));
+    expect(server.out).not.toContain("world"); // what answers there outside
+    const token = await host.sh(
+      id,
+      ask(world.metadata, ["PUT /latest/api/token HTTP/1.1", "X-metadata-token-ttl-seconds: 60"]),
+    );
+    expect(token.out.length).toBeGreaterThan(20);
+    const facts = (accept: string) =>
+      host.sh(id, ask(world.metadata, ["GET /sandbox_id HTTP/1.1", `X-metadata-token: ${token.out.trim()}`, accept]));
+    expect((await facts("Accept: */*")).out).toContain(id);
+    await host.sandboxes.destroy(id);
+  },
+);

@@ -29,7 +29,8 @@ export async function keepTemplates(dir: string): Promise<void> {
   await copyTemplates(dir, installed);
 }
 
-async function copyTemplates(from: string, to: string): Promise<void> {
+/** Gives the data folder `to` the frozen templates of `from` that it lacks, as hard links. */
+export async function copyTemplates(from: string, to: string): Promise<void> {
   const present = new Set(await readdir(`${to}/templates`));
   for (const key of await readdir(`${from}/templates`).catch(() => [])) {
     if (key.startsWith(".") || present.has(key)) continue;

@@ -5,6 +5,9 @@ import { WrennError } from "@wrenn/contract";
 /** One person's next sandbox; hosts that serve many are told a higher number. */
 const defaultPoolSize = 1;
 
+/** A minute less than the five that service managers are told to wait (deploy/). */
+const defaultDrainSeconds = 240;
+
 /** A registered host's certificate with its key, and the authority that signs its callers' certificates; PEM. */
 export type Credentials = { readonly cert: string; readonly key: string; readonly ca: string };
 
@@ -17,10 +20,13 @@ export type HostOptions = {
   accelerator?: string | undefined;
   egress?: string | undefined;
   network?: string | undefined;
+  disks?: string | undefined;
   jailer?: string | undefined;
   diskMibPerSecond?: string | undefined;
   diskOpsPerSecond?: string | undefined;
+  netMbitPerSecond?: string | undefined;
   poolSize?: string | undefined;
+  drainSeconds?: string | undefined;
   metricsToken?: string | undefined;
   credentials?: Credentials | undefined;
   readyTimeoutMs?: number | undefined;
@@ -39,15 +45,23 @@ export type HostConfig = {
   /** `undefined`: the probe decides, here and in the next two. */
   readonly vmm: "qemu" | "firecracker" | undefined;
   readonly network: "user-mode" | "netns-tap" | undefined;
+  /** How disk layers are kept, where not as the VMM's driver usually does. */
+  readonly disks: "reflink" | undefined;
   readonly accelerator: "kvm" | "tcg" | undefined;
   /** `open` and `none` overrule the floor under guests' networks. */
   readonly egress: "open" | "none" | undefined;
   /** Whether Firecracker runs without its jailer where that is installed. */
   readonly isUnjailed: boolean;
-  /** What a guest may do to its disk (Firecracker). */
-  readonly disk: { readonly mibPerSecond: number | undefined; readonly opsPerSecond: number | undefined };
+  /** What a guest may do to its disk and network (Firecracker). */
+  readonly guest: {
+    readonly diskMibPerSecond: number | undefined;
+    readonly diskOpsPerSecond: number | undefined;
+    readonly netMbitPerSecond: number | undefined;
+  };
   /** Machines kept ready for each template in use. */
   readonly poolSize: number;
+  /** How long a stop may go on to begin pauses; what is left then runs on and is adopted. */
+  readonly drainSeconds: number;
   /** Opens `/metrics` to a scraper; without one only the host token does. */
   readonly metricsToken: string | undefined;
   /** With these, only the control plane can connect, by mutual TLS. */
@@ -79,12 +93,15 @@ export function compile(options: HostOptions): HostConfig {
     });
   const vmm = oneOf("VMM", options.vmm, ["qemu", "firecracker"]);
   const net = oneOf("network", options.network, ["user-mode", "netns-tap"]);
+  const disks = oneOf("disk driver", options.disks, ["reflink"]);
   const isUnjailed = oneOf("jailer setting", options.jailer, ["on", "off"]) === "off";
-  const disk = {
-    mibPerSecond: rate("disk limit", options.diskMibPerSecond),
-    opsPerSecond: rate("disk limit", options.diskOpsPerSecond),
+  const guest = {
+    diskMibPerSecond: rate("disk limit", options.diskMibPerSecond),
+    diskOpsPerSecond: rate("disk limit", options.diskOpsPerSecond),
+    netMbitPerSecond: rate("network limit", options.netMbitPerSecond),
   };
   const accelerator = oneOf("accelerator", options.accelerator, ["kvm", "tcg"]);
+  const drainSeconds = rate("time to drain", options.drainSeconds) ?? defaultDrainSeconds;
   const egress = oneOf("egress", options.egress, ["open", "none"]);
   const poolSize = Number(options.poolSize ?? defaultPoolSize);
   if (!Number.isInteger(poolSize) || poolSize < 0 || poolSize > 1000)
@@ -95,9 +112,9 @@ export function compile(options: HostOptions): HostConfig {
   const { metricsToken } = options;
   const { credentials, guestDir = usualGuestDir() } = options;
   const served = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
-  const drivers = { vmm, network: net, accelerator, egress, isUnjailed, disk };
+  const drivers = { vmm, network: net, disks, accelerator, egress, isUnjailed, guest };
   const store = options.store ?? `${dir}/store`;
-  return Object.freeze({ dir, ...served, ...drivers, poolSize, readyTimeoutMs, guestDir, store });
+  return Object.freeze({ dir, ...served, ...drivers, poolSize, drainSeconds, readyTimeoutMs, guestDir, store });
 }
 
 /** Beside the program, else in the sources that it runs from. */

@@ -88,7 +88,7 @@ async function keepRunning(sandbox: Sandbox, machine: Machine, sandboxes: Sandbo
 async function writesTo({ vm }: Machine, layer: string, { kitchen }: Sandboxes): Promise<boolean> {
   const disk = await kitchen.layers.open(layer).catch(() => undefined); // its file may not have been made yet
   await using _ = disk;
-  return disk?.device === (await vm.diskDevice());
+  return !!disk && vm.writesTo(disk);
 }
 
 /** The VM is gone: a snapshot that was already whole saves a pausing sandbox, otherwise its memory is lost and the files stay. */

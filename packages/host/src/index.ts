@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import type { Logger } from "pino";
 import { type Credentials, compile, type HostOptions, machineSize } from "./config.ts";
+import { DiskWatch } from "./disk-watch.ts";
 import { chooseDrivers } from "./drivers/choose.ts";
 import type { Drivers } from "./drivers/ports.ts";
 import { heal } from "./heal.ts";
@@ -54,6 +55,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   await heal(sandboxes, log);
   const sampler = await Sampler.start(sandboxes, log);
   const scribe = await Scribe.start(sandboxes, log);
+  const diskWatch = new DiskWatch(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
   const moves = new Moves(sandboxes, openStore(config.store, process.env), log);
   const served = { sandboxes, sampler, scribe, metrics, moves };
@@ -69,7 +71,8 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
     },
     stop: async ({ pause }) => {
       await server.stop(true);
-      if (pause) await sandboxes.pauseAll("the host agent was stopped");
+      await diskWatch[Symbol.asyncDispose]();
+      if (pause) await sandboxes.pauseAll("the host agent was stopped", config.drainSeconds * 1000);
       await moves[Symbol.asyncDispose]();
       await sampler[Symbol.asyncDispose]();
       await scribe[Symbol.asyncDispose]();

@@ -37,10 +37,7 @@ export class Layers {
   async usedBytes(id: string): Promise<number> {
     let sum = 0;
     for (let at: string | undefined = id; at !== undefined; at = this.journal.layers.get(at)?.parent)
-      sum += await stat(this.paths.layer(at)).then(
-        ({ blocks }) => blocks * 512,
-        () => 0,
-      );
+      sum += await this.#ownBytes(this.paths.layer(at)).catch(() => 0);
     return sum;
   }
 
@@ -95,6 +92,10 @@ export class Layers {
       await rm(this.paths.layer(id), { force: true });
       this.journal.layers.remove(id);
     }
+  }
+
+  async #ownBytes(path: string): Promise<number> {
+    return this.disks.ownBytes?.(path) ?? (await stat(path)).blocks * 512;
   }
 
   async #base(parent: string | undefined, templateKey: string): Promise<BaseDisk> {

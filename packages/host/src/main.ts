@@ -9,7 +9,8 @@ import { probe } from "./probe.ts";
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
 
 Usage:
-  wrenn-agent [--dir DIR] [--listen HOST:PORT]    serve until SIGTERM; sandboxes are paused then
+  wrenn-agent [--dir DIR] [--listen HOST:PORT]    serve until SIGTERM; sandboxes are paused then. SIGUSR2 hands over to
+                                                  the program as it is installed now: no VM stops, sandboxes run on
   wrenn-agent --register TOKEN --address HOST:PORT
                                                   join the fleet of WRENN_CP_URL, then serve; later starts need no flag
   wrenn-agent probe [--json]                      what this machine has, and the drivers chosen for that
@@ -21,10 +22,13 @@ Environment:
   WRENN_CP_URL             http(s)://HOST:PORT of the control plane to register with
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu or firecracker; kvm or tcg
   WRENN_NETWORK            overrules the probe: user-mode or netns-tap
+  WRENN_DISKS              reflink keeps disk layers as files that share blocks (needs XFS or btrfs)
   WRENN_JAILER             off runs Firecracker without its jailer (default on, where it is installed)
   WRENN_DISK_MIB_PER_S, WRENN_DISK_OPS_PER_S   what a guest may do to its disk (Firecracker; default no limit)
+  WRENN_NET_MBIT_PER_S     what a guest may receive, and as much send (Firecracker; default no limit)
   WRENN_EGRESS             open or none; default: public addresses only as root, none otherwise
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
+  WRENN_DRAIN_SECONDS      how long a stop may take to pause sandboxes (default 240); the others run on and are adopted
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
   WRENN_GUEST_DIR          what imported images are given (default: guest/ beside this program)
   WRENN_STORE              where hibernated sandboxes go: a folder, or s3://BUCKET/PREFIX (default store/ in the data folder)
@@ -72,10 +76,13 @@ const options = {
   egress: env.WRENN_EGRESS || undefined,
   guestDir: env.WRENN_GUEST_DIR || undefined,
   network: env.WRENN_NETWORK || undefined,
+  disks: env.WRENN_DISKS || undefined,
   jailer: env.WRENN_JAILER || undefined,
   diskMibPerSecond: env.WRENN_DISK_MIB_PER_S || undefined,
   diskOpsPerSecond: env.WRENN_DISK_OPS_PER_S || undefined,
+  netMbitPerSecond: env.WRENN_NET_MBIT_PER_S || undefined,
   poolSize: env.WRENN_POOL || undefined,
+  drainSeconds: env.WRENN_DRAIN_SECONDS || undefined,
   metricsToken: env.WRENN_METRICS_TOKEN || undefined,
   store: env.WRENN_STORE || undefined,
 };
@@ -99,10 +106,19 @@ async function runServer(): Promise<void> {
     await agent.stop({ pause: true });
     process.exit(0);
   };
+  /** Becomes the program that is installed by now, as the same process: it adopts the VMs, which run on. */
+  const handOver = async () => {
+    if (stopping) return;
+    stopping = true;
+    log.info("handing over to the program as it is installed now");
+    await agent.stop({ pause: false });
+    become(process.env as Record<string, string>);
+  };
   const wish = { register: values.register, address: values.address, url: env.WRENN_CP_URL };
   const agent = await startMember(options, wish, { log, onDeleted: () => void stop("the host was deleted") });
   process.on("SIGTERM", () => void stop("SIGTERM"));
   process.on("SIGINT", () => void stop("SIGINT"));
+  process.on("SIGUSR2", () => void handOver());
   console.log(JSON.stringify({ ready: true, address: agent.address }));
 }
 
@@ -118,14 +134,17 @@ async function main(): Promise<void> {
   return runServer();
 }
 
+/** Replaces this process by its program, with the same arguments. */
+function become(environment: Record<string, string>): never {
+  const script = Bun.main.startsWith("/$bunfs/") ? [] : [Bun.main];
+  process.execve!(process.execPath, [process.execPath, ...script, ...process.argv.slice(2)], environment);
+  throw new Error("execve came back");
+}
+
 /** Bun makes at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
 const manyRequests = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
 
-if (!env.BUN_CONFIG_MAX_HTTP_REQUESTS) {
-  const script = Bun.main.startsWith("/$bunfs/") ? [] : [Bun.main];
-  const args = [process.execPath, ...script, ...process.argv.slice(2)];
-  process.execve!(process.execPath, args, { ...env, ...manyRequests } as Record<string, string>);
-}
+if (!env.BUN_CONFIG_MAX_HTTP_REQUESTS) become({ ...env, ...manyRequests } as Record<string, string>);
 
 await main().catch((thrown) => {
   const error = WrennError.from(thrown);

@@ -140,7 +140,10 @@ async function handOver(
   if (isGrown) await growDisk(machine.vm, diskMib);
   await machine.vm.cont();
   if (bootMs !== undefined) await agentOf(machine).ready(bootMs, machine.vm.exited);
-  await identify(sandbox, template, agentOf(machine), { present: token, diskMib: isGrown ? diskMib : undefined });
+  await Promise.all([
+    identify(sandbox, template, agentOf(machine), { present: token, diskMib: isGrown ? diskMib : undefined }),
+    machine.vm.describe?.({ sandbox_id: sandbox.id, template_id: template.image.name }),
+  ]);
   undo.move();
   return machine;
 }
@@ -177,9 +180,10 @@ export async function snapshot(
   // Closed at the end: the VM has it open by then, or nobody wants it.
   await using next = kind === "checkpoint" ? await layers.create(sandbox.record.nextLayer!) : undefined;
 
-  undo.defer(() => vm.cont());
+  undo.defer(() => vm.cont().catch(() => {})); // whoever asked looks after one that does not run on
   await vm.stop();
   if (next) {
+    await next.catchUp?.();
     await vm.switchDisk(next);
     sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
   }

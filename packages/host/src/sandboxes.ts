@@ -14,9 +14,13 @@ import {
 } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import { Sandbox } from "./sandbox.ts";
+import { Turns } from "./turns.ts";
 
 /** Layers deeper than this cost every read of the guest; a pause then merges them. */
 const deepestLayers = 8;
+
+/** Each copies up to some hundred MiB of memory while its VM stands still. */
+const pausesAtOnce = 4;
 
 /** How often time-outs are looked at: they are whole seconds. */
 const reaperPeriodMs = 500;
@@ -77,8 +81,7 @@ export class Sandboxes implements AsyncDisposable {
         const facts = { snapshot: taken.id, isDiskOnly: diskOnly, machine: undefined, diskUsedBytes };
         sandbox.move("paused", { reason, ...facts });
       } catch (thrown) {
-        await machine.vm.cont();
-        sandbox.move("ready", {}, machine);
+        if (await this.#runsOn(sandbox, machine)) sandbox.move("ready", {}, machine);
         if (taken) await removeSnapshot(taken.id, this.kitchen);
         throw thrown;
       }
@@ -115,6 +118,7 @@ export class Sandboxes implements AsyncDisposable {
       const wanted = { kind: "checkpoint", diskOnly } as const;
       const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, wanted).catch(async (thrown) => {
         sandbox.note({ nextLayer: undefined });
+        await this.#runsOn(sandbox, sandbox.machine);
         await this.kitchen.layers.collect();
         throw thrown;
       });
@@ -222,12 +226,21 @@ export class Sandboxes implements AsyncDisposable {
     this.#watchVm(sandbox, machine);
   }
 
-  /** Pauses everything that runs: for a shutdown that must lose nothing. Failures are logged; those VMs run on and are adopted. */
-  async pauseAll(reason: string): Promise<void> {
+  /**
+   * Pauses everything that runs, a few at a time: for a shutdown that must lose nothing. What fails, or has not begun
+   * when `budgetMs` is over, is logged; those VMs run on and are adopted by the next agent.
+   */
+  async pauseAll(reason: string, budgetMs = Number.POSITIVE_INFINITY): Promise<void> {
     const running = this.list().filter((record) => record.state === "running");
-    const results = await Promise.allSettled(running.map((record) => this.pause(record.id, reason)));
-    for (const [i, result] of results.entries())
-      if (result.status === "rejected") this.log.error({ id: running[i]!.id, error: result.reason }, "not paused");
+    const deadline = performance.now() + budgetMs;
+    const turns = new Turns(pausesAtOnce);
+    await Promise.all(
+      running.map(async ({ id }) => {
+        using _ = await turns.take();
+        if (performance.now() > deadline) return this.log.warn({ id }, "not paused in time: its VM runs on");
+        await this.pause(id, reason).catch((error) => this.log.error({ id, error }, "not paused: its VM runs on"));
+      }),
+    );
   }
 
   /** Lets go of everything; VMs that run go on, to be adopted. */
@@ -281,6 +294,19 @@ export class Sandboxes implements AsyncDisposable {
     undo.move();
     sandbox.touch();
     this.#watchVm(sandbox, machine);
+  }
+
+  /** Lets a machine run on after a failure. One that cannot is given up: its files stay. */
+  async #runsOn(sandbox: Sandbox, machine: Machine): Promise<boolean> {
+    try {
+      await machine.vm.cont();
+      return true;
+    } catch (error) {
+      this.log.error({ id: sandbox.id, error }, "the VM does not run on");
+      await machine.held.disposeAsync();
+      sandbox.move("fail", { reason: "its VMM did not answer any more", machine: undefined });
+      return false;
+    }
   }
 
   /** A VM that ends unasked: switched off from inside it is stopped, anything else is an error that keeps the files. */

@@ -188,3 +188,20 @@ describe("the agent killed and started again", () => {
     expect((await host.sandboxes.pause(id)).version).toBeGreaterThan(version);
   });
 });
+
+describe("a VMM that answers nothing any more", () => {
+  for (const name of ["pause", "checkpoint"] as const)
+    test(`while its sandbox is told to ${name}: the sandbox is in error with its files, and the VMM is gone`, async () => {
+      const { host, id } = await hostBefore(name);
+      await using _ = host;
+      host.world.before = (effect) => {
+        if (effect.startsWith("vm.")) throw new Error("no answer");
+      };
+      await expect(Promise.resolve(recipes[name].run(host, id))).rejects.toThrow();
+      host.world.before = () => {};
+      expect(host.sandboxes.list()).toMatchObject([{ state: "error", reason: "its VMM did not answer any more" }]);
+      expect(host.world.machines.size).toBe(0);
+      await host.sandboxes.destroy(id!);
+      expect(await host.leftovers()).toEqual(nothing);
+    });
+});

@@ -9,9 +9,10 @@ import { Firecracker } from "./firecracker/driver.ts";
 import { layFloor } from "./floor.ts";
 import { NetnsTap } from "./netns/netns-tap.ts";
 import { vmmGid } from "./owner.ts";
-import { type Drivers, fitting, type Nets } from "./ports.ts";
+import { type Disks, type Drivers, fitting, type Nets } from "./ports.ts";
 import { Qcow2 } from "./qcow2.ts";
 import { Qemu } from "./qemu/driver.ts";
+import { canReflink, Reflink } from "./reflink.ts";
 import { UserMode } from "./user-mode.ts";
 
 /** Network name spaces kept ready beside those of pooled machines: as many creates at once wait for none. */
@@ -39,14 +40,27 @@ async function onFirecracker(config: HostConfig, { firecracker, jailer, vmmVersi
   const machine = { binary: firecracker!, jailer, gid };
   log.info({ jailer: jailer ?? "none" }, "firecracker");
   const nets = await NetnsTap.start({ dir: config.dir, gid, ready: readyNetworks }, log);
-  return { vmm: new Firecracker(machine, vmmVersion, cpuModel(), config.disk), disks: new DmSnapshot(), nets };
+  return {
+    vmm: new Firecracker(machine, vmmVersion, cpuModel(), config.guest),
+    disks: await disksFor(config, () => new DmSnapshot()),
+    nets,
+  };
 }
 
 async function onQemu(config: HostConfig, { qemu, qemuImg, accelerator, network, vmmVersion }: Findings, log: Logger) {
   const gid = await vmmGroup(accelerator!);
   const machine = { accelerator: accelerator!, binary: qemu!, tscKhz: await tscKhz(), gid };
   const vmm = new Qemu(machine, vmmVersion, cpuModel());
-  return { vmm, disks: new Qcow2(qemuImg!), nets: await networkFor(config, network, { gid, log }) };
+  const disks = await disksFor(config, () => new Qcow2(qemuImg!));
+  return { vmm, disks, nets: await networkFor(config, network, { gid, log }) };
+}
+
+async function disksFor({ disks, dir }: HostConfig, usual: () => Disks): Promise<Disks> {
+  if (disks !== "reflink") return usual();
+  if (await canReflink(dir)) return new Reflink();
+  throw new WrennError("invalid_request", `files in ${dir} cannot share blocks, which WRENN_DISKS=reflink asks for`, {
+    remedy: "Put the data folder on XFS (made with reflink=1, the default) or btrfs.",
+  });
 }
 
 type Context = { readonly gid: number; readonly log: Logger };

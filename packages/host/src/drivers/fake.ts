@@ -164,8 +164,8 @@ class FakeVm implements Vm {
     this.machine.diskMib = mib;
   }
 
-  async diskDevice(): Promise<string> {
-    return this.machine.disk;
+  async writesTo(disk: Disk): Promise<boolean> {
+    return this.machine.disk === disk.path;
   }
 
   async capture(dir: string): Promise<{ write(): Promise<number> }> {

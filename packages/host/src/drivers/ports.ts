@@ -20,6 +20,11 @@ export type Disk = AsyncDisposable &
     /** What a VMM opens: the file itself, or a block device that shows it. */
     readonly device: string;
     usedBytes(): Promise<number>;
+    /**
+     * Of a layer over one that was being written to: takes what came since it was made, now that nobody writes. Absent
+     * where a layer shows what lies below it at any time.
+     */
+    catchUp?(): Promise<void>;
   };
 
 /** Disk layers. */
@@ -32,6 +37,8 @@ export interface Disks {
   create(base: BaseDisk, path: string): Promise<Disk>;
   /** The layer at `path`. Throws `not_found` when it is not there. */
   open(path: string): Promise<Disk>;
+  /** Bytes that only this layer occupies, where they are not what its file occupies. */
+  ownBytes?(path: string): number;
   /** Makes a closed layer lie directly on `base`, so that the layers between are no longer needed. A crash in it harms nothing. */
   flatten(path: string, base: BaseDisk): Promise<void>;
   /** Tells a closed layer where its base is now: one of the same content as that it was made over. */
@@ -120,14 +127,16 @@ export type Vm = AsyncDisposable & {
   stop(): Promise<void>;
   /** Lets them run on. */
   cont(): Promise<void>;
+  /** Facts that programs in the guest can ask for; no secrets. Absent where the VMM has no such service. */
+  describe?(facts: Readonly<Record<string, string>>): Promise<void>;
   /** Makes one more port of the guest reachable, and tells its network. A port that is reachable stays as it is. */
   forward(guestPort: number): Promise<void>;
   /** Of a stopped VM: continues on the layer `next`, which lies on the present one; that one is never written to again. */
   switchDisk(next: Disk): Promise<void>;
   /** Of a stopped VM: makes its disk `mib` large, which its guest sees when it runs. Absent where disks cannot grow. */
   growDisk?(mib: number): Promise<void>;
-  /** The `device` of the disk layer that it writes to. */
-  diskDevice(): Promise<string>;
+  /** Whether this is the disk layer that it writes to. */
+  writesTo(disk: Disk): Promise<boolean>;
   /**
    * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
    * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives the bytes that were new.

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import type { Nic, VmHandle } from "./ports.ts";
 import { overRoot } from "./privileges.ts";
@@ -44,12 +44,15 @@ export function spawnVmm(argv: readonly string[], how: Launching): Bun.Subproces
 /** A killed process is gone within milliseconds; longer means that it hangs in the kernel, and nobody can help. */
 const killTimeoutMs = 10_000;
 
-/** Start time of a process in clock ticks since boot (proc(5), field 22 of stat), or `undefined` when it is not there. */
+/**
+ * Start time of a process in clock ticks since boot (proc(5), field 22 of stat), or `undefined` when it is not there. One
+ * that was killed is there until its last thread has ended: the first is a zombie while others still hold its files.
+ */
 export function startTimeOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? undefined : fields[19];
+    return fields[0] === "Z" && readdirSync(`/proc/${pid}/task`).length < 2 ? undefined : fields[19];
   } catch {
     return undefined;
   }

@@ -129,7 +129,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
     );
 
     rule("disposing twice is harmless, and `exited` settles", async (lab) => {
-      const machine = await lab.restore("a", await lab.freeze());
+      await using machine = await lab.restore("a", await lab.freeze());
       await machine.vm[Symbol.asyncDispose]();
       await machine.vm[Symbol.asyncDispose]();
       expect(typeof (await machine.vm.exited)).toBe("string");

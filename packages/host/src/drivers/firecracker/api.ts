@@ -27,6 +27,8 @@ export type Puts = {
   };
   "/machine-config": { vcpu_count: number; mem_size_mib: number; smt: boolean; track_dirty_pages: boolean };
   "/entropy": { rate_limiter?: RateLimiter };
+  "/mmds/config": { version: "V2"; network_interfaces: ["eth0"]; ipv4_address: string; imds_compat: boolean };
+  "/mmds": Readonly<Record<string, string>>;
   "/actions": { action_type: "InstanceStart" | "FlushMetrics" | "SendCtrlAltDel" };
   "/snapshot/create": { snapshot_type: "Full" | "Diff"; snapshot_path: string; mem_file_path: string };
   "/snapshot/load": {
@@ -41,26 +43,29 @@ export type Puts = {
 export type Patches = {
   "/vm": { state: "Paused" | "Resumed" };
   "/drives/rootfs": { drive_id: "rootfs"; path_on_host?: string; rate_limiter?: RateLimiter };
-  "/machine-config": { track_dirty_pages: boolean };
+  "/network-interfaces/eth0": { iface_id: "eth0"; rx_rate_limiter?: RateLimiter; tx_rate_limiter?: RateLimiter };
 };
 
 /** Answer of `GET /`. */
 export type InstanceInfo = { id: string; state: "Not started" | "Running" | "Paused"; vmm_version: string };
 
 /** How long Firecracker may take for what writes or reads a whole memory, and for anything else. */
-const slowMs = 120_000;
-const quickMs = 20_000;
+export type Patience = { readonly slowMs: number; readonly quickMs: number };
+const usual: Patience = { slowMs: 120_000, quickMs: 20_000 };
 
 /** Between two looks at a socket that nobody listens on yet: its file appears before. */
 const pollMs = 2;
 
 /** The API of one Firecracker process. Every call throws `agent_error` with what Firecracker said. */
 export class FirecrackerApi {
-  constructor(readonly socket: string) {}
+  constructor(
+    readonly socket: string,
+    readonly patience = usual,
+  ) {}
 
   /** Waits until the API answers. `alive` tells whether it still can. */
   async ready(alive: () => boolean): Promise<InstanceInfo> {
-    const deadline = performance.now() + quickMs;
+    const deadline = performance.now() + this.patience.quickMs;
     for (;;) {
       const found = await this.info().catch((thrown: Error) => thrown);
       if (!(found instanceof Error)) return found;
@@ -71,15 +76,16 @@ export class FirecrackerApi {
   }
 
   async info(): Promise<InstanceInfo> {
-    return (await this.#call("GET", "/", undefined, quickMs)) as InstanceInfo;
+    return (await this.#call("GET", "/", undefined, this.patience.quickMs)) as InstanceInfo;
   }
 
   async put<P extends keyof Puts>(path: P, body: Puts[P]): Promise<void> {
+    const { slowMs, quickMs } = this.patience;
     await this.#call("PUT", path, body, path.startsWith("/snapshot") || path === "/actions" ? slowMs : quickMs);
   }
 
   async patch<P extends keyof Patches>(path: P, body: Patches[P]): Promise<void> {
-    await this.#call("PATCH", path, body, quickMs);
+    await this.#call("PATCH", path, body, this.patience.quickMs);
   }
 
   async #call(method: string, path: string, body: unknown, timeoutMs: number): Promise<unknown> {

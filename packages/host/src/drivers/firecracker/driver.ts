@@ -7,7 +7,7 @@ import { tapNet } from "../netns/addresses.ts";
 import { takeBack } from "../owner.ts";
 import type { BootSpec, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { killProcess, startTimeOf } from "../process.ts";
-import { FirecrackerApi, type RateLimiter } from "./api.ts";
+import { FirecrackerApi, type RateLimiter, type TokenBucket } from "./api.ts";
 import { socketName } from "./home.ts";
 import { homeOf, type Launched, launch, type Machine, processesBelow, releaseGroup, untilGone } from "./launch.ts";
 import { checkSaved, FirecrackerVm, loadSaved } from "./vm.ts";
@@ -20,8 +20,15 @@ const commandLine = [
   "random.trust_cpu=on cryptomgr.notests",
 ].join(" ");
 
-/** What a guest may do to its disk; `undefined` for no limit. */
-export type DiskLimits = { readonly mibPerSecond?: number | undefined; readonly opsPerSecond?: number | undefined };
+/** What a guest may do to its disk, and receive and send; `undefined` for no limit. */
+export type GuestLimits = {
+  readonly diskMibPerSecond?: number | undefined;
+  readonly diskOpsPerSecond?: number | undefined;
+  readonly netMbitPerSecond?: number | undefined;
+};
+
+/** Where programs in the guest find facts about their sandbox, as on most clouds: the VMM answers there itself. */
+export const metadataIp = "169.254.169.254";
 
 /** Firecracker, in its jail or plain. Needs KVM, block devices or raw files for disks, and taps. */
 export class Firecracker implements Vmm {
@@ -34,7 +41,7 @@ export class Firecracker implements Vmm {
     readonly machine: Machine,
     readonly version: string,
     hostCpu: string,
-    readonly limits: DiskLimits = {},
+    readonly limits: GuestLimits = {},
   ) {
     // A snapshot holds the processor's features and KVM's state: it fits this version, processor and kernel.
     this.fingerprint = ["firecracker", version, hostCpu, arch(), release()].join(" ");
@@ -76,6 +83,9 @@ export class Firecracker implements Vmm {
       await api.put("/network-interfaces/eth0", {
         ...{ iface_id: "eth0", host_dev_name: "tap0", guest_mac: tapNet.guestMac },
       });
+      await api.put("/mmds/config", {
+        ...{ version: "V2", network_interfaces: ["eth0"], ipv4_address: metadataIp, imds_compat: true },
+      });
       await api.put("/entropy", {});
       await api.put("/actions", { action_type: "InstanceStart" });
     });
@@ -113,8 +123,7 @@ export class Firecracker implements Vmm {
         ...{ track_dirty_pages: true, resume_vm: false },
       });
       if (saved) await loadSaved(vm.pid, `${frozen.dir}/memory`, saved);
-      const limiter = limiterOf(this.limits);
-      if (limiter) await api.patch("/drives/rootfs", { drive_id: "rootfs", rate_limiter: limiter });
+      await limit(api, this.limits);
     });
   }
 
@@ -122,7 +131,7 @@ export class Firecracker implements Vmm {
     const alive = () => startTimeOf(handle.pid) === handle.startTime;
     if (!alive()) return undefined;
     const home = homeOf(this.machine, spec);
-    const api = new FirecrackerApi(home.socket);
+    const api = new FirecrackerApi(home.socket, this.machine.patience);
     if (!(await api.info().catch(() => undefined))) return undefined;
     return this.#vm(spec, { ...handle, api, home, exited: untilGone(alive) }, `${frozen.dir}/memory`);
   }
@@ -152,14 +161,20 @@ export class Firecracker implements Vmm {
   }
 }
 
-function limiterOf({ mibPerSecond, opsPerSecond }: DiskLimits): RateLimiter | undefined {
-  if (mibPerSecond === undefined && opsPerSecond === undefined) return undefined;
-  const perSecond = (size: number) => ({ size, refill_time: 1_000 });
-  return {
-    ...(mibPerSecond === undefined ? {} : { bandwidth: perSecond(mibPerSecond * 2 ** 20) }),
-    ...(opsPerSecond === undefined ? {} : { ops: perSecond(opsPerSecond) }),
+/** Bounds a restored guest; a snapshot holds the bounds of when it was taken. */
+async function limit(api: FirecrackerApi, limits: GuestLimits): Promise<void> {
+  const { diskMibPerSecond: mib, diskOpsPerSecond: ops, netMbitPerSecond: mbit } = limits;
+  const disk: RateLimiter = {
+    ...(mib === undefined ? {} : { bandwidth: perSecond(mib * 2 ** 20) }),
+    ...(ops === undefined ? {} : { ops: perSecond(ops) }),
   };
+  if (Object.keys(disk).length > 0) await api.patch("/drives/rootfs", { drive_id: "rootfs", rate_limiter: disk });
+  if (mbit === undefined) return;
+  const each: RateLimiter = { bandwidth: perSecond((mbit * 1e6) / 8) };
+  await api.patch("/network-interfaces/eth0", { iface_id: "eth0", rx_rate_limiter: each, tx_rate_limiter: each });
 }
+
+const perSecond = (size: number): TokenBucket => ({ size, refill_time: 1_000 });
 
 /** Makes pages of zeros holes: Firecracker writes them, and a guest has many that it never touched. */
 function digHoles(path: string): void {

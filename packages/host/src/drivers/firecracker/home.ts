@@ -16,7 +16,7 @@ export type Home = {
   prepare(): Promise<void>;
   /** Makes a file of this machine available under `name`; read only. */
   bring(path: string, name: string): Promise<void>;
-  /** Makes the block device `device` the one under `disk`, in the place of another. */
+  /** Makes the block device or file `device` the one under `disk`, in the place of another. */
   bringDisk(device: string): Promise<void>;
 };
 
@@ -72,12 +72,18 @@ export function jailHome({ name, dir }: Pick<VmSpec, "name" | "dir">, gid: numbe
       await link(path, `${root}/${as}`).catch(() => copyFile(path, `${root}/${as}`)); // on another file system
     },
     bringDisk: async (device) => {
-      const { rdev } = await stat(device);
+      const facts = await stat(device);
       const node = `${root}/.disk`;
       await rm(node, { force: true });
-      makeBlockNode(node, { major: (rdev >> 8) & 0xfff, minor: (rdev & 0xff) | ((rdev >> 12) & 0xfff00) });
+      if (facts.isFile()) await link(device, node);
+      else makeBlockNode(node, numbersOf(facts));
       await own(name, gid, [node]);
       await rename(node, `${root}/disk`);
     },
   };
 }
+
+const numbersOf = ({ rdev }: { rdev: number }) => ({
+  major: (rdev >> 8) & 0xfff,
+  minor: (rdev & 0xff) | ((rdev >> 12) & 0xfff00),
+});

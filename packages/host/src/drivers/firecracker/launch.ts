@@ -5,7 +5,7 @@ import { WrennError } from "@wrenn/contract";
 import { ownerOf } from "../owner.ts";
 import type { Nic, VmSpec } from "../ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
-import { FirecrackerApi } from "./api.ts";
+import { FirecrackerApi, type Patience } from "./api.ts";
 import { type Home, jailHome, plainHome, socketName } from "./home.ts";
 
 /** The programs, and how VMs are kept apart. */
@@ -15,6 +15,8 @@ export type Machine = {
   readonly jailer: string | undefined;
   /** Group of VMM processes: the one that may open `/dev/kvm`. */
   readonly gid: number;
+  /** How long its API may take; `undefined` for what suits any machine. */
+  readonly patience?: Patience | undefined;
 };
 
 /** A process that answers on its API. */
@@ -52,7 +54,7 @@ export async function launch(
   await home.prepare();
   await furnish(home);
   const started = jailer ? await startJailed(machine, jailer, spec, home) : startPlain(machine, spec, home);
-  const api = new FirecrackerApi(home.socket);
+  const api = new FirecrackerApi(home.socket, machine.patience);
   try {
     if (!jailer) await spec.confine?.(started.pid); // the jailer has bounds of its own
     await api.ready(() => startTimeOf(started.pid) === started.startTime);

@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readdirSync, statSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, type Stats, statSync } from "node:fs";
 import { chmod, copyFile, rename, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
@@ -45,7 +45,7 @@ export class FirecrackerVm implements Vm {
   async stop(): Promise<void> {
     await this.api.patch("/vm", { state: "Paused" });
     // The device's own cache must be in the layer's file before another layer reads past it.
-    const disk = openSync(await this.diskDevice(), "r");
+    const disk = openSync(this.#disk().path, "r");
     try {
       fsyncSync(disk);
     } finally {
@@ -66,12 +66,14 @@ export class FirecrackerVm implements Vm {
     await this.api.patch("/drives/rootfs", { drive_id: "rootfs", path_on_host: "disk" });
   }
 
-  async diskDevice(): Promise<string> {
-    for (const fd of readdirSync(`/proc/${this.pid}/fd`)) {
-      const file = statSync(`/proc/${this.pid}/fd/${fd}`, { throwIfNoEntry: false });
-      if (file?.isBlockDevice()) return `/dev/dm-${(file.rdev & 0xff) | ((file.rdev >> 12) & 0xfff00)}`;
-    }
-    throw new WrennError("agent_error", "the VM has no disk");
+  async writesTo(disk: Disk): Promise<boolean> {
+    const [its, theirs] = [this.#disk().facts, statSync(disk.device)];
+    if (its.isBlockDevice()) return theirs.isBlockDevice() && its.rdev === theirs.rdev;
+    return its.ino === theirs.ino && its.dev === theirs.dev;
+  }
+
+  async describe(facts: Readonly<Record<string, string>>): Promise<void> {
+    await this.api.put("/mmds", facts);
   }
 
   async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
@@ -113,6 +115,17 @@ export class FirecrackerVm implements Vm {
     await releaseGroup(this.spec.name);
   }
 
+  /** What the process has open as its disk: the only block device or file, beside its logs, that it may write to. */
+  #disk(): { path: string; facts: Stats } {
+    for (const fd of readdirSync(`/proc/${this.pid}/fd`)) {
+      const path = `/proc/${this.pid}/fd/${fd}`;
+      const facts = statSync(path, { throwIfNoEntry: false });
+      const isDisk = facts?.isBlockDevice() || (facts?.isFile() && Number(fd) > 2 && isWritable(this.pid, fd));
+      if (facts && isDisk) return { path, facts };
+    }
+    throw new WrennError("agent_error", "the VM has no disk");
+  }
+
   /** Firecracker gives device state together with memory only; that memory is taken otherwise, and dropped here. */
   async #saveDevices(path: string): Promise<void> {
     const names = { snapshot_path: "device.new", mem_file_path: "memory.new" };
@@ -125,6 +138,12 @@ export class FirecrackerVm implements Vm {
       for (const name of Object.values(names)) await rm(inHome(name), { force: true });
     }
   }
+}
+
+/** Whether a descriptor was opened for writing (proc(5), fdinfo; open(2), O_ACCMODE). */
+function isWritable(pid: number, fd: string): boolean {
+  const flags = /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, "utf8"))?.[1] ?? "0";
+  return (Number.parseInt(flags, 8) & 3) !== 0;
 }
 
 /** Throws `conflict` when a saved folder was written by another Firecracker, processor or kernel: it would not run here. */

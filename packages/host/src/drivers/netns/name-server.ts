@@ -18,6 +18,9 @@ const mostPending = 1_024;
 
 type Pending = { readonly query: Uint8Array; readonly answer: (message: Uint8Array) => void };
 
+/** A port must be free for datagrams and for streams. */
+const portTries = 20;
+
 /**
  * The guests' name service: hands queries on to this machine's resolvers, by UDP and TCP, and refuses answers that point
  * below the floor.
@@ -47,25 +50,35 @@ export class NameServer implements AsyncDisposable {
     server.#upstream = await Bun.udpSocket({
       socket: { data: (_, message) => server.#fromResolver(message) },
     });
-    server.#udp = await Bun.udpSocket({
+    for (let left = portTries; !server.#udp; left--)
+      await server.#listen().catch((thrown) => {
+        server.#tcp.stop(true);
+        if (left === 0 || (thrown as NodeJS.ErrnoException).code !== "EADDRINUSE") throw thrown;
+      });
+    return server;
+  }
+
+  /** Throws with `EADDRINUSE` when somebody has the port for datagrams that the system gave for streams. */
+  async #listen(): Promise<void> {
+    this.#tcp = Bun.listen<{ rest: Uint8Array }>({
       hostname: "0.0.0.0",
-      socket: {
-        data: (socket, message, port, address) =>
-          void server.#ask(plain(message), address).then((answer) => answer && socket.send(answer, port, address)),
-      },
-    });
-    server.#tcp = Bun.listen<{ rest: Uint8Array }>({
-      hostname: "0.0.0.0",
-      port: server.#udp.port,
+      port: 0,
       socket: {
         open: (socket) => {
           socket.data = { rest: new Uint8Array() };
           socket.timeout(10);
         },
-        data: (socket, bytes) => void server.#fromStream(socket, bytes),
+        data: (socket, bytes) => void this.#fromStream(socket, bytes),
       },
     });
-    return server;
+    this.#udp = await Bun.udpSocket({
+      hostname: "0.0.0.0",
+      port: this.#tcp.port,
+      socket: {
+        data: (socket, message, port, address) =>
+          void this.#ask(plain(message), address).then((answer) => answer && socket.send(answer, port, address)),
+      },
+    });
   }
 
   get port(): number {

@@ -59,12 +59,12 @@ export class QemuVm implements Vm {
     await this.qmp.call("block_resize", { device: diskId, size: mib * 2 ** 20 });
   }
 
-  async diskDevice(): Promise<string> {
+  async writesTo(disk: Disk): Promise<boolean> {
     type Block = { device: string; inserted?: { file: string } };
     const blocks = await this.qmp.call<Block[]>("query-block");
     const file = blocks.find((block) => block.device === diskId)?.inserted?.file;
     if (!file) throw new WrennError("agent_error", "the VM has no disk");
-    return file;
+    return file === disk.device;
   }
 
   async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {

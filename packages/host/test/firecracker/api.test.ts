@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { FirecrackerApi } from "../src/drivers/firecracker/api.ts";
-import { probe } from "../src/probe.ts";
+import { FirecrackerApi } from "../../src/drivers/firecracker/api.ts";
+import { probe } from "../../src/probe.ts";
 
 const socket = `${tmpdir()}/wrenn-fc-${process.pid}.sock`;
 let server: Bun.Server<undefined> | undefined;

@@ -1,0 +1,131 @@
+import { describe, expect, test } from "bun:test";
+import { mkdir } from "node:fs/promises";
+import { Firecracker } from "../../src/drivers/firecracker/driver.ts";
+import type { Vm } from "../../src/drivers/ports.ts";
+import { FakeFirecracker, type Fault } from "./fake.ts";
+
+const limits = { diskMibPerSecond: 10, diskOpsPerSecond: 100, netMbitPerSecond: 8 };
+
+/** A machine that was restored and runs. */
+async function restored(fake: FakeFirecracker): Promise<Vm> {
+  const vm = await fake.vmm.restore(await fake.spec(), await fake.frozen());
+  await vm.cont();
+  return vm;
+}
+
+async function stopped(fake: FakeFirecracker): Promise<Vm> {
+  const vm = await restored(fake);
+  await vm.stop();
+  return vm;
+}
+
+let saves = 0;
+
+/** Everything that the driver does by the API: what it starts from, and the act. */
+const operations = {
+  boot: { prepare: undefined, act: async (fake: FakeFirecracker) => fake.vmm.boot(await fake.spec()) },
+  restore: {
+    prepare: undefined,
+    act: async (fake: FakeFirecracker) => fake.vmm.restore(await fake.spec(), await fake.frozen()),
+  },
+  stop: { prepare: restored, act: (_: FakeFirecracker, vm: Vm) => vm.stop() },
+  cont: { prepare: stopped, act: (_: FakeFirecracker, vm: Vm) => vm.cont() },
+  describe: { prepare: restored, act: (_: FakeFirecracker, vm: Vm) => vm.describe!({ sandbox_id: "a" }) },
+  switchDisk: {
+    prepare: stopped,
+    act: async (fake: FakeFirecracker, vm: Vm) => vm.switchDisk(await fake.disk(`next-${saves++}`)),
+  },
+  capture: {
+    prepare: stopped,
+    act: async (fake: FakeFirecracker, vm: Vm) => {
+      const dir = `${fake.dir}/saved-${saves++}`;
+      await mkdir(dir);
+      await (await vm.capture(dir)).write();
+    },
+  },
+} as const;
+
+type Name = keyof typeof operations;
+
+async function callsOf(name: Name): Promise<string[]> {
+  await using fake = await FakeFirecracker.make(limits);
+  const { prepare, act } = operations[name];
+  const vm = (await prepare?.(fake)) as Vm;
+  await fake.fail({});
+  await act(fake, vm);
+  return (await fake.calls()).map(({ call }) => call);
+}
+
+/** The operation with one of its calls failing; then, where its machine may live on, once more. */
+async function tryFault(name: Name, call: string, fault: Fault): Promise<void> {
+  await using fake = await FakeFirecracker.make(limits);
+  const { prepare, act } = operations[name];
+  const vm = (await prepare?.(fake)) as Vm;
+  await fake.fail({ [call]: fault });
+  const what = `${name} with ${fault} of ${call}`;
+  const thrown = await Promise.resolve(act(fake, vm)).then(
+    () => undefined,
+    (error) => error,
+  );
+  expect(thrown, what).toMatchObject({ code: "agent_error" });
+  if (fault === "refusal") expect(thrown.message, what).toContain("scripted refusal");
+  await fake.fail({});
+  if (!vm) expect(await fake.strays(), what).toEqual([]);
+  else if (fault === "death") expect(await vm.exited, what).toContain("SIGKILL");
+  if (vm && fault === "death") return;
+  await act(fake, vm); // nothing that is left of the failure stands in the way
+}
+
+describe("Firecracker's API", () => {
+  for (const name of Object.keys(operations) as Name[])
+    test(`${name}: any call refused, never answered or deadly is an error that leaves no process, and the next try works`, async () => {
+      const calls = await callsOf(name);
+      expect(calls.length).toBeGreaterThan(0);
+      const faults = ["refusal", "silence", "death"] as const;
+      for (const fault of faults) await Promise.all(calls.map((call) => tryFault(name, call, fault)));
+    }, 120_000);
+
+  test("each request is what Firecracker's description says, limits in both directions included", async () => {
+    await using fake = await FakeFirecracker.make(limits);
+    await using vm = await fake.vmm.restore(await fake.spec(), await fake.frozen());
+    const bodies = Object.fromEntries((await fake.calls()).map(({ call, body }) => [call, body]));
+    const mib = { size: 10 << 20, refill_time: 1_000 };
+    expect(bodies["PATCH /drives/rootfs"]).toMatchObject({
+      rate_limiter: { bandwidth: mib, ops: { size: 100, refill_time: 1_000 } },
+    });
+    const megabyte = { bandwidth: { size: 1_000_000, refill_time: 1_000 } };
+    expect(bodies["PATCH /network-interfaces/eth0"]).toMatchObject({
+      ...{ rx_rate_limiter: megabyte, tx_rate_limiter: megabyte },
+    });
+    expect(vm.pid).toBeGreaterThan(0);
+  });
+});
+
+test("a snapshot of another version, processor or kernel is refused before a process is started", async () => {
+  await using fake = await FakeFirecracker.make();
+  const vm = await stopped(fake);
+  const saved = `${fake.dir}/saved`;
+  await mkdir(saved);
+  await (await vm.capture(saved)).write();
+  await fake.fail({});
+  const { machine } = fake.vmm;
+  for (const other of [
+    new Firecracker(machine, "1.17.0", "a processor"),
+    new Firecracker(machine, "1.16.1", "another"),
+  ])
+    await expect(other.restore(await fake.spec(), await fake.frozen(), saved)).rejects.toMatchObject({
+      ...{ code: "conflict", message: "the snapshot does not fit this host, and is not tried" },
+    });
+  expect(await fake.calls()).toEqual([]);
+  expect(fake.vmm.fingerprint).toContain(
+    process.platform === "linux" ? (await Bun.file("/proc/sys/kernel/osrelease").text()).trim() : "",
+  );
+});
+
+test("a machine knows which layer it writes to, by the file and not by its name", async () => {
+  await using fake = await FakeFirecracker.make();
+  const spec = await fake.spec();
+  await using vm = await fake.vmm.restore(spec, await fake.frozen());
+  const next = await fake.disk("next");
+  expect([await vm.writesTo(spec.disk), await vm.writesTo(next)]).toEqual([true, false]);
+});
