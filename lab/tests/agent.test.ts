@@ -90,5 +90,5 @@ const title = "the agent, not root, runs jailed sandboxes with what its unit giv
     await next.child.exited;
     expect(await leftInTheEnd()).toMatchObject({ devices: [], networks: [], vmms: [], groups: [] });
   },
-  400_000,
+  900_000,
 );

@@ -34,6 +34,8 @@ export class Reflink implements Disks {
 
   async flatten(): Promise<void> {} // no layer needs those it was made from
 
+  async rebase(): Promise<void> {} // nor names them
+
   async sweep(): Promise<void> {} // files only: nothing is open
 }
 
