@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { canReflink, Reflink } from "../../packages/host/src/drivers/reflink.ts";
 import { disksSuite } from "../../packages/host/test/suites/disks.ts";
 import { firecrackerDrivers, networks, noFirecracker, wrennDir } from "../support/bench.ts";
-import { leftInTheEnd } from "../support/left.ts";
+import { left } from "../support/left.ts";
 import { RealHost } from "../support/real-host.ts";
 
 /** An XFS of its own, in a file: what a host's data folder would lie on. */
@@ -65,6 +65,5 @@ describe("sandboxes on Firecracker with layers that share blocks", () => {
     },
     300_000,
   );
-  test("nothing is left", async () =>
-    expect(await leftInTheEnd()).toMatchObject({ devices: [], vmms: [], groups: [] }));
+  test("nothing is left", async () => expect(left()).toMatchObject({ devices: [], vmms: [], groups: [] }));
 });
