@@ -82,7 +82,7 @@ describe("create", () => {
     });
 
   test("a client that leaves during a create does not leave a half-made sandbox", async () => {
-    plane.host.delayMs = 100;
+    const release = plane.host.hold("create");
     const left = new AbortController();
     const before = plane.host.calls.filter((call) => call.startsWith("create")).length;
     const gone = fetch(`${plane.address}/v1/capsules`, {
@@ -94,19 +94,21 @@ describe("create", () => {
     while (plane.host.calls.filter((call) => call.startsWith("create")).length === before) await Bun.sleep(5);
     left.abort();
     expect((await gone) as string).toBe("aborted");
+    release();
     const filter = encodeURIComponent('{"left":"yes"}');
     const [row] = await plane.json<rest.Capsule[]>(200, "GET", `/v1/capsules?metadata=${filter}`);
     expect((await plane.until(row!.id, "running")).started_at).toBeDefined();
   });
 
   test("a delete during the create wins: nothing is left on the host", async () => {
-    plane.host.delayMs = 100;
+    const release = plane.host.hold("create");
     const creating = plane.refusal("POST", "/v1/capsules", { metadata: { doomed: "yes" } });
     const filter = encodeURIComponent('{"doomed":"yes"}');
     let row: rest.Capsule | undefined;
     while (row?.status !== "starting")
       [row] = await plane.json<rest.Capsule[]>(200, "GET", `/v1/capsules?metadata=${filter}`);
     await plane.json(204, "DELETE", path(row.id));
+    release();
     expect(await creating).toEqual({ status: 409, code: "invalid_state" });
     while (plane.host.sandboxes.has(parseSandboxId(row.id)!)) await Bun.sleep(5);
     expect(await status(row.id)).toBe("stopped");
@@ -161,10 +163,11 @@ describe("pause and resume", () => {
 
   test("a delete that overtakes a pause wins", async () => {
     const { id } = await plane.create();
-    plane.host.delayMs = 50;
+    const release = plane.host.hold("pause");
     const pausing = plane.fetch("POST", path(id, "pause"));
     while ((await status(id)) !== "pausing") await Bun.sleep(1);
     await plane.json(204, "DELETE", path(id));
+    release();
     expect((await pausing).status).toBeGreaterThanOrEqual(400);
     expect(await status(id)).toBe("stopped");
     while (plane.host.sandboxes.has(parseSandboxId(id)!)) await Bun.sleep(5);

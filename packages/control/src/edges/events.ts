@@ -112,7 +112,12 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
   };
   /** What happens while what was missed is read, which comes first. */
   let waiting: Happening[] | undefined = since === undefined ? undefined : [];
-  const heard = (event: Happening) => void (waiting ? waiting.push(event) : send(frame(event)));
+  /** Read as missed: its notification may come at any time after. */
+  let told: ReadonlySet<string> = new Set();
+  const heard = (event: Happening): void => {
+    if (waiting) waiting.push(event);
+    else if (!told.has(event.cursor)) send(frame(event));
+  };
   const unsubscribe = await events.subscribe({ team: caller.team, heard, ended: end });
   const timer = setInterval(() => send(": keep-alive\n\n"), keepAliveMs);
   stop = () => {
@@ -122,11 +127,18 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
   signal.addEventListener("abort", end, { once: true });
   send(connected(caller));
   if (since !== undefined) {
-    const missed = await events.list(caller.team, { order: "asc", after: since, limit: maxMissed });
-    const told = new Set(missed.map((note) => note.cursor));
+    // What commits from here on is heard, so even what may still be overtaken is told now.
+    const missed = await events.list(caller.team, {
+      order: "asc",
+      after: since,
+      limit: maxMissed,
+      withUnsettled: true,
+    });
+    told = new Set(missed.map((note) => note.cursor));
     for (const note of missed) send(frame(await events.complete(note)));
-    for (const event of waiting ?? []) if (!told.has(event.cursor)) send(frame(event));
+    const meanwhile = waiting ?? [];
     waiting = undefined;
+    for (const event of meanwhile) heard(event);
   }
   return stream;
 }

@@ -44,6 +44,8 @@ export type EventFilter = {
   order: "asc" | "desc";
   after?: string | undefined;
   limit: number;
+  /** Those too that an event of an earlier place may still follow: for a reader who hears of that one otherwise. */
+  withUnsettled?: boolean | undefined;
 };
 
 type Row = {
@@ -70,15 +72,17 @@ export class EventStore {
       values (${team}, ${kind}, ${id}, ${actor ? JSON.stringify(actor) : null}::text::jsonb, ${error ?? null})`;
   }
 
-  /** A team's events. One whose transaction may still be overtaken by an earlier one is not listed yet. */
-  async list(team: string, { kinds, resource, order, after, limit }: EventFilter): Promise<Note[]> {
+  /** A team's events. One that an earlier one may still follow is not listed yet, unless the filter says so. */
+  async list(team: string, filter: EventFilter): Promise<Note[]> {
+    const { kinds, resource, order, after, limit } = filter;
     const sql = this.#client;
     const [, xact, id] = cursorPattern.exec(after ?? "") ?? [];
     const direction = order === "asc" ? sql`asc` : sql`desc`;
     const from = order === "asc" ? sql`>` : sql`<`;
     const rows: Row[] = await sql`select xact::text || '-' || id as cursor, kind, team_id, resource_id, actor, error,
         from_state, to_state, reason, created_at
-      from events where team_id = ${team} and xact < pg_snapshot_xmin(pg_current_snapshot())
+      from events where team_id = ${team}
+        ${filter.withUnsettled ? sql`` : sql`and xact < pg_snapshot_xmin(pg_current_snapshot())`}
         ${kinds ? sql`and kind in ${sql([...kinds])}` : sql``}
         ${resource === undefined ? sql`` : sql`and resource_id = ${resource}`}
         ${xact ? sql`and (xact, id) ${from} (${xact}::text::xid8, ${id}::text::bigint)` : sql``}

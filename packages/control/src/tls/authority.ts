@@ -1,3 +1,4 @@
+import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,

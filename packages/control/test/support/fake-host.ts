@@ -81,6 +81,16 @@ export class FakeHost {
     this.#points.set(step, failpoint(script));
   }
 
+  /** Keeps calls of a step waiting until what this answers is called. */
+  hold(step: Step): () => void {
+    const gate = Promise.withResolvers<void>();
+    this.#points.set(step, () => gate.promise);
+    return () => {
+      this.#points.delete(step);
+      gate.resolve();
+    };
+  }
+
   /** Forgets every script. */
   heal(): void {
     this.#points.clear();

@@ -101,10 +101,10 @@ export class Plane implements AsyncDisposable {
       where id = ${parseSandboxId(id)!}`;
   }
 
-  /** What another replica writes while it hears the host. */
+  /** What another replica writes while it hears the host; it does so for a minute yet. */
   async heardOf(): Promise<void> {
     await using sql = new SQL(this.options.databaseUrl, { max: 1 });
-    await sql`update hosts set last_seen_at = now()`;
+    await sql`update hosts set last_seen_at = now() + interval '1 minute'`;
   }
 
   /** Stops the control plane and starts another on the same database. */
