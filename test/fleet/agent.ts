@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import pino from "pino";
 import { FakeWorld, fakeImage } from "../../packages/host/src/drivers/fake.ts";
 import { startMember } from "../../packages/host/src/fleet/member.ts";
+import { startTracing } from "../../packages/host/src/tracing.ts";
 
 const { env } = process;
 const { values } = parseArgs({ options: { register: { type: "string" }, address: { type: "string" } } });
@@ -13,6 +14,7 @@ const log = pino(
   { level: env.LOG_LEVEL || "info", base: { program: "fake-agent" }, serializers: { error: pino.stdSerializers.err } },
   pino.destination({ dest: 2, sync: true }),
 );
+await startTracing();
 const dir = env.WRENN_DIR!;
 await fakeImage(dir, "minimal");
 const world = new FakeWorld();

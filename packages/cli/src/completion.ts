@@ -23,11 +23,11 @@ export function addCompletion(root: Command, ids: readonly string[]): void {
     .description("print a completion script for bash, zsh, fish or powershell");
 }
 
-/** Ids of this user's sandboxes, as far as a server says them in time. */
+/** Names and ids of this user's sandboxes, as far as a server says them in time. */
 export async function knownIds(): Promise<string[]> {
   try {
     const found = await Sandbox.list({ client: new Wrenn(), requestTimeoutMs: patienceMs });
-    return found.map(({ id }) => id);
+    return found.flatMap(({ id, name }) => (name === undefined ? [id] : [name, id]));
   } catch {
     return [];
   }

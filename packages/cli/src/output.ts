@@ -67,18 +67,21 @@ export function bytes(count: number): string {
   return `${value >= 10 || at === 0 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
 }
 
-/** Prints an error as `error:` and `remedy:` lines, or as one JSON document, on standard error; returns the exit code. */
+/** Prints an error as `error:`, `cause:` and `remedy:` lines, or as one JSON document, on standard error; returns the exit code. */
 export function report(thrown: unknown, json: boolean): number {
   const error = thrown instanceof Error ? thrown : new Error(String(thrown));
   const remedy = error instanceof WrennError || error instanceof Failure ? error.remedy : undefined;
+  const cause = error instanceof WrennError ? error.behind : undefined;
   if (json) {
     const code =
       error instanceof WrennError ? error.code : exitCodeOf(error) === badUsage ? "invalid_request" : "failed";
     const details = error instanceof WrennError && error.details ? { details: error.details } : {};
-    const body = { error: { code, message: error.message, ...(remedy ? { remedy } : {}), ...details } };
+    const more = { ...(cause && { cause }), ...(remedy && { remedy }), ...details };
+    const body = { error: { code, message: error.message, ...more } };
     process.stderr.write(`${JSON.stringify(body)}\n`);
   } else {
     process.stderr.write(`${paint(["red", "bold"], "error:", process.stderr)} ${error.message}\n`);
+    if (cause) process.stderr.write(`${paint("dim", "cause:", process.stderr)} ${cause}\n`);
     if (remedy) process.stderr.write(`${paint("cyan", "remedy:", process.stderr)} ${remedy}\n`);
     const requestId = error instanceof WrennError ? error.details?.requestId : undefined;
     if (requestId) process.stderr.write(`${paint("dim", "request:", process.stderr)} ${requestId}\n`);

@@ -9,6 +9,7 @@ import {
   listCommand,
   pauseCommand,
   removeCommand,
+  renameCommand,
   resumeCommand,
   templatesCommand,
 } from "./commands/lifecycle.ts";
@@ -50,6 +51,7 @@ function program(ids: readonly string[]): Command {
       logsCommand(),
       pauseCommand(),
       resumeCommand(),
+      renameCommand(),
       removeCommand(),
     ],
     "Templates:": [templatesCommand(), templateCommand()],

@@ -38,18 +38,29 @@ describe("life cycle", () => {
     expect(json(await run("info", id, "--json"))).toMatchObject({ id, status: "paused" });
     expect((await run("resume", id)).stdout).toBe(`${id} running\n`);
     const listed = await run("ls");
-    expect(listed.stdout.split("\n")[0]).toMatch(/^ID +STATUS +TEMPLATE/);
-    expect(listed.stdout).toContain(`${id}  running`);
+    expect(listed.stdout.split("\n")[0]).toMatch(/^ID +NAME +STATUS +TEMPLATE/);
+    expect(listed.stdout).toMatch(new RegExp(`^${id} +running`, "m"));
   });
 
   test("rm takes several, says which one is unknown, and --all takes the rest", async () => {
     const ids = [await create(), await create(), await create()];
     const removed = await run("rm", ids[0]!, "cl-zzz");
     expect(removed).toMatchObject({ code: 1, stdout: `${ids[0]} removed\n` });
-    expect(removed.stderr).toContain('error: no sandbox begins with "cl-zzz"');
+    expect(removed.stderr).toContain('error: no sandbox is called, or begins with, "cl-zzz"');
     expect((await run("rm", "--all")).code).toBe(0);
     expect(server.capsules.size).toBe(0);
     expect((await run("rm")).code).toBe(2);
+  });
+
+  test("a name stands for its sandbox in every command, one that ended included; rename gives another", async () => {
+    const id = await create("--name", "build");
+    expect(json(await run("info", "build", "--json"))).toMatchObject({ id, name: "build" });
+    expect((await run("exec", "build", "--", "echo", "hi")).stdout).toBe("hi\n");
+    expect((await run("rename", "build", "other")).stdout).toBe(`${id} is other\n`);
+    expect((await run("ls")).stdout).toMatch(new RegExp(`^${id} +other +running`, "m"));
+    server.capsules.get(id)!.status = "stopped";
+    expect(json(await run("info", "other", "--json"))).toMatchObject({ id, status: "stopped" });
+    expect((await run("info", "build")).stderr).toContain('no sandbox is called, or begins with, "build"');
   });
 
   test("a unique beginning of an id is enough, an ambiguous one is refused with its choices", async () => {
@@ -196,7 +207,9 @@ describe("errors", () => {
     const lost = { ...env, WRENN_BASE_URL: "http://127.0.0.1:1" };
     const plain = await wrenn(["ls"], lost);
     expect(plain.code).toBe(1);
-    expect(plain.stderr).toMatch(/^error: no answer from http:\/\/127\.0\.0\.1:1\nremedy: Start the server/);
+    expect(plain.stderr).toMatch(
+      /^error: no answer from http:\/\/127\.0\.0\.1:1\ncause: ECONNREFUSED\nremedy: Start the server/,
+    );
     const asJson = await wrenn(["ls", "--json"], lost);
     expect(JSON.parse(asJson.stderr).error).toMatchObject({ code: "host_unavailable", remedy: expect.any(String) });
     expect(asJson.stdout).toBe("");

@@ -78,13 +78,19 @@ export const httpStatus = {
   insufficient_storage: 507,
 } as const satisfies Record<Code, number>;
 
+/** Names of errors that the system or the runtime gives: words, which tell nothing of anybody's data. */
+const systemName = /^[A-Z][A-Za-z_]{2,47}$/;
+
+/** A cause that the other side told of. */
+class Told extends Error {}
+
 /** What an error carries besides code and message; every value is text so that all three wires can hold it. */
 export type ErrorParts = {
   /** What the reader can do about it: one sentence, imperative. */
   remedy?: string | undefined;
   /** Facts for programs, such as the id and the state found. */
   details?: Readonly<Record<string, string>> | undefined;
-  /** The original, for the log only: never sent to a caller. */
+  /** The original, for the log. Callers are told of it only what {@link WrennError.behind} says. */
   cause?: unknown;
 };
 
@@ -93,6 +99,8 @@ export type ErrorBody = {
   error: {
     code: Code;
     message: string;
+    /** What stands behind it: another error's message, or the system's name of one such as `ECONNREFUSED`. */
+    cause?: string;
     remedy?: string;
     details?: Readonly<Record<string, string>>;
     /** Under which the server's log tells more. */
@@ -119,9 +127,20 @@ export class WrennError extends Error {
     return httpStatus[this.code];
   }
 
+  /** What stands behind it, as far as a caller may know: another of our errors, or the system's name of one. */
+  get behind(): string | undefined {
+    for (let at = this.cause; at instanceof Error; at = at.cause) {
+      if (at instanceof Told || (at instanceof WrennError && at.message !== this.message)) return at.message;
+      const { code } = at as { code?: unknown };
+      if (typeof code === "string" && systemName.test(code)) return code;
+    }
+    return undefined;
+  }
+
   toJSON(): ErrorBody {
-    const { code, message, remedy, details } = this;
-    return { error: { code, message, ...(remedy ? { remedy } : {}), ...(details ? { details } : {}) } };
+    const { code, message, behind, remedy, details } = this;
+    const more = { ...(behind && { cause: behind }), ...(remedy && { remedy }), ...(details && { details }) };
+    return { error: { code, message, ...more } };
   }
 
   /** Anything thrown becomes a WrennError; a stranger becomes `internal_error` and keeps its text in `cause`, for the log. */
@@ -137,7 +156,8 @@ export class WrennError extends Error {
   static fromBody(body: unknown): WrennError | undefined {
     const error = (body as Partial<ErrorBody> | null)?.error;
     if (!error || typeof error.message !== "string" || !isCode(error.code)) return undefined;
-    return new WrennError(error.code, error.message, { remedy: error.remedy, details: error.details });
+    const cause = typeof error.cause === "string" ? new Told(error.cause) : undefined;
+    return new WrennError(error.code, error.message, { remedy: error.remedy, details: error.details, cause });
   }
 }
 

@@ -38,6 +38,9 @@ export function parseSandboxId(text: string): SandboxId | undefined {
 /** The "safe name" rule of templates, snapshots and channels. */
 export const safeName = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
 
+/** Names of sandboxes: safe ones that nobody can take for an id. */
+export const sandboxName = /^(?!(cl-)?[0-9a-z]{25}$)[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
+
 /** What a sandbox can be created from: a safe name, with or without the tag of a version. */
 export const taggedName = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}(:[a-zA-Z0-9][a-zA-Z0-9._-]{0,127})?$/;
 

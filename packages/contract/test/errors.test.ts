@@ -22,6 +22,18 @@ describe("errors", () => {
     expect(toConnectError(stranger).rawMessage).toBe("internal error");
   });
 
+  test("what stands behind an error is told when it is ours, or the system's name of one", () => {
+    const refused = Object.assign(new Error("connect 10.0.0.7:5"), { code: "ECONNREFUSED" });
+    const error = new WrennError("host_unavailable", "The host is away.", {
+      cause: new Error("x", { cause: refused }),
+    });
+    const outer = new WrennError("agent_error", "The build failed.", { cause: error });
+    expect([error.toJSON().error.cause, outer.toJSON().error.cause]).toEqual(["ECONNREFUSED", "The host is away."]);
+    expect(WrennError.fromBody(JSON.parse(JSON.stringify(outer)))!.toJSON()).toEqual(outer.toJSON());
+    for (const cause of [new Error("secret"), "text", Object.assign(new Error("x"), { code: "a secret of 7" })])
+      expect(new WrennError("agent_error", "x", { cause }).toJSON().error).not.toHaveProperty("cause");
+  });
+
   test("a peer that sends no detail is read by its Connect code", () => {
     expect(fromConnectError(new ConnectError("gone", ConnectCode.NotFound)).code).toBe("not_found");
     expect(fromConnectError(new ConnectError("odd", ConnectCode.DataLoss)).code).toBe("agent_error");

@@ -3,6 +3,7 @@ import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded, and
 import { version, WrennError } from "@wrenn/contract";
 import { fromEnvironment } from "./config.ts";
 import { environment } from "./config-file.ts";
+import { startTracing } from "./tracing.ts";
 
 const help = `wrenn-cp ${version}: the control plane of Wrenn
 
@@ -43,6 +44,7 @@ Environment:
                            sign-in with GitHub, or with the GitHub Enterprise server of that address
   WRENN_OIDC_ISSUER, WRENN_OIDC_CLIENT_ID, WRENN_OIDC_CLIENT_SECRET, WRENN_OIDC_NAME
                            sign-in with any issuer of OpenID Connect
+  OTEL_EXPORTER_OTLP_ENDPOINT  OpenTelemetry collector (OTLP over HTTP) that traces go to; without it there are none
   LOG_LEVEL                default info
 `;
 
@@ -68,6 +70,7 @@ async function main(args: readonly string[]): Promise<void> {
     return await operate(rest, env.DATABASE_URL);
   }
   const options = fromEnvironment(env);
+  const tracing = await startTracing();
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);
@@ -75,7 +78,10 @@ async function main(args: readonly string[]): Promise<void> {
   const stop = () => {
     if (stopping) process.exit(exitFailure); // asked twice: do not wait
     stopping = true;
-    plane.stop().then(() => process.exit(0), fail);
+    plane
+      .stop()
+      .then(() => tracing?.[Symbol.asyncDispose]())
+      .then(() => process.exit(0), fail);
   };
   process.on("SIGTERM", stop);
   process.on("SIGINT", stop);

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import type { rest } from "@wrenn/contract";
+import { parseSandboxId, type rest } from "@wrenn/contract";
 import { apiKey, Plane } from "./support/plane.ts";
 
 let plane: Plane;
@@ -62,6 +62,18 @@ describe("exec", () => {
     );
     expect(answer.error).toMatchObject({ code: "timeout", details: { stdout: "begun\n", stderr: "" } });
     expect((await processes()).filter((found) => found.args?.includes("echo begun; exec sleep 1000"))).toEqual([]);
+  });
+
+  test("the guest agent is told the request's id", async () => {
+    const answer = await plane.fetch(
+      "POST",
+      `/v1/capsules/${id}/exec`,
+      { cmd: "/bin/true" },
+      { "x-request-id": "me-7" },
+    );
+    expect([answer.status, answer.headers.get("x-request-id")]).toEqual([200, "me-7"]);
+    const path = `/proxy/${parseSandboxId(id)}/49983/process.Process/Start`;
+    expect(plane.host.seen.get(path)!.get("x-request-id")).toBe("me-7");
   });
 
   test("a client that leaves takes its command with it", async () => {

@@ -5,6 +5,7 @@ import pino from "pino";
 import { compile, defaultDir } from "./config.ts";
 import { startMember } from "./fleet/member.ts";
 import { probe } from "./probe.ts";
+import { startTracing } from "./tracing.ts";
 
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
 
@@ -33,6 +34,7 @@ Environment:
   WRENN_GUEST_DIR          what imported images are given (default: guest/ beside this program)
   WRENN_STORE              where hibernated sandboxes go: a folder, or s3://BUCKET/PREFIX (default store/ in the data folder)
   S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY   of that bucket; AWS_… are read too
+  OTEL_EXPORTER_OTLP_ENDPOINT  OpenTelemetry collector (OTLP over HTTP) that traces go to
   LOG_LEVEL                trace, debug, info, warn, error (default info)
 
 Examples:
@@ -98,12 +100,14 @@ async function runProbe(): Promise<void> {
 }
 
 async function runServer(): Promise<void> {
+  const tracing = await startTracing();
   let stopping = false;
   const stop = async (why: string) => {
     if (stopping) return;
     stopping = true;
     log.info({ why }, "stopping: sandboxes are paused");
     await agent.stop({ pause: true });
+    await tracing?.[Symbol.asyncDispose]();
     process.exit(0);
   };
   /** Becomes the program that is installed by now, as the same process: it adopts the VMs, which run on. */

@@ -1,7 +1,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
-import { headers, version, WrennError } from "@wrenn/contract";
+import { headers, hostagent, version, WrennError } from "@wrenn/contract";
+import { served } from "@wrenn/contract/tracing";
 import type { Logger } from "pino";
 import type { Credentials, HostConfig } from "./config.ts";
 import type { Scribe } from "./logs/scribe.ts";
@@ -59,7 +60,7 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
     if (pathname === "/metrics") return metrics.answer();
     if (pathname.startsWith(archivePath)) return takeArchive(request, sandboxes.kitchen.templates.importer);
     const handler = handlers.get(pathname);
-    if (handler) return handler(request);
+    if (handler) return await noted(request, pathname, () => handler(request), log);
     throw new WrennError("not_found", `no such path: ${pathname}`);
   };
   return Bun.serve<Bridge>({
@@ -74,11 +75,35 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
         const error = WrennError.from(thrown);
         const level = error.status >= 500 ? "error" : "debug";
         log[level](
-          { path: new URL(request.url).pathname, code: error.code, error: error.cause ?? error },
+          {
+            requestId: request.headers.get(headers.requestId) ?? undefined,
+            path: new URL(request.url).pathname,
+            ...{ code: error.code, error: error.cause ?? error },
+          },
           error.message,
         );
         return Response.json(error, { status: error.status });
       }),
+  });
+}
+
+/** A stream that lasts as long as its client does: neither a span nor a line of the log. */
+const endless = `/${hostagent.HostAgentService.typeName}/${hostagent.HostAgentService.method.watchSandboxes.name}`;
+
+/** Answers a call in a span of its caller's trace, and tells the log of those that were made for somebody's request. */
+async function noted(request: Request, path: string, answer: () => Promise<Response>, log: Logger): Promise<Response> {
+  if (path === endless) return answer();
+  const started = performance.now();
+  const method = path.slice(path.lastIndexOf("/") + 1);
+  const requestId = request.headers.get(headers.requestId);
+  return await served(request.headers, method, async (span) => {
+    span.setAttributes({ "rpc.system": "connect_rpc", "rpc.method": method });
+    if (requestId) span.setAttribute("wrenn.request_id", requestId);
+    const response = await answer();
+    span.setAttribute("http.response.status_code", response.status);
+    const ms = Math.round(performance.now() - started);
+    if (requestId) log.info({ requestId, method, status: response.status, ms }, "call");
+    return response;
   });
 }
 

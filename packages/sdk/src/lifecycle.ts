@@ -5,6 +5,8 @@ import { timedOut } from "./errors.ts";
 /** A sandbox as the server describes it. */
 export type SandboxInfo = {
   id: string;
+  /** What its team calls it. */
+  name: string | undefined;
   status: State;
   template: string;
   /** Name of the snapshot its memory and disk come from; undefined when they are a template's own. */
@@ -98,6 +100,7 @@ const date = (text: string | undefined): Date | undefined => (text === undefined
 export function sandboxInfo(capsule: rest.Capsule): SandboxInfo {
   return {
     id: capsule.id,
+    name: capsule.name,
     status: capsule.status,
     template: capsule.template,
     origin: capsule.origin,

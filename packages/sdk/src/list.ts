@@ -9,6 +9,8 @@ export type SandboxPage = { sandboxes: SandboxInfo[]; next: string | undefined }
 export type ListOptions = CallOptions & {
   /** States wanted; default all but `stopped` and `error`. */
   states?: readonly string[] | undefined;
+  /** The sandbox of this name. */
+  name?: string | undefined;
   template?: string | undefined;
   /** Labels that all of them have. */
   metadata?: Record<string, string> | undefined;
@@ -20,9 +22,10 @@ export type ListOptions = CallOptions & {
 
 /** One page of the team's sandboxes, newest first. */
 export async function listPage(client: Wrenn, options: ListOptions): Promise<SandboxPage> {
-  const { states, template, metadata, limit, cursor, signal, requestTimeoutMs } = options;
+  const { states, name, template, metadata, limit, cursor, signal, requestTimeoutMs } = options;
   const asked = {
     status: states?.join(","),
+    name,
     template,
     metadata: metadata && JSON.stringify(metadata),
     limit: limit?.toString(),

@@ -26,6 +26,8 @@ export type ConnectionOptions = WrennOptions & CallOptions & { client?: Wrenn | 
 
 /** What a new sandbox is made of. */
 export type CreateOptions = ConnectionOptions & {
+  /** One that no other living sandbox of the team has. */
+  name?: string | undefined;
   /** Template it starts from; default `base`. */
   template?: string | undefined;
   /** Milliseconds without activity until `timeoutAction`; rounded up to seconds; default 0, never. */
@@ -84,6 +86,7 @@ export class Sandbox implements AsyncDisposable {
     const client = clientOf(options);
     const call = lifecycle(options);
     const body: rest.CreateCapsuleInput = {
+      ...(options.name === undefined ? {} : { name: options.name }),
       template: options.template ?? "base",
       timeout_sec: seconds(options.timeoutMs ?? 0),
       ...(options.timeoutAction === undefined ? {} : { timeout_action: options.timeoutAction }),
@@ -149,6 +152,16 @@ export class Sandbox implements AsyncDisposable {
   /** Continues a paused sandbox where it stopped, or boots one that kept its disk alone; resolves when it takes commands. */
   static async resume(id: string, options: PauseOptions & ConnectionOptions = {}): Promise<void> {
     await change(clientOf(options), `${pathOf(id)}/resume`, "running", { ...options, body: diskOnlyBody(options) });
+  }
+
+  /** Gives a sandbox another name, `null` for none, or other labels in place of those it has. Throws `conflict`. */
+  static async update(
+    id: string,
+    labels: { name?: string | null; metadata?: Record<string, string> },
+    options: ConnectionOptions = {},
+  ): Promise<SandboxInfo> {
+    const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs, body: labels };
+    return sandboxInfo(await clientOf(options).request<rest.Capsule>("PATCH", pathOf(id), call));
   }
 
   /** Milliseconds without activity until the time-out action, counted anew; 0 means never. */
@@ -229,6 +242,11 @@ export class Sandbox implements AsyncDisposable {
   /** Facts about this sandbox. */
   info(options: CallOptions = {}): Promise<SandboxInfo> {
     return Sandbox.info(this.id, this.#with(options));
+  }
+
+  /** Another name, `null` for none, or other labels in place of those it has. */
+  update(labels: { name?: string | null; metadata?: Record<string, string> }): Promise<SandboxInfo> {
+    return Sandbox.update(this.id, labels, { client: this.client });
   }
 
   /**

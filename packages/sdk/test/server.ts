@@ -22,6 +22,7 @@ const denied = (error: WrennError) => Response.json(error.toJSON() satisfies Err
 function capsuleOf(number: number, body: rest.CreateCapsuleInput): rest.Capsule {
   return {
     id: `cl-${String(number).padStart(25, "0")}`,
+    ...(body.name !== undefined && { name: body.name }),
     status: "starting",
     template: body.template ?? "minimal",
     vcpus: body.vcpus ?? 1,
@@ -41,7 +42,24 @@ const next: Partial<Record<rest.Capsule["status"], rest.Capsule["status"]>> = {
   resuming: "running",
 };
 
-function life(server: Pick<TestServer, "capsules">, method: string, id: string, action: string): Response {
+function renamed(capsule: rest.Capsule, { name }: rest.UpdateCapsule): Response {
+  if (name === null) delete capsule.name;
+  else if (name !== undefined) capsule.name = name;
+  return Response.json(capsule);
+}
+
+function listed(server: Pick<TestServer, "capsules">, query: URLSearchParams): Response {
+  const asked = query.get("status")?.split(",");
+  const isShown = ({ status }: rest.Capsule) => asked?.includes(status) ?? !["stopped", "error"].includes(status);
+  return Response.json([...server.capsules.values()].filter(isShown));
+}
+
+async function life(
+  server: Pick<TestServer, "capsules">,
+  request: Request,
+  { id, action }: { id: string; action: string },
+): Promise<Response> {
+  const { method } = request;
   const capsule = server.capsules.get(id);
   if (!capsule) return denied(new WrennError("not_found", `no sandbox ${id}`, { remedy: "List them." }));
   const move = (from: rest.Capsule["status"], to: rest.Capsule["status"]) => {
@@ -53,6 +71,7 @@ function life(server: Pick<TestServer, "capsules">, method: string, id: string, 
     server.capsules.delete(id);
     return new Response(null, { status: 204 });
   }
+  if (method === "PATCH") return renamed(capsule, await request.json());
   if (action === "pause") return move("running", "pausing");
   if (action === "resume") return move("paused", "resuming");
   if (action === "ping" || action === "timeout") return new Response(null, { status: 204 });
@@ -68,13 +87,13 @@ async function route(server: Omit<TestServer, "url">, request: Request): Promise
   const [, , collection, id, action, ...rest] = url.pathname.split("/");
   if (collection === "snapshots")
     return Response.json([{ name: "base", type: "base", size_bytes: 1, created_at: now(), platform: true }]);
-  if (id === undefined && request.method === "GET") return Response.json([...server.capsules.values()]);
+  if (id === undefined && request.method === "GET") return listed(server, url.searchParams);
   if (id === undefined) {
     const capsule = capsuleOf(server.capsules.size + 1, (await request.json()) as rest.CreateCapsuleInput);
     server.capsules.set(capsule.id, capsule);
     return Response.json(capsule, { status: 201 });
   }
-  if (action !== "agent") return life(server, request.method, id, action ?? "");
+  if (action !== "agent") return await life(server, request, { id, action: action ?? "" });
   if (server.capsules.get(id)?.status !== "running")
     return denied(new WrennError("invalid_state", "sandbox is not running", { remedy: "Resume it." }));
   return server.guest.fetch(new Request(`http://guest/${rest.join("/")}${url.search}`, request));

@@ -9,10 +9,10 @@ import { receiveFolder, sendFolder } from "../transfer/archive.ts";
 /** One side of a copy. */
 export type Place = { kind: "remote"; id: string; path: string } | { kind: "local"; path: string } | { kind: "pipe" };
 
-/** Reads `ID:/path`, a local path, or `-`. A local name with a colon is written with `./` before it. */
+/** Reads `ID:/path` or `NAME:/path`, a local path, or `-`. A local name with a colon is written with `./` before it. */
 export function parsePlace(text: string): Place {
   if (text === "-") return { kind: "pipe" };
-  const remote = /^([0-9a-z-]+):(.*)$/.exec(text);
+  const remote = /^([a-zA-Z0-9][a-zA-Z0-9._-]{0,63}):(.*)$/.exec(text);
   if (remote) return { kind: "remote", id: remote[1]!, path: remote[2] || "." };
   if (text === "") throw usage("a path is empty");
   return { kind: "local", path: text };

@@ -30,7 +30,7 @@ const withExecFlags = (command: Command): Command =>
 export const execCommand = (): Command =>
   withExecFlags(new Command("exec"))
     .description("run a command in a sandbox; its output, input and exit code pass through")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .argument("[command...]", "program and arguments; `sh -c '...'` for a line of shell")
     .passThroughOptions()
     .addHelpText(

@@ -29,7 +29,7 @@ exec bash -c 'exec 3<>"/dev/tcp/localhost/$1" || exit 1; cat <&3 & cat >&3; kill
 export const forwardCommand = (): Command =>
   new Command("forward")
     .description("make ports of a sandbox reachable on this machine, for any TCP protocol, until Ctrl-C")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .argument("<ports...>", "LOCAL:REMOTE or PORT; a LOCAL of 0 picks a free port", forwarding)
     .option("--address <ip>", "address of this machine to listen on", "127.0.0.1")
     .option("--json", "print one line of JSON for each port when it listens")

@@ -6,6 +6,7 @@ import { age, bytes, Failure, paint, print, printable, printJson, report, table,
 
 /** Options that shape a new sandbox, shared by `create` and `run`. */
 export type CreateFlags = {
+  name?: string;
   template: string;
   vcpus?: number;
   memory?: number;
@@ -19,6 +20,7 @@ export type CreateFlags = {
 /** Adds the options of {@link CreateFlags} to a command. */
 export const withCreateFlags = (command: Command): Command =>
   command
+    .option("--name <name>", "name of the sandbox; commands take it in place of the id")
     .option("-t, --template <name>", "template to start from", "base")
     .option("--vcpus <n>", "virtual processors", whole)
     .option("--memory <size>", "memory, such as 512M or 2G", mebibytes)
@@ -39,6 +41,7 @@ const oneOf =
 export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> =>
   Sandbox.create({
     client,
+    name: flags.name,
     template: flags.template,
     vcpus: flags.vcpus,
     memoryMiB: flags.memory,
@@ -57,7 +60,7 @@ export const createCommand = (): Command =>
   withCreateFlags(new Command("create"))
     .description("start a sandbox")
     .option("--json", "print the sandbox as JSON")
-    .addHelpText("after", "\nExample:\n  wrenn create -t base --memory 1G --timeout 30m")
+    .addHelpText("after", "\nExample:\n  wrenn create --name build -t base --memory 1G --timeout 30m")
     .action(async (flags: CreateFlags & Json) => {
       const sandbox = await createFrom(flags, new Wrenn());
       if (flags.json) return printJson(await sandbox.info());
@@ -82,20 +85,21 @@ export const listCommand = (): Command =>
       }
       const row = (one: SandboxInfo) => [
         one.id,
+        one.name ?? "",
         one.status,
         one.template,
         `${one.vcpus}`,
         `${one.memoryMiB} MiB`,
         age(one.createdAt),
       ];
-      print(table(["ID", "STATUS", "TEMPLATE", "VCPUS", "MEMORY", "AGE"], found.map(row)));
+      print(table(["ID", "NAME", "STATUS", "TEMPLATE", "VCPUS", "MEMORY", "AGE"], found.map(row)));
     });
 
 /** `wrenn info`. */
 export const infoCommand = (): Command =>
   new Command("info")
     .description("describe a sandbox")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("--json", "print JSON")
     .addHelpText("after", "\nExample:\n  wrenn info cl-3k9")
     .action(async (id: string, { json }: Json) => {
@@ -118,7 +122,7 @@ const act = (
   run: (id: string, options: { client: Wrenn } & DiskOnly) => Promise<unknown>,
 ): Command =>
   new Command(name)
-    .argument("<id...>", "sandbox ids, or their first characters")
+    .argument("<id...>", "names of sandboxes, or their ids or the beginnings of them")
     .option("--json", "print JSON")
     .action(async (ids: string[], { json, diskOnly }: Json & DiskOnly) => {
       const client = new Wrenn();
@@ -153,11 +157,26 @@ export const resumeCommand = (): Command =>
     .option("--disk-only", "boot it, also when its memory was kept")
     .addHelpText("after", "\nExample:\n  wrenn resume cl-3k9");
 
+/** `wrenn rename`. */
+export const renameCommand = (): Command =>
+  new Command("rename")
+    .description("give a sandbox another name, or none")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
+    .argument("[name]", "the new name; without it the sandbox has none")
+    .option("--json", "print the sandbox as JSON")
+    .addHelpText("after", "\nExample:\n  wrenn rename cl-3k9 build")
+    .action(async (text: string, name: string | undefined, { json }: Json) => {
+      const client = new Wrenn();
+      const info = await Sandbox.update(await resolveId(client, text), { name: name ?? null }, { client });
+      if (json) return printJson(info);
+      print(`${info.id} ${info.name === undefined ? "has no name" : `is ${info.name}`}`);
+    });
+
 /** `wrenn rm`. */
 export const removeCommand = (): Command =>
   new Command("rm")
     .description("remove sandboxes and everything in them")
-    .argument("[id...]", "sandbox ids, or their first characters")
+    .argument("[id...]", "names of sandboxes, or their ids or the beginnings of them")
     .option("--all", "every sandbox of the team")
     .option("-f, --force", "do not ask")
     .option("--json", "print JSON")

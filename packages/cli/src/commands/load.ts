@@ -12,7 +12,7 @@ const refreshMs = 2_000;
 export const statsCommand = (): Command =>
   new Command("stats")
     .description("show the load of a sandbox: now, on average and at its highest")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .addOption(new Option("--range <span>", "how far back").choices(ranges).default("10m"))
     .option("--json", "print every point as JSON")
     .addHelpText("after", "\nExamples:\n  wrenn stats cl-3k9\n  wrenn stats cl-3k9 --range 24h --json")

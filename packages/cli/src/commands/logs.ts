@@ -11,7 +11,7 @@ type LogFlags = Json & { follow?: boolean; lines: number; level: NonNullable<Log
 export const logsCommand = (): Command =>
   new Command("logs")
     .description("show what happened in and around a sandbox: its life, its commands, its kernel")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("-f, --follow", "go on with what happens from now on, until Ctrl-C or the sandbox is gone")
     .option("-n, --lines <n>", "how many of the newest entries", positive, 200)
     .addOption(

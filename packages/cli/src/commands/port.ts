@@ -11,7 +11,7 @@ type PortFlags = Json & { public?: boolean; private?: boolean; expires?: number 
 export const portCommand = (): Command =>
   new Command("port")
     .description("print the address of a port: signed while it is private, bare when it is public")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .argument("<port>", "port that a program in the sandbox listens on", portNumber)
     .option("--public", "let anybody reach it from now on")
     .option("--private", "let only signed links, the sandbox's token and the team's keys reach it from now on")

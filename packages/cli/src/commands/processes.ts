@@ -16,7 +16,7 @@ async function commandsOf(text: string): Promise<{ id: string; commands: Command
 export const processesCommand = (): Command =>
   new Command("ps")
     .description("list the commands and terminals that run in a sandbox")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("--json", "print a JSON array")
     .addHelpText("after", "\nExample:\n  wrenn ps cl-3k9")
     .action(async (id: string, { json }: Json) => {
@@ -36,7 +36,7 @@ function signalOf(text: string): Signal {
 export const killCommand = (): Command =>
   new Command("kill")
     .description("send a signal to a command of a sandbox; `wrenn rm` removes a whole sandbox")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .argument("<pid>", "process id, as `wrenn ps` shows it", positive)
     .option("-s, --signal <name>", "TERM, which a command can answer to, or KILL", signalOf, "SIGTERM")
     .option("--json", "print JSON")

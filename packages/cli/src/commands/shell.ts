@@ -11,7 +11,7 @@ type ShellFlags = { user?: string; cwd?: string; env?: Record<string, string> };
 export const shellCommand = (): Command =>
   new Command("shell")
     .description("open a terminal in a sandbox")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("-u, --user <name>", "user in the sandbox")
     .option("-w, --cwd <path>", "working directory")
     .option("-e, --env <name=value>", "environment; repeatable", pair)

@@ -11,7 +11,7 @@ type CheckpointFlags = Json & { name?: string; metadata?: Record<string, string>
 export const checkpointCommand = (): Command =>
   new Command("checkpoint")
     .description("take a snapshot of a sandbox, which runs on, and print its name")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("-n, --name <name>", "what it is called; default: a name that the server makes")
     .option("--metadata <name=value>", "label; repeatable", pair)
     .option("--disk-only", "leave the memory out: what is created from it boots")
@@ -35,7 +35,7 @@ type ForkFlags = Json & {
 export const forkCommand = (): Command =>
   new Command("fork")
     .description("start copies of a sandbox, memory and processes included, and print their ids")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .option("-n, --count <n>", "how many copies", positive, 1)
     .option("--timeout <duration>", "their time without activity, such as 10m; default: the sandbox's own", duration)
     .option("-e, --env <name=value>", "environment of every command of the copies; repeatable", pair)
@@ -54,7 +54,7 @@ export const forkCommand = (): Command =>
 export const rollbackCommand = (): Command =>
   new Command("rollback")
     .description("put a sandbox back to a snapshot of its line; what came after is lost")
-    .argument("<id>", "sandbox id, or its first characters")
+    .argument("<id>", "name of a sandbox, or its id or the beginning of it")
     .argument("<snapshot>", "name of the snapshot")
     .option("--json", "print JSON")
     .addHelpText("after", "\nExample:\n  wrenn rollback cl-3k9 before-upgrade")

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { Code } from "../errors.ts";
-import { safeName, taggedName } from "../ids.ts";
+import { safeName, sandboxName, taggedName } from "../ids.ts";
 import { states } from "../state.ts";
 
 /** Shapes of the public REST API in the Wrenn dialect; OpenAPI is generated from them. Times are RFC 3339, UTC. */
@@ -23,10 +23,15 @@ export const minMemoryMib = 128;
 const text = (max: number) => z.string().max(max);
 const stringMap = z.record(z.string().max(256), text(32_768));
 
+const capsuleName = z
+  .string()
+  .regex(sandboxName, "a name has 1 to 64 letters, digits, `.`, `_`, `-`, begins with a letter or digit, and is no id");
+
 /** A sandbox as the Wrenn dialect shows it. */
 export const Capsule = z
   .object({
     id: z.string().meta({ example: "cl-0abcdefghijklmnopqrstuvwx" }),
+    name: z.string().optional().meta({ description: "Absent when it has none.", example: "build-42" }),
     status: z.enum(states),
     template: z.string(),
     vcpus: z.int(),
@@ -57,6 +62,9 @@ export type Capsule = z.infer<typeof Capsule>;
 /** Body of `POST /v1/capsules`. Absent or zero sizes take the template's defaults. */
 export const CreateCapsule = z
   .object({
+    name: capsuleName
+      .optional()
+      .meta({ description: "One that no other living sandbox of the team has.", example: "build-42" }),
     template: z
       .string()
       .regex(taggedName, "a template name has 1 to 64 letters, digits, `.`, `_`, `-`, and may end in `:TAG`")
@@ -93,6 +101,15 @@ export const DiskOnly = z
       .meta({ description: "Gives memory and processes up: files stay, and the sandbox boots when it runs again." }),
   })
   .meta({ id: "DiskOnly" });
+
+/** Body of `PATCH /v1/capsules/{id}`; what is absent stays. */
+export const UpdateCapsule = z
+  .object({
+    name: capsuleName.nullable().optional().meta({ description: "`null` takes the name away." }),
+    metadata: stringMap.optional().meta({ description: "Replaces all labels." }),
+  })
+  .meta({ id: "UpdateCapsule" });
+export type UpdateCapsule = z.infer<typeof UpdateCapsule>;
 
 /** Body of `POST /v1/capsules/{id}/timeout`. */
 export const SetTimeout = z.object({ timeout_sec: z.int().min(0).max(limits.timeoutSec) }).meta({ id: "SetTimeout" });
@@ -275,6 +292,7 @@ export const ErrorBodySchema = z
     error: z.object({
       code: z.string(),
       message: z.string(),
+      cause: z.string().optional().meta({ description: "What stands behind it, where something does." }),
       remedy: z.string().optional().meta({ description: "What to do about it." }),
       request_id: z.string().optional().meta({ description: "Under which the server's log tells more." }),
       details: z.record(z.string(), z.string()).optional(),

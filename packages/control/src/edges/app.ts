@@ -1,4 +1,5 @@
 import { headers, rest, version, WrennError } from "@wrenn/contract";
+import { served } from "@wrenn/contract/tracing";
 import type { Context, MiddlewareHandler } from "hono";
 import { routePath } from "hono/route";
 import type { Config } from "../config.ts";
@@ -61,7 +62,7 @@ export function buildApp(
     async () => ({ status: "ok", version }),
   );
   usageRoutes(app, services.usage); // before the routes with an id in the same place
-  capsuleRoutes(app, services.sandboxes, services.snapshots);
+  capsuleRoutes(app, services);
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);
   snapshotRoutes(app, services.snapshots);
@@ -90,7 +91,12 @@ function observe(log: Log, metrics: Metrics): MiddlewareHandler<Env> {
     const started = performance.now();
     const requestId = requestIdOf(c.req.raw);
     c.set("requestId", requestId);
-    await next();
+    await served(c.req.raw.headers, c.req.method, async (span) => {
+      await next();
+      span.updateName(`${c.req.method} ${routeOf(c)}`);
+      span.setAttributes({ "http.request.method": c.req.method, "http.route": routeOf(c), "url.path": c.req.path });
+      span.setAttributes({ "http.response.status_code": c.res.status, "wrenn.request_id": requestId });
+    });
     c.res.headers.set(headers.requestId, requestId);
     const ms = Math.round((performance.now() - started) * 100) / 100;
     metrics.answered({ method: c.req.method, route: routeOf(c), status: c.res.status, ms });

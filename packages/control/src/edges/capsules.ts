@@ -1,11 +1,14 @@
 import { capsuleId, headers, parseSandboxId, rest, type SandboxId, states, WrennError } from "@wrenn/contract";
 import { z } from "zod";
+import type { Services } from "../services/index.ts";
+import type { Labels } from "../services/labels.ts";
 import type { Sandboxes } from "../services/sandboxes.ts";
 import type { Snapshots } from "../services/snapshots.ts";
 import type { Once } from "../store/once.ts";
 import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
+import { IfMatch, needMatch, tagged } from "./etag.ts";
 import { capsule } from "./present.ts";
 
 /** Most sandboxes one answer lists; the cursor leads on. */
@@ -17,6 +20,7 @@ const ListQuery = z.object({
     .string()
     .optional()
     .meta({ description: "One or more states, separated by commas; absent: all but `stopped` and `error`." }),
+  name: z.string().optional().meta({ description: "The sandbox of this name." }),
   template: z.string().optional(),
   metadata: z
     .string()
@@ -51,7 +55,7 @@ const shower =
   };
 
 /** `/v1/capsules`: the life of sandboxes. */
-export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapshots): void {
+export function capsuleRoutes(app: App, { sandboxes, snapshots, labels }: Services): void {
   const show = shower(snapshots);
   const one = async (row: SandboxRow) => (await show([row]))[0];
   endpoint(
@@ -109,7 +113,7 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
       status: 200,
       answer: rest.Capsule,
     },
-    async ({ caller, id }) => one(await sandboxes.get(caller, id)),
+    async ({ caller, id, c }) => tagged(c.req.header("if-none-match"), await one(await sandboxes.get(caller, id))),
   );
   endpoint(
     app,
@@ -122,11 +126,32 @@ export function capsuleRoutes(app: App, sandboxes: Sandboxes, snapshots: Snapsho
     },
     async ({ caller, id }) => sandboxes.destroy(caller, id),
   );
+  labelling(app, labels, one);
   changes(app, sandboxes, one);
   forks(app, snapshots, { show, one });
 }
 
 type One = (row: SandboxRow) => Promise<rest.Capsule | undefined>;
+
+function labelling(app: App, labels: Labels, one: One): void {
+  endpoint(
+    app,
+    {
+      method: "patch",
+      path: "/v1/capsules/{id}",
+      summary: "Change a sandbox's name or metadata; what is absent stays.",
+      body: rest.UpdateCapsule,
+      headers: IfMatch,
+      status: 200,
+      answer: rest.Capsule,
+      codes: ["conflict", "precondition_failed"],
+    },
+    async ({ caller, id, body, c }) => {
+      const agreed = async (row: SandboxRow) => needMatch(c.req.header("if-match"), await one(row));
+      return tagged(undefined, await one(await labels.change(caller, id, body, agreed)));
+    },
+  );
+}
 
 function changes(app: App, sandboxes: Sandboxes, one: One): void {
   const codes = ["invalid_state", "insufficient_storage", "quota_exceeded", ...hostCodes] as const;
@@ -220,9 +245,10 @@ export function onceOf(given: Headers, body: object): Once | undefined {
 }
 
 function readFilter(query: z.output<typeof ListQuery>) {
-  const { status, template, metadata, cursor } = query;
+  const { status, name, template, metadata, cursor } = query;
   return {
     states: status ? check(z.array(z.enum(states)), status.split(","), "query field status") : shownStates,
+    name,
     template,
     metadata: metadata === undefined ? undefined : check(Metadata, parse(metadata), "query field metadata"),
     after: cursor === undefined ? undefined : readCursor(cursor),

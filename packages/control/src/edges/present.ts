@@ -13,6 +13,7 @@ export function capsule(row: SandboxRow, names: Names): rest.Capsule {
   const metadata = { ...row.metadata, ...row.versions };
   return {
     id: capsuleId(row.id),
+    ...(row.name && { name: row.name }),
     status: row.state,
     template: row.template,
     vcpus: row.vcpus,

@@ -4,6 +4,7 @@ import {
   agentPort,
   type Code,
   filesystem,
+  headers as names,
   processes,
   type SandboxId,
   toConnectError,
@@ -23,9 +24,12 @@ export type Guest = {
 const asUser = (user: string | undefined): Record<string, string> =>
   user ? { authorization: `Basic ${Buffer.from(`${user}:`).toString("base64")}` } : {};
 
+/** For whom a guest agent is asked: a user of the sandbox, and the request that the logs on the way name. */
+export type Asker = { user?: string | undefined; requestId?: string | undefined };
+
 /** A client of the guest agent in `sandbox`, through its host. */
-export function guestOf(host: Host, sandbox: SandboxId, user?: string): Guest {
-  const headers = asUser(user);
+export function guestOf(host: Host, sandbox: SandboxId, { user, requestId }: Asker = {}): Guest {
+  const headers = { ...asUser(user), ...(requestId && { [names.requestId]: requestId }) };
   const agent = { sandbox, port: agentPort };
   const transport: Transport = createConnectTransport({
     baseUrl: "",

@@ -1,6 +1,7 @@
 import { type Client, Code as ConnectCode, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { fromConnectError, headers, hostagent, proxyPath, type SandboxId, WrennError } from "@wrenn/contract";
+import { called, inTrace } from "@wrenn/contract/tracing";
 
 /** What Bun's `fetch` takes beyond the standard. */
 export type FetchInit = RequestInit & { decompress?: boolean; timeout?: boolean; duplex?: "half" };
@@ -38,7 +39,9 @@ export function connectHost(id: string, { address, token, trust }: Way): Host {
   const tls = () => (trust ? { tls: trust() } : {});
   const auth: Interceptor = (next) => (request) => {
     request.header.set(headers.hostToken, token);
-    return next(request);
+    if (request.stream) return next(request); // a stream lasts as long as the host does
+    const facts = { "rpc.system": "connect_rpc", "rpc.method": request.method.name, "wrenn.host": id };
+    return called(request.header, `host ${request.method.name}`, facts, () => next(request));
   };
   const reach = (url: string, init?: FetchInit) => reachable(address, url, { ...init, ...tls() });
   const transport = createConnectTransport({
@@ -54,6 +57,7 @@ export function connectHost(id: string, { address, token, trust }: Way): Host {
     guest({ sandbox, port }, path, init) {
       const sent = new Headers(init.headers);
       sent.set(headers.hostToken, token);
+      inTrace(sent);
       return reach(address + proxyPath(sandbox, port) + path, { ...init, headers: sent });
     },
     archive: (sha256, body) =>

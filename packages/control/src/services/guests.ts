@@ -72,7 +72,7 @@ export class Guests {
 
   /** A client of the guest agent, as `user` or the sandbox's default user. */
   async open(caller: Caller, id: SandboxId, user?: string): Promise<Guest> {
-    return guestOf(await this.locate(caller, id), id, user);
+    return guestOf(await this.locate(caller, id), id, { user, requestId: caller.requestId });
   }
 }
 

@@ -26,6 +26,7 @@ import { Files } from "./files.ts";
 import { Hosts, type HostsGround } from "./fleet/hosts.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
+import { Labels } from "./labels.ts";
 import { Audit } from "./people/audit.ts";
 import { buildPeople } from "./people/index.ts";
 import { Quotas } from "./people/quotas.ts";
@@ -108,6 +109,7 @@ export function buildServices(ground: Ground) {
     tasks,
     events,
     sandboxes,
+    labels: new Labels(sandboxes, sandboxStore),
     snapshots,
     leases: new Leases(sandboxes, snapshots, waker),
     secrets: new Secrets({ store: ground.secretStore, box: ground.channels.box, audit }),

@@ -23,6 +23,13 @@ const remedyFor: Partial<Record<State, string>> = {
   missing: "Its host is out of reach; it comes back with the host.",
 };
 
+/** The error of a name that is in use. */
+export const nameTaken = (name: string) =>
+  new WrennError("conflict", `Another sandbox of the team is called "${name}".`, {
+    remedy: "Choose another name, or rename or delete that one; `GET /v1/capsules?name=` finds it.",
+    details: { name },
+  });
+
 /** The error of a creation under a key that stands for another one. */
 export const otherCreation = (id: SandboxId) =>
   new WrennError("conflict", "The idempotency key was used for a creation with another body.", {

@@ -14,7 +14,7 @@ import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
 import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
-import { type Change, type ListFilter, NoRoom, type SandboxStore, type Seen } from "../store/sandboxes.ts";
+import { type Change, type ListFilter, NameTaken, NoRoom, type SandboxStore, type Seen } from "../store/sandboxes.ts";
 import type { Defaults, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Versions } from "./builds/versions.ts";
@@ -23,7 +23,7 @@ import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
 import type { Quotas } from "./people/quotas.ts";
-import { absent, otherCreation, wrongState } from "./refusals.ts";
+import { absent, nameTaken, otherCreation, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** How often a creation that another request began is looked at. */
@@ -175,6 +175,7 @@ export class Sandboxes {
         if (row) this.fleet.reserved(id, needsOf(spec));
         return row;
       } catch (thrown) {
+        if (thrown instanceof NameTaken) throw nameTaken(wanted.name!);
         if (!(thrown instanceof NoRoom)) throw thrown;
       }
     }
@@ -391,6 +392,7 @@ function rowOf(caller: Caller, source: Source, spec: Wishes, hostId: string): Ne
     id: newSandboxId(),
     teamId: caller.team,
     hostId,
+    name: spec.name ?? "",
     template: source.name,
     origin: source.snapshot ?? "",
     state: "pending",

@@ -16,6 +16,7 @@ import secrets from "../../migrations/0033_secrets.sql" with { type: "text" };
 import diskOnly from "../../migrations/0034_disk_only.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
+import names from "../../migrations/0050_names.sql" with { type: "text" };
 import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
 import withoutAudit from "../../migrations/down/0011_audit.sql" with { type: "text" };
 import withoutQuotas from "../../migrations/down/0012_quotas.sql" with { type: "text" };
@@ -24,6 +25,7 @@ import withoutFleetTrust from "../../migrations/down/0021_fleet_trust.sql" with 
 import withoutOutbox from "../../migrations/down/0022_events.sql" with { type: "text" };
 import withoutSecrets from "../../migrations/down/0033_secrets.sql" with { type: "text" };
 import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { type: "text" };
+import withoutNames from "../../migrations/down/0050_names.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
 const migrations: readonly { name: string; text: string; down?: string }[] = [
@@ -43,6 +45,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0034_disk_only", text: diskOnly, down: withoutDiskOnly },
   { name: "0040_templates", text: templates },
   { name: "0041_build_secrets", text: buildSecrets },
+  { name: "0050_names", text: names, down: withoutNames },
 ];
 
 /** Any constant: all replicas of one database must use the same. */

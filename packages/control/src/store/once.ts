@@ -2,7 +2,7 @@ import type { SandboxId } from "@wrenn/contract";
 import { and, eq, inArray, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { hiddenStates } from "./phase.ts";
-import { NoRoom } from "./sandboxes.ts";
+import { NoRoom, naming } from "./sandboxes.ts";
 import { idempotencyKeys, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
 /** How long a key stands for the sandbox that was made under it. */
@@ -41,14 +41,14 @@ export class OnceStore {
 
   /**
    * Inserts a sandbox together with its key; `undefined`, and nothing is inserted, when the key stands for another.
-   * Throws {@link NoRoom}.
+   * Throws {@link NoRoom} and `NameTaken`.
    */
   async insert(row: NewSandbox, { key, digest }: Once): Promise<SandboxRow | undefined> {
     await this.#db.delete(idempotencyKeys).where(isOld);
     const claim = { digest, sandboxId: row.id };
     try {
       return await this.#db.transaction(async (transaction) => {
-        const [made] = await transaction.insert(sandboxes).values(row).returning();
+        const [made] = await naming(transaction.insert(sandboxes).values(row).returning());
         if (!made) throw new NoRoom();
         const claimed = await transaction
           .insert(idempotencyKeys)

@@ -1,4 +1,5 @@
 import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
+import { SQL } from "bun";
 import { and, asc, count, desc, eq, gt, gte, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
 import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
@@ -10,6 +11,7 @@ export type Change = Partial<Omit<NewSandbox, "id" | "teamId" | "createdAt">>;
 /** Which rows a list shows. */
 export type ListFilter = {
   states: readonly State[];
+  name?: string | undefined;
   template?: string | undefined;
   metadata?: Readonly<Record<string, string>> | undefined;
   createdFrom?: Date | undefined;
@@ -25,6 +27,20 @@ const byId = eq(sandboxes.id, sql.placeholder("id"));
 
 /** The database refuses to reserve more of a host than it has, or anything of one that takes no new sandboxes. */
 export class NoRoom extends Error {}
+
+/** Another living sandbox of the team has this name. */
+export class NameTaken extends Error {}
+
+/** What `write` answers. Throws {@link NameTaken} when it would give two sandboxes one name. */
+export async function naming<T>(write: Promise<T>): Promise<T> {
+  try {
+    return await write;
+  } catch (thrown) {
+    for (let at = thrown; at instanceof Error; at = at.cause)
+      if (at instanceof SQL.PostgresError && at.constraint === "sandboxes_name") throw new NameTaken();
+    throw thrown;
+  }
+}
 
 /** Queries about sandboxes. Every change is fenced: it takes effect only if the row still is what the caller saw. */
 export class SandboxStore {
@@ -47,9 +63,9 @@ export class SandboxStore {
     return (await this.#one.execute({ id }))[0];
   }
 
-  /** Inserts a row, which reserves its memory. Throws {@link NoRoom}. */
+  /** Inserts a row, which reserves its memory. Throws {@link NoRoom} and {@link NameTaken}. */
   async insert(row: NewSandbox): Promise<SandboxRow> {
-    const [made] = await this.#db.insert(sandboxes).values(row).returning();
+    const [made] = await naming(this.#db.insert(sandboxes).values(row).returning());
     if (made) return made;
     throw new NoRoom();
   }
@@ -104,6 +120,25 @@ export class SandboxStore {
       })
       .where(and(eq(sandboxes.id, id), eq(sandboxes.state, "running")))
       .returning();
+    return row;
+  }
+
+  /**
+   * Gives a row another name or other labels, if these still are as `seen` has them. `undefined` when they are not.
+   * Throws {@link NameTaken}.
+   */
+  async label(
+    seen: Pick<SandboxRow, "id" | "name" | "metadata">,
+    labels: Partial<Pick<SandboxRow, "name" | "metadata">>,
+  ): Promise<SandboxRow | undefined> {
+    const asSeen = sql`${sandboxes.metadata} = ${JSON.stringify(seen.metadata)}::text::jsonb`;
+    const [row] = await naming(
+      this.#db
+        .update(sandboxes)
+        .set({ ...labels, updatedAt: sql`now()` })
+        .where(and(eq(sandboxes.id, seen.id), eq(sandboxes.name, seen.name), asSeen))
+        .returning(),
+    );
     return row;
   }
 
@@ -180,10 +215,11 @@ export class SandboxStore {
   }
 }
 
-const shown = (team: string, { states, template, metadata, createdFrom }: Omit<ListFilter, "limit" | "after">) =>
+const shown = (team: string, { states, name, template, metadata, createdFrom }: Omit<ListFilter, "limit" | "after">) =>
   and(
     eq(sandboxes.teamId, team),
     inArray(sandboxes.state, [...states]),
+    name === undefined ? undefined : eq(sandboxes.name, name),
     template === undefined ? undefined : eq(sandboxes.template, template),
     metadata && sql`${sandboxes.metadata} @> ${JSON.stringify(metadata)}::text::jsonb`,
     createdFrom && gte(sandboxes.createdAt, createdFrom),

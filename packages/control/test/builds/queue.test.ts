@@ -154,7 +154,7 @@ describe("a build", () => {
     expect(log.build.status).toBe("success");
     expect(readFileSync(count, "utf8")).toBe("x\n");
     expect(lines(log, "cached")).toContain(`RUN echo x >>${count}`);
-  }, 30_000);
+  }, 120_000);
 
   test("whose holder died is taken over when its lease is over", async () => {
     const { id } = await submit("orphan", { dockerfile: "FROM minimal\nRUN sleep 1\n" });

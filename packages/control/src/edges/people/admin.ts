@@ -4,9 +4,9 @@ import { needAdmin } from "../../services/access.ts";
 import type { Services } from "../../services/index.ts";
 import { localTeam } from "../../store/keys.ts";
 import { type App, endpoint } from "../endpoint.ts";
+import { needMatch, tagged } from "../etag.ts";
 import { AuditQuery, auditPage } from "./audit.ts";
 import { setSession, shownToken } from "./client.ts";
-import { needMatch, tagged } from "./etag.ts";
 
 const PageQuery = z.object({ page: z.coerce.number().int().min(1).max(1_000_000).default(1) });
 const AdminAuditQuery = AuditQuery.extend({

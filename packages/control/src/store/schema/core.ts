@@ -45,6 +45,8 @@ export const sandboxes = pgTable("sandboxes", {
   id: text("id").$type<SandboxId>().primaryKey(),
   teamId: text("team_id").notNull(),
   hostId: text("host_id").notNull(),
+  /** What its team calls it; empty when it has no name. */
+  name: text("name").notNull().default(""),
   template: text("template").notNull(),
   /** Id of the snapshot its memory and disk stand on; empty for the template. */
   origin: text("origin").notNull().default(""),

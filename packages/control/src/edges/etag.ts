@@ -1,4 +1,10 @@
 import { WrennError } from "@wrenn/contract";
+import { z } from "zod";
+
+/** The request header of a change that shall be made only to what was read. */
+export const IfMatch = z.object({
+  "If-Match": z.string().optional().meta({ description: "The `ETag` that was read: 412 when it has changed since." }),
+});
 
 /** The entity tag of what is shown: the same for the same content (RFC 9110, section 8.8.3). */
 export const tagOf = (shown: unknown): string =>
