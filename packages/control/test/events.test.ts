@@ -276,8 +276,13 @@ describe("the list of events", () => {
     await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
     const paused = await newest(id, "capsule.pause");
     const [{ team }] = await sql`select team_id as team from sandboxes where id = ${bare(id)}`;
-    const late = { kind: "capsule.pause", team, id: bare(id), cursor: paused, at: new Date().toISOString() };
-    await sql`select pg_notify('wrenn_events', ${JSON.stringify(late)})`;
+    for (const [kind, cursor] of [
+      ["capsule.create", last],
+      ["capsule.pause", paused],
+    ]) {
+      const late = { kind, team, id: bare(id), cursor, at: new Date().toISOString() };
+      await sql`select pg_notify('wrenn_events', ${JSON.stringify(late)})`;
+    }
     await plane.json(204, "DELETE", `/v1/capsules/${id}`);
     await follower.until("event: capsule.destroy\n");
     follower.leave();

@@ -112,7 +112,7 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
   };
   /** What happens while what was missed is read, which comes first. */
   let waiting: Happening[] | undefined = since === undefined ? undefined : [];
-  /** Read as missed: its notification may come at any time after. */
+  /** What was heard before or is read as missed: its notification may come at any time after. */
   let told: ReadonlySet<string> = new Set();
   const heard = (event: Happening): void => {
     if (waiting) waiting.push(event);
@@ -127,20 +127,23 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
   signal.addEventListener("abort", end, { once: true });
   send(connected(caller));
   if (since !== undefined) {
-    // What commits from here on is heard, so even what may still be overtaken is told now.
-    const missed = await events.list(caller.team, {
-      order: "asc",
-      after: since,
-      limit: maxMissed,
-      withUnsettled: true,
-    });
-    told = new Set(missed.map((note) => note.cursor));
-    for (const note of missed) send(frame(await events.complete(note)));
+    const past = await pastOf(caller, events, since);
+    told = past.told;
+    for (const note of past.missed) send(frame(await events.complete(note)));
     const meanwhile = waiting ?? [];
     waiting = undefined;
     for (const event of meanwhile) heard(event);
   }
   return stream;
+}
+
+/** What a follower missed after `since`, and the places of all that it was, or is to be, told of. */
+async function pastOf({ team }: Caller, events: Events, since: string) {
+  // What commits from here on is heard, so even what an earlier event may still follow is part of the past.
+  const terms = { after: since, limit: maxMissed, withUnsettled: true };
+  const before = await events.list(team, { order: "desc", ...terms });
+  const missed = await events.list(team, { order: "asc", ...terms });
+  return { missed, told: new Set([since, ...[...before, ...missed].map(({ cursor }) => cursor)]) };
 }
 
 const lines = (event: string, data: object): string => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;

@@ -56,6 +56,8 @@ export class Live {
   #waitingBytes = 0;
   #pumping = false;
   #pid: number | undefined;
+  /** Settles when the guest knows the process, or there is none to wait for any more. */
+  readonly #known = Promise.withResolvers<void>();
 
   constructor(
     readonly guest: Guest,
@@ -68,11 +70,14 @@ export class Live {
     try {
       for await (const { event } of this.stream) {
         if (!event) continue;
+        this.#known.resolve();
         if (event.event.case === "start") this.#pid = event.event.value.pid;
         yield event.event;
       }
     } catch (thrown) {
       throw guestError(thrown);
+    } finally {
+      this.#known.resolve();
     }
   }
 
@@ -91,6 +96,7 @@ export class Live {
 
   async #pump(failed: (error: WrennError) => void): Promise<void> {
     this.#pumping = true;
+    await this.#known.promise; // what is typed before the process is there must not be lost
     try {
       for (let action = this.#waiting.shift(); action; action = this.#waiting.shift()) {
         if ("input" in action) this.#waitingBytes -= action.input.length;

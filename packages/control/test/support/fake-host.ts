@@ -346,8 +346,8 @@ export class FakeHost {
     request.signal.addEventListener("abort", () => this.#aborts.shift()?.());
     const app = port === "49983" ? this.guest : this.apps.get(Number(port));
     if (!app) throw new WrennError("agent_error", "the port is not open", { details: { port: port! } });
-    const guest = this.cut || path!.startsWith("/cut-") ? await brokenServer(path === "/cut-length") : app;
-    return await fetch(guest + path + url.search, {
+    const broken = this.cut || path!.startsWith("/cut-") ? await brokenServer(path === "/cut-length") : undefined;
+    const answer = await fetch((broken?.address ?? app) + path + url.search, {
       method: request.method,
       headers: request.headers,
       body: request.body,
@@ -355,6 +355,9 @@ export class FakeHost {
       decompress: false,
       redirect: "manual",
     } as RequestInit);
+    // Later than the head is on its way to the client, or it would learn of the end first.
+    if (broken) setTimeout(broken.cut, 100);
+    return answer;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -362,22 +365,22 @@ export class FakeHost {
   }
 }
 
-/** Address of a server that answers one request with the begin of a body and then drops the connection. */
-async function brokenServer(withLength: boolean): Promise<string> {
+/** A server that answers one request with the begin of a body, and drops the connection when it is told to. */
+async function brokenServer(withLength: boolean): Promise<{ address: string; cut(): void }> {
+  let cut = () => {};
   const server = createServer((socket) => {
+    cut = () => void socket.destroy();
     socket.on("error", () => {});
     socket.once("data", () => {
       const framing = withLength ? "content-length: 200000" : "transfer-encoding: chunked";
       const type = "content-type: application/connect+proto";
       const body = withLength ? "x".repeat(70_000) : "1\r\n\0\r\n";
-      socket.write(`HTTP/1.1 200 OK\r\n${framing}\r\n${type}\r\n\r\n${body}`, () =>
-        setTimeout(() => socket.destroy(), 20),
-      );
+      socket.write(`HTTP/1.1 200 OK\r\n${framing}\r\n${type}\r\n\r\n${body}`);
       server.close();
     });
   });
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { address: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, cut: () => cut() };
 }
 
 /** The WebSockets of every guest: each speaks first, repeats what it hears, and ends when told to. */
