@@ -52,14 +52,6 @@ async function run({ title, command }: Part): Promise<Result> {
   const child = spawn([...command], { stdout: "pipe", stderr: "pipe", env: { ...process.env, FORCE_COLOR: "0" } });
   const [out, err] = await Promise.all([through(child.stdout), through(child.stderr)]);
   const code = await child.exited;
-  console.log(
-    `== ${title}: ${code === 0 ? "ok" : `failed (exit ${code})`}, ${((performance.now() - started) / 1000).toFixed(1)} s`,
-  );
-  const sum = (word: string) =>
-    [...(out + err).matchAll(new RegExp(`^\\s*(\\d+) ${word}\\b`, "gm"))].reduce(
-      (all, [, one]) => all + Number(one),
-      0,
-    );
   const ending = code === 0 ? "ok" : `failed (exit ${code})`;
   console.log(`== ${title}: ${ending}, ${((performance.now() - started) / 1000).toFixed(1)} s`);
   const found = failuresIn(out + err);
@@ -68,7 +60,8 @@ async function run({ title, command }: Part): Promise<Result> {
 }
 
 function sumsOf(output: string, command: readonly string[], code: number): Sums {
-  const sum = (word: string) => Number(new RegExp(`^\\s*(\\d+) ${word}\\b`, "m").exec(output)?.[1] ?? 0);
+  const sum = (word: string) =>
+    [...output.matchAll(new RegExp(`^\\s*(\\d+) ${word}\\b`, "gm"))].reduce((all, [, one]) => all + Number(one), 0);
   const sums = { passed: sum("pass"), failed: sum("fail"), skipped: sum("skip") };
   if (command[1] !== "test" && sums.passed + sums.failed + sums.skipped === 0)
     return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
