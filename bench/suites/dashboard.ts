@@ -46,8 +46,9 @@ export const dashboard: Suite = {
 };
 
 async function signIn(page: Page, { client }: World): Promise<void> {
-  const { baseUrl, apiKey } = await client.endpoint();
-  await page.goto(`${baseUrl}/sign-in#key=${apiKey}`);
+  const { baseUrl } = await client.endpoint();
+  const { url } = await client.request<{ url: string }>("POST", "/v1/auth/links");
+  await page.goto(`${baseUrl}/sign-in${new URL(url).hash}`);
   await page.locator("[data-live=live]").waitFor();
 }
 

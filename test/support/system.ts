@@ -15,7 +15,7 @@ export const wrennProgram = `${repository}builds/wrenn`;
 /** Port of the guest agent inside every sandbox. */
 const agentPort = 49983;
 
-type Ready = { url: string; apiKey: string; pid: number };
+type Ready = { url: string; apiKey: string; dashboard: string; pid: number };
 type ChildName = "wrenn-cp" | "wrenn-agent" | "PostgreSQL";
 
 /** The whole system in a data folder of its own: `wrenn up` and what it starts. */

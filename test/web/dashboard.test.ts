@@ -35,6 +35,21 @@ const type = async (line: string) => {
 describe("a stranger, without reading anything", () => {
   let first: string;
 
+  test("opens the printed link, which signs in once and leaves no key to scripts", async () => {
+    const link = at(`/sign-in${new URL(system.ready.dashboard).hash}`);
+    const { page: other, context: own } = await openPage(browser);
+    await other.goto(link);
+    await other.locator("[data-live=live]").waitFor(slow);
+    expect(other.url()).toBe(at("/"));
+    expect(await other.evaluate(() => JSON.stringify(localStorage) + document.cookie)).not.toContain("wrn_");
+    await other.getByTitle("Account and theme").click();
+    await other.getByRole("menuitem", { name: "Sign out" }).click();
+    await other.getByRole("heading", { name: "Sign in" }).waitFor();
+    await other.goto(link);
+    await other.getByText("This link was opened before").waitFor();
+    await own.close();
+  });
+
   test("makes an account and is in", async () => {
     await page.goto(at("/"));
     await page.getByRole("link", { name: "Make the first one" }).click();
@@ -144,9 +159,60 @@ describe("a stranger, without reading anything", () => {
     expect(await sandbox.files.read("/home/user/note.txt")).toBe("written in the browser");
   });
 
-  test("sees its load", async () => {
+  test("sees its load, which comes without being asked for again", async () => {
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
     await tab("Metrics").click();
     await page.getByRole("img", { name: "Memory over time" }).locator("canvas").waitFor(slow);
+    const shown = page.locator("figcaption", { hasText: "Memory" });
+    const before = (await shown.textContent())!;
+    const sandbox = await Sandbox.connect(first, { client: system.client });
+    await sandbox.commands.run("head -c 60M /dev/zero > /dev/shm/full");
+    await page.waitForFunction((text) => {
+      const captions = [...document.querySelectorAll("figcaption")].map((one) => one.textContent);
+      return !captions.includes(text);
+    }, before);
+    expect(asked.filter((path) => path.endsWith("/metrics")).length).toBe(1);
+  });
+
+  test("reads its log as it grows, and searches it", async () => {
+    await tab("Logs").click();
+    const log = page.getByRole("log");
+    await log.getByText("running").first().waitFor(slow);
+    const sandbox = await Sandbox.connect(first, { client: system.client });
+    await sandbox.commands.run("exit 7").catch(() => {});
+    await log.getByText("exit status 7").waitFor(slow);
+    await page.keyboard.press("/");
+    await page.keyboard.type("exit_code=7");
+    await page.waitForFunction(() => document.querySelectorAll("[role=log] > p").length === 1);
+  });
+
+  test("sees which files changed since a checkpoint", async () => {
+    const sandbox = await Sandbox.connect(first, { client: system.client });
+    await sandbox.commands.run("echo more >> note.txt; echo a > added.txt; rm -r site");
+    await tab("Snapshots").click();
+    const row = page.getByRole("listitem").filter({ hasText: "before" }).first();
+    await row.getByRole("button", { name: "Actions for before" }).first().click();
+    await page.getByRole("menuitem", { name: "Compare with now" }).click();
+    const found = page.getByRole("region", { name: "Comparison" });
+    await found.getByText("/home/user/added.txt").waitFor({ timeout: 120_000 });
+    const told = (await found.getByRole("listitem").allTextContents()).map((text) => text.replace(/\s+/g, " ").trim());
+    const ours = told.filter((text) => text.includes("/home/user/") && !/\.bash_history|\.python_history/.test(text));
+    expect(ours.map((text) => text.split(" ").slice(0, 2).join(" "))).toEqual([
+      "+ /home/user/added.txt",
+      "~ /home/user/note.txt",
+      "− /home/user/site/",
+      "− /home/user/site/index.html",
+    ]);
+  });
+
+  test("is shown each page's actions as code", async () => {
+    await page.getByRole("button", { name: "Show as CLI, SDK, curl" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText(`wrenn checkpoint ${first} --name before`).waitFor();
+    await dialog.getByRole("tab", { name: "curl" }).first().click();
+    await dialog.getByText(`/v1/capsules/${first}/checkpoint`).waitFor();
+    await page.keyboard.press("Escape");
   });
 
   test("and nothing complained meanwhile", () => expect(complaints.get(page)).toEqual([]));
@@ -210,7 +276,9 @@ describe("when something is away", () => {
     await other.goto(at("/sandboxes"));
     await other.locator("[data-live=live]").waitFor();
     const requests: string[] = [];
-    other.on("request", (request) => request.url().includes("/v1/") && requests.push(request.url()));
+    // The small charts follow what is in view over a stream of their own; the list asks for nothing.
+    const isList = (url: string) => url.includes("/v1/") && !url.includes("/loads?");
+    other.on("request", (request) => isList(request.url()) && requests.push(request.url()));
     const made = await system.create();
     const row = other.locator(`[data-row="${made.id}"]`);
     await row.getByText("running").waitFor(slow);
@@ -237,7 +305,7 @@ describe("for everybody", () => {
       const id = (await system.client.list()).sandboxes.find(({ status }) => status === "running")!.id;
       const all = [
         ...pages,
-        ...["", "/files", "/processes", "/ports", "/snapshots", "/metrics", "/events"].map(
+        ...["", "/files", "/processes", "/logs", "/metrics", "/ports", "/snapshots", "/events"].map(
           (part) => `/sandboxes/${id}${part}`,
         ),
       ];

@@ -1,6 +1,8 @@
 import { Command, CommanderError } from "commander";
 import { version } from "wrenn";
 import { copyCommand } from "./commands/copy.ts";
+import { dashboardCommand } from "./commands/dashboard.ts";
+import { diffCommand } from "./commands/diff.ts";
 import { execCommand, runCommand } from "./commands/exec.ts";
 import { forwardCommand } from "./commands/forward.ts";
 import {
@@ -40,7 +42,7 @@ function program(ids: readonly string[]): Command {
       "\nExample:\n  wrenn up                                     # in one terminal\n  wrenn run -- python3 -c 'print(6 * 7)'       # in another",
     );
   const groups = {
-    "This machine:": [upCommand(), doctorCommand(), trustCommand(), mcpCommand()],
+    "This machine:": [upCommand(), dashboardCommand(), doctorCommand(), trustCommand(), mcpCommand()],
     "Sandboxes:": [
       createCommand(),
       runCommand(),
@@ -55,7 +57,14 @@ function program(ids: readonly string[]): Command {
       removeCommand(),
     ],
     "Templates:": [templatesCommand(), templateCommand()],
-    "Points in time:": [checkpointCommand(), forkCommand(), rollbackCommand(), snapshotsCommand(), treeCommand()],
+    "Points in time:": [
+      checkpointCommand(),
+      forkCommand(),
+      rollbackCommand(),
+      diffCommand(),
+      snapshotsCommand(),
+      treeCommand(),
+    ],
     "Inside a sandbox:": [
       execCommand(),
       shellCommand(),

@@ -1,6 +1,7 @@
 import { type rest, WrennError } from "@wrenn/contract";
 import type { CallOptions, Wrenn } from "./client.ts";
-import { errorOf } from "./errors.ts";
+import { errorOf, unreachable } from "./errors.ts";
+import { blocks, dataOf } from "./server-events.ts";
 
 /** A line of a build's log. `step` and `done` stand around an instruction, `cached` says that it was not needed. */
 export type BuildLogLine = {
@@ -119,16 +120,21 @@ export class Builds {
   }
 
   /** The log from its begin, line by line as they come, until the build is over; answers the build. */
-  async *follow(id: string, options: CallOptions = {}): AsyncGenerator<BuildLogLine, BuildInfo> {
-    for (let after = 0; ; ) {
-      const path = `${pathOf(id)}/logs?after=${after}`;
-      const { build, lines } = await this.#client.request<rest.BuildLog>("GET", path, options);
-      for (const line of lines) yield { ...line, at: new Date(line.at) };
-      after = lines.at(-1)?.seq ?? after;
-      if (lines.length > 0) continue;
-      if (build.completed_at !== undefined) return buildInfo(build);
-      await new Promise((resolve) => setTimeout(resolve, followMs));
-      options.signal?.throwIfAborted();
+  async *follow(id: string, { signal }: CallOptions = {}): AsyncGenerator<BuildLogLine, BuildInfo> {
+    const { baseUrl } = await this.#client.endpoint();
+    const init = { headers: { Accept: "text/event-stream" }, ...(signal && { signal }) };
+    try {
+      const response = await this.#client.send(`${pathOf(id)}/logs`, init);
+      if (!response.ok || !response.body) throw await errorOf(response);
+      for await (const block of blocks(response.body)) {
+        if (/^event: end$/m.test(block)) return buildInfo(dataOf<rest.Build>(block)!);
+        const line = dataOf<rest.BuildLogLine>(block);
+        if (line) yield { ...line, at: new Date(line.at) };
+      }
+      throw new Error("the connection ended before the build did");
+    } catch (thrown) {
+      if (signal?.aborted) throw signal.reason;
+      throw thrown instanceof WrennError ? thrown : unreachable(baseUrl, thrown);
     }
   }
 

@@ -5,6 +5,7 @@ import { type Endpoint, resolveEndpoint, type WrennOptions } from "./config.ts";
 import { errorOf, isAbort, timedOut, unreachable } from "./errors.ts";
 import { type EventOptions, follow, type WrennEvent } from "./events.ts";
 import { type ListOptions, listPage, type SandboxPage } from "./list.ts";
+import { followLoads, type Load } from "./metrics.ts";
 import { Snapshots } from "./snapshots.ts";
 
 /** What every call may carry. */
@@ -103,6 +104,11 @@ export class Wrenn {
    */
   events(options: EventOptions = {}): AsyncGenerator<WrennEvent> {
     return follow(this, options);
+  }
+
+  /** Loads of up to 100 sandboxes by id: the last five minutes, then what comes, until `signal` aborts. */
+  loads(ids: readonly string[], signal: AbortSignal): AsyncGenerator<Map<string, Load[]>, void> {
+    return followLoads(this, ids, signal);
   }
 
   /** A page of the team's sandboxes, newest first; `next` leads to the one after. */

@@ -21,6 +21,7 @@ export {
 } from "./builds.ts";
 export { type CallOptions, type TemplateInfo, Wrenn } from "./client.ts";
 export * from "./commands.ts";
+export { type Comparison, compare, type Difference, lookLabel, type Moment, type PathKind } from "./compare.ts";
 export { defaultBaseUrl, type Endpoint, type Profile, profilePath, readProfile, type WrennOptions } from "./config.ts";
 export { CommandExitError, type CommandResult } from "./errors.ts";
 export type { EventOptions, WrennEvent } from "./events.ts";
@@ -36,7 +37,7 @@ export type { PauseOptions, SandboxInfo } from "./lifecycle.ts";
 export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
 export type { LogEntry, LogOptions } from "./logs.ts";
-export type { MetricPoint, MetricsOptions } from "./metrics.ts";
+export type { Load, MetricPoint, MetricsOptions } from "./metrics.ts";
 export type { OutputChunk } from "./output.ts";
 export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";

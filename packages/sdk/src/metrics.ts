@@ -1,5 +1,7 @@
 import type { rest } from "@wrenn/contract";
-import type { CallOptions } from "./client.ts";
+import type { CallOptions, Wrenn } from "./client.ts";
+import { pathOf } from "./lifecycle.ts";
+import { connected, dataOf } from "./server-events.ts";
 
 /** How far back metrics go. */
 export type MetricsOptions = CallOptions & {
@@ -55,4 +57,52 @@ export function metricPoint(from: rest.MetricPoint): MetricPoint {
             sentBytes: from.net_tx_bytes ?? 0,
           },
   };
+}
+
+/**
+ * Points of a sandbox's load: those of the range, then new ones as they come, until the sandbox is gone or `signal`
+ * aborts. A connection that is lost is opened again, and no point is told twice.
+ * @internal
+ */
+export async function* followMetrics(
+  client: Wrenn,
+  id: string,
+  { range = "10m", signal }: MetricsOptions,
+): AsyncGenerator<MetricPoint[], void> {
+  let last = 0;
+  for await (const block of connected(client, `${pathOf(id)}/metrics?range=${range}&follow=true`, signal)) {
+    if (/^event: end$/m.test(block)) return;
+    const points = (dataOf<rest.MetricPoint[]>(block) ?? []).filter((one) => one.timestamp_unix > last);
+    if (points.length === 0) continue;
+    last = points.at(-1)!.timestamp_unix;
+    yield points.map(metricPoint);
+  }
+}
+
+/** Load of a sandbox over ten seconds, in percent of what it has. */
+export type Load = { at: Date; cpuPercent: number; memoryPercent: number };
+
+/**
+ * Loads of up to 100 sandboxes by id: the last five minutes, then what comes every ten seconds, until `signal` aborts.
+ * @internal
+ */
+export async function* followLoads(
+  client: Wrenn,
+  ids: readonly string[],
+  signal: AbortSignal,
+): AsyncGenerator<Map<string, Load[]>, void> {
+  const query = new URLSearchParams({ ids: ids.join(",") });
+  for await (const block of connected(client, `/v1/capsules/loads?${query}`, signal)) {
+    const found = dataOf<Record<string, rest.Load[]>>(block) ?? {};
+    yield new Map(
+      Object.entries(found).map(([id, points]) => [
+        id,
+        points.map(({ at, cpu_pct, mem_pct }) => ({
+          at: new Date(at * 1000),
+          cpuPercent: cpu_pct,
+          memoryPercent: mem_pct,
+        })),
+      ]),
+    );
+  }
 }

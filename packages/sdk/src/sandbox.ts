@@ -16,7 +16,7 @@ import {
   settle,
 } from "./lifecycle.ts";
 import { followLog, type LogEntry, type LogOptions, readLog } from "./logs.ts";
-import { type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
+import { followMetrics, type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
 import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
@@ -223,6 +223,14 @@ export class Sandbox implements AsyncDisposable {
     const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs };
     const path = `${pathOf(id)}/metrics?range=${options.range ?? "10m"}`;
     return (await clientOf(options).request<rest.CapsuleMetrics>("GET", path, call)).points.map(metricPoint);
+  }
+
+  /** Its load as points come, the first ones those of the range; ends when it is gone, or with `signal`. */
+  static followMetrics(
+    id: string,
+    options: MetricsOptions & ConnectionOptions = {},
+  ): AsyncGenerator<MetricPoint[], void> {
+    return followMetrics(clientOf(options), id, options);
   }
 
   /** What happened in and around a sandbox, oldest first: its life, its commands, its kernel. */

@@ -1,3 +1,10 @@
+import { WrennError } from "@wrenn/contract";
+import type { Wrenn } from "./client.ts";
+import { errorOf } from "./errors.ts";
+
+/** Pause before a connection that was lost is opened again. */
+const retryMs = 1_000;
+
 /**
  * The parts of a stream of server-sent events between empty lines (HTML Living Standard, 9.2).
  * @internal
@@ -22,4 +29,32 @@ export async function* blocks(
   } finally {
     await reader.cancel().catch(() => {});
   }
+}
+
+/**
+ * The blocks of a path's events, over a connection that is opened again when it is lost, until `signal` aborts. Throws
+ * what the server refuses.
+ * @internal
+ */
+export async function* connected(client: Wrenn, path: string, signal: AbortSignal | undefined): AsyncGenerator<string> {
+  while (!signal?.aborted) {
+    try {
+      const response = await client.send(path, { headers: { Accept: "text/event-stream" }, ...(signal && { signal }) });
+      if (!response.ok || !response.body) throw await errorOf(response);
+      yield* blocks(response.body);
+    } catch (thrown) {
+      if (signal?.aborted) return;
+      if (thrown instanceof WrennError && thrown.status < 500) throw thrown;
+    }
+    await new Promise((resolve) => setTimeout(resolve, retryMs));
+  }
+}
+
+/**
+ * What a block carries; `undefined` for one that only keeps the connection alive.
+ * @internal
+ */
+export function dataOf<T>(block: string): T | undefined {
+  const text = /^data: ?(.*)$/m.exec(block)?.[1];
+  return text === undefined ? undefined : (JSON.parse(text) as T);
 }

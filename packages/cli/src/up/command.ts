@@ -1,7 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Command } from "commander";
-import { type Profile, profilePath } from "wrenn";
+import { type Profile, profilePath, Wrenn } from "wrenn";
+import { signInLink } from "../commands/dashboard.ts";
 import { Failure, paint, print, printJson } from "../output.ts";
 import { findImages, folderPath, prepareFolder, readSecrets, type Secrets, writeWhole } from "./folder.ts";
 import { agentPort, checkFree, httpsBeside, type Listen, parseListen } from "./listen.ts";
@@ -23,7 +24,7 @@ export const upCommand = (): Command =>
       "address of the server; port 0 picks one",
       process.env.WRENN_CP_LISTEN_ADDR || "127.0.0.1:9725",
     )
-    .option("--json", "print one line when ready: {url, apiKey, pid}")
+    .option("--json", "print one line when ready: {url, httpsPort, apiKey, dashboard, pid}")
     .addHelpText("after", "\nExample:\n  wrenn up --listen 127.0.0.1:9725")
     .action(async (flags: UpFlags) => {
       await up(flags);
@@ -57,7 +58,8 @@ async function up(flags: UpFlags): Promise<void> {
       await started.catch(() => {}); // what is half started cannot be stopped in order
     else {
       await writeProfile(profile);
-      announce(profile, https, flags.json === true);
+      const { url: dashboard } = await signInLink(new Wrenn({ baseUrl: profile.url, apiKey: profile.apiKey }));
+      announce({ ...profile, dashboard, https, json: flags.json === true });
       await warnWithoutImages(dir, progress);
       const end = await Promise.race([stopped, failed]);
       failure = end instanceof Failure ? end : undefined;
@@ -186,19 +188,23 @@ async function writeProfile(profile: Profile): Promise<void> {
   await writeWhole(path, `${JSON.stringify(profile, undefined, 2)}\n`, 0o600);
 }
 
-function announce({ url, apiKey }: Profile, https: Listen, json: boolean): void {
+type Announced = Profile & { dashboard: string; https: Listen; json: boolean };
+
+function announce({ url, apiKey, dashboard, https, json }: Announced): void {
   const e2bKey = apiKey.replace(/^wrn_/, "e2b_");
   if (json) {
-    printJson({ url, httpsPort: https.port, apiKey, pid: process.pid });
+    printJson({ url, httpsPort: https.port, apiKey, dashboard, pid: process.pid });
     return;
   }
   const bold = (text: string) => paint("bold", text);
   print(`
 ${bold("Wrenn is ready.")}
 
-  dashboard  ${bold(`${url}/sign-in#key=${apiKey}`)}
+  dashboard  ${bold(dashboard)}
   server     ${bold(url)}
   API key    ${bold(apiKey)}
+
+The dashboard's link opens once; \`wrenn dashboard\` prints another.
 
 Try it in another terminal (the key is stored for this user):
 

@@ -257,6 +257,18 @@ export type ApiKey = z.infer<typeof ApiKey>;
 export const NewApiKey = ApiKey.extend({ key: z.string() }).meta({ id: "NewApiKey" });
 export type NewApiKey = z.infer<typeof NewApiKey>;
 
+/** Body of `POST /v1/auth/key`. */
+export const KeyBody = z.object({ key: z.string().trim().min(1).max(128) }).meta({ id: "KeyBody" });
+
+/** A link that signs a browser in once. */
+export const SignInLink = z
+  .object({
+    url: z.string().meta({ description: "The token stands behind the #: no server and no log sees it." }),
+    expires_at: z.iso.datetime(),
+  })
+  .meta({ id: "SignInLink" });
+export type SignInLink = z.infer<typeof SignInLink>;
+
 /** A mail of the development outbox. */
 export const OutboxMail = z
   .object({ id: z.string(), to: z.string(), subject: z.string(), text: z.string(), created_at: z.string() })

@@ -14,7 +14,24 @@ export const metricRanges = {
 /** Query of `GET /v1/capsules/{id}/metrics`. */
 export const MetricsQuery = z.object({
   range: z.enum(Object.keys(metricRanges) as [keyof typeof metricRanges]).default("10m"),
+  follow: z
+    .enum(["true", "false"])
+    .default("false")
+    .meta({ description: "`true`: server-sent events, `points` with those there are, then with each new ones." }),
 });
+
+/** Query of `GET /v1/capsules/loads`. */
+export const LoadsQuery = z.object({
+  ids: z
+    .string()
+    .min(1)
+    .transform((text) => [...new Set(text.split(","))])
+    .pipe(z.array(z.string()).max(100))
+    .meta({ description: "Ids of sandboxes, separated by commas." }),
+});
+
+/** Load of a sandbox over ten seconds, in percent of what it has. */
+export type Load = { at: number; cpu_pct: number; mem_pct: number };
 
 /** Load of a sandbox at one instant. What only the guest knows is absent until it was asked. */
 export const MetricPoint = z

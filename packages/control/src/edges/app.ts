@@ -33,7 +33,7 @@ import { envelope, requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 import { logRoutes } from "./telemetry/logs.ts";
-import { telemetryRoutes } from "./telemetry/metrics.ts";
+import { loadRoutes, telemetryRoutes } from "./telemetry/metrics.ts";
 
 /** Every HTTP route, on the services. */
 export function buildApp(
@@ -62,6 +62,7 @@ export function buildApp(
     async () => ({ status: "ok", version }),
   );
   usageRoutes(app, services.usage); // before the routes with an id in the same place
+  loadRoutes(app, services.telemetry);
   capsuleRoutes(app, services);
   commandRoutes(app, services.commands);
   fileRoutes(app, services.files);

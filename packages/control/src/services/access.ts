@@ -139,7 +139,8 @@ export function needScopes(caller: Caller, needed: readonly rest.Scope[] | undef
 
 const safeMethods: readonly string[] = ["GET", "HEAD", "OPTIONS"];
 
-const csrf = () =>
+/** The refusal of a change by cookie that another site's page could have sent. */
+export const csrf = () =>
   new WrennError("csrf_required", `A change by cookie needs the header ${headers.csrf}.`, {
     remedy: `Send ${headers.csrf}: 1 from the dashboard's own pages; programs send Authorization: Bearer instead.`,
   });

@@ -1,7 +1,7 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { and, desc, eq, isNull, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
-import { apiKeys, teams, users } from "./schema/index.ts";
+import { apiKeys, signInLinks, teams, users } from "./schema/index.ts";
 
 /** The team of a new installation, which its first account takes over; what is everybody's belongs to it too. */
 export const localTeam = { id: `${prefixes.team}${"0".repeat(25)}`, name: "Local" };
@@ -20,7 +20,7 @@ export type OpenKey = { id: string; team: string; name: string; scopes: string |
 /** A key's row, with its maker's address. */
 export type KeyRow = typeof apiKeys.$inferSelect & { creatorEmail: string | null };
 /** What a new key holds. */
-export type NewKey = Pick<KeyRow, "teamId" | "name" | "createdBy" | "scopes" | "expiresAt">;
+export type NewKey = Pick<KeyRow, "teamId" | "name" | "createdBy" | "scopes" | "expiresAt"> & { ofBrowser?: boolean };
 
 /** Queries about teams and API keys. */
 export class KeyStore {
@@ -81,6 +81,28 @@ export class KeyStore {
       )
       .orderBy(desc(apiKeys.createdAt), desc(apiKeys.id));
     return rows.map(({ key, creatorEmail }) => ({ ...key, creatorEmail }));
+  }
+
+  /** Keeps a link that signs a browser in once, as this key's team. */
+  async insertLink(tokenHash: string, keyId: string, lifeSec: number): Promise<void> {
+    await this.#db.delete(signInLinks).where(sql`${signInLinks.expiresAt} <= now()`);
+    await this.#db
+      .insert(signInLinks)
+      .values({ tokenHash, keyId, expiresAt: sql`now() + ${lifeSec} * interval '1 second'` as never });
+  }
+
+  /** Uses a link up; answers the key that made it, `undefined` when it opens nothing. */
+  async takeLink(tokenHash: string): Promise<KeyRow | undefined> {
+    const [link] = await this.#db
+      .delete(signInLinks)
+      .where(eq(signInLinks.tokenHash, tokenHash))
+      .returning({ keyId: signInLinks.keyId, isOld: sql<boolean>`${signInLinks.expiresAt} <= now()` });
+    if (!link || link.isOld) return undefined;
+    const [row] = await this.#db
+      .select()
+      .from(apiKeys)
+      .where(and(eq(apiKeys.id, link.keyId), isOpen));
+    return row && { ...row, creatorEmail: null };
   }
 
   /** Ends one key of a team. */

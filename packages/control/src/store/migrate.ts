@@ -8,6 +8,7 @@ import idempotency from "../../migrations/0005_idempotency.sql" with { type: "te
 import people from "../../migrations/0010_people.sql" with { type: "text" };
 import audit from "../../migrations/0011_audit.sql" with { type: "text" };
 import quotas from "../../migrations/0012_quotas.sql" with { type: "text" };
+import links from "../../migrations/0018_links.sql" with { type: "text" };
 import hosts from "../../migrations/0020_hosts.sql" with { type: "text" };
 import fleetTrust from "../../migrations/0021_fleet_trust.sql" with { type: "text" };
 import outbox from "../../migrations/0022_events.sql" with { type: "text" };
@@ -20,6 +21,7 @@ import names from "../../migrations/0050_names.sql" with { type: "text" };
 import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
 import withoutAudit from "../../migrations/down/0011_audit.sql" with { type: "text" };
 import withoutQuotas from "../../migrations/down/0012_quotas.sql" with { type: "text" };
+import withoutLinks from "../../migrations/down/0018_links.sql" with { type: "text" };
 import withoutHosts from "../../migrations/down/0020_hosts.sql" with { type: "text" };
 import withoutFleetTrust from "../../migrations/down/0021_fleet_trust.sql" with { type: "text" };
 import withoutOutbox from "../../migrations/down/0022_events.sql" with { type: "text" };
@@ -37,6 +39,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0010_people", text: people, down: withoutPeople },
   { name: "0011_audit", text: audit, down: withoutAudit },
   { name: "0012_quotas", text: quotas, down: withoutQuotas },
+  { name: "0018_links", text: links, down: withoutLinks },
   { name: "0020_hosts", text: hosts, down: withoutHosts },
   { name: "0021_fleet_trust", text: fleetTrust, down: withoutFleetTrust },
   { name: "0022_events", text: outbox, down: withoutOutbox },

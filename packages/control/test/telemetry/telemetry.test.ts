@@ -33,6 +33,55 @@ test("metrics are those of the span asked for, running or paused, with what the 
   expect(long.points[0]).not.toHaveProperty("mem_used_bytes");
 });
 
+/** The data of the first `count` events that carry any. */
+async function eventsOf<T>(answer: Response, count: number): Promise<T[]> {
+  const found: T[] = [];
+  let text = "";
+  for await (const chunk of answer.body!) {
+    text += new TextDecoder().decode(chunk);
+    const blocks = text.split("\n\n");
+    text = blocks.pop()!;
+    for (const block of blocks) {
+      const data = /^data: (.*)$/m.exec(block)?.[1];
+      if (data) found.push(JSON.parse(data) as T);
+    }
+    if (found.length >= count) break;
+  }
+  return found;
+}
+
+test("metrics that are followed tell each point once, as it comes, and end with the sandbox", async () => {
+  const { id } = await plane.create();
+  const at = (seconds: number, cpuPct: number) =>
+    create(MetricPointSchema, { ...load, cpuPct, timestampMs: ago(seconds) });
+  plane.host.points = [at(60, 1), at(30, 2)];
+  const answer = await plane.fetch("GET", `/v1/capsules/${id}/metrics?follow=true`);
+  expect(answer.headers.get("content-type")).toBe("text/event-stream");
+  plane.host.points = [...plane.host.points, at(1, 3)];
+  const told = await eventsOf<rest.MetricPoint[]>(answer, 2);
+  expect(told.map((points) => points.map(({ cpu_pct }) => cpu_pct))).toEqual([[1, 2], [3]]);
+  const other = await plane.fetch("GET", `/v1/capsules/${id}/metrics?follow=true`);
+  await plane.fetch("DELETE", `/v1/capsules/${id}`);
+  expect(await other.text()).toEndWith("event: end\ndata: {}\n\n");
+});
+
+test("loads of a list are means of ten seconds; another team's and one that is gone hide nothing of the others", async () => {
+  const [one, gone] = [await plane.create(), await plane.create()];
+  await plane.fetch("DELETE", `/v1/capsules/${gone.id}`);
+  const guest = { memUsedBytes: 25n, memTotalBytes: 100n };
+  const bucket = Math.floor((Date.now() - 30_000) / 10_000) * 10_000;
+  plane.host.points = [10, 20].map((cpuPct, i) =>
+    create(MetricPointSchema, { ...load, cpuPct, guest, timestampMs: BigInt(bucket + 1_000 * i) }),
+  );
+  const ids = [one.id, gone.id, `cl-${"z".repeat(25)}`, "nonsense"].join();
+  const [told] = await eventsOf<Record<string, rest.Load[]>>(
+    await plane.fetch("GET", `/v1/capsules/loads?ids=${ids}`),
+    1,
+  );
+  expect(told).toEqual({ [one.id]: [{ at: bucket / 1_000, cpu_pct: 15, mem_pct: 25 }] });
+  expect((await plane.fetch("GET", "/v1/capsules/loads")).status).toBe(400);
+});
+
 test("a range that is none of ours, and a sandbox that is gone, are refused", async () => {
   const { id } = await plane.create();
   expect((await plane.fetch("GET", `/v1/capsules/${id}/metrics?range=3w`)).status).toBe(400);

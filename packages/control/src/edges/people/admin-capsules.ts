@@ -77,6 +77,14 @@ export function adminCapsuleRoutes(app: App, { snapshots, sandboxes }: Services)
     });
     app.on(method.toUpperCase(), (prefix + path).replace(/\{(\w+)\}/g, ":$1"), (c) => lend(app, c));
   }
+  describe(app, {
+    ...{ methods: ["get", "post"], path: `${prefix}/{id}/agent/{path}`, access: "admin", status: 200 },
+    ...{
+      summary: "Forward a request to the guest agent of one of them.",
+      codes: ["invalid_state", "host_unavailable"],
+    },
+  });
+  app.all(`${prefix}/:id/agent/*`, (c) => lend(app, c));
 }
 
 /** Serves the same request below `/v1/capsules`, for the installation's own team. */

@@ -7,6 +7,7 @@ import { auditRoutes } from "./audit.ts";
 import { openAuthRoutes, sessionRoutes } from "./auth.ts";
 import type { Doorway } from "./client.ts";
 import { keyRoutes } from "./keys.ts";
+import { linkRoutes, openLinkRoutes } from "./links.ts";
 import { meRoutes } from "./me.ts";
 import { mfaRoutes } from "./mfa.ts";
 import { connectRoutes, openOauthRoutes } from "./oauth.ts";
@@ -16,6 +17,7 @@ import { invitationRoutes, memberRoutes, teamRoutes } from "./teams.ts";
 /** Routes that everybody may call; they are added before the door. */
 export function openRoutes(app: App, services: Services, doorway: Doorway): void {
   openAuthRoutes(app, services, doorway);
+  openLinkRoutes(app, services, doorway);
   openOauthRoutes(app, services, doorway);
   openOutboxRoutes(app, services);
 }
@@ -23,6 +25,7 @@ export function openRoutes(app: App, services: Services, doorway: Doorway): void
 /** Routes of people who are signed in. */
 export function peopleRoutes(app: App, services: Services, doorway: Doorway): void {
   sessionRoutes(app, services, doorway);
+  linkRoutes(app, services);
   meRoutes(app, services);
   mfaRoutes(app, services);
   connectRoutes(app, services);

@@ -1,8 +1,10 @@
-import { capsuleId, type hostagent, rest, type SandboxId, WrennError } from "@wrenn/contract";
+import { capsuleId, type hostagent, rest, type SandboxId } from "@wrenn/contract";
 import type { z } from "zod";
 import type { Caller } from "../../services/caller.ts";
 import type { Telemetry } from "../../services/telemetry/telemetry.ts";
 import { type App, endpoint } from "../endpoint.ts";
+import { eventFrame, eventStream, keepAlive } from "../event-stream.ts";
+import { untilGone } from "./gone.ts";
 
 /** Between two questions to the host for a client that follows: what people still take for at once. */
 const followEveryMs = 500;
@@ -30,10 +32,9 @@ export function logRoutes(app: App, telemetry: Telemetry): void {
     async ({ caller, id, query, c }) => {
       const first = await page(telemetry, caller, id, query);
       if (query.follow !== "true") return first;
-      const body = follow(first, (cursor) => page(telemetry, caller, id, { ...query, cursor }), c.req.raw.signal);
-      // Proxies between would gather events otherwise.
-      const kept = { "cache-control": "no-store", "x-accel-buffering": "no" };
-      return new Response(body, { headers: { "content-type": "text/event-stream", ...kept } });
+      return eventStream(
+        follow(first, (cursor) => page(telemetry, caller, id, { ...query, cursor }), c.req.raw.signal),
+      );
     },
   );
 }
@@ -59,36 +60,21 @@ function entry(from: hostagent.LogEntry): rest.LogEntry {
   };
 }
 
-/** The entries there are, then each new one, until the client goes or the sandbox is gone; asks only as fast as it is read. */
-function follow(
+/** The entries there are, then each new one, until the client goes or the sandbox is gone. */
+async function* follow(
   first: rest.CapsuleLogs,
   next: (cursor: number) => Promise<rest.CapsuleLogs>,
   signal: AbortSignal,
-): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  async function* events(): AsyncGenerator<string, void> {
-    let { entries, next_cursor: cursor } = first;
-    for (let quiet = 0; !signal.aborted; quiet++) {
-      if (entries.length > 0) quiet = 0;
-      for (const one of entries) yield `id: ${one.cursor}\nevent: log\ndata: ${JSON.stringify(one)}\n\n`;
-      if (quiet % keepAliveEvery === 0) yield ": keep-alive\n\n";
-      await Bun.sleep(followEveryMs);
-      const found = await next(cursor).catch((thrown: unknown) => {
-        if (WrennError.from(thrown).code === "not_found") return undefined; // gone: its log ends
-        throw thrown;
-      });
-      if (!found) break;
-      ({ entries, next_cursor: cursor } = found);
-    }
-    yield "event: end\ndata: {}\n\n";
+): AsyncGenerator<string, void> {
+  let { entries, next_cursor: cursor } = first;
+  for (let quiet = 0; !signal.aborted; quiet++) {
+    if (entries.length > 0) quiet = 0;
+    for (const one of entries) yield `id: ${one.cursor}\n${eventFrame("log", one)}`;
+    if (quiet % keepAliveEvery === 0) yield keepAlive;
+    await Bun.sleep(followEveryMs);
+    const found = await untilGone(next(cursor));
+    if (!found) break;
+    ({ entries, next_cursor: cursor } = found);
   }
-  const source = events();
-  return new ReadableStream({
-    async pull(controller) {
-      const { value, done } = await source.next();
-      if (done) return controller.close();
-      controller.enqueue(encoder.encode(value));
-    },
-    cancel: async () => void (await source.return(undefined)),
-  });
+  yield eventFrame("end", {});
 }

@@ -8,6 +8,7 @@ import { type AccountGround, Accounts } from "./accounts.ts";
 import { Admin } from "./admin.ts";
 import type { Audit } from "./audit.ts";
 import { Janitor } from "./janitor.ts";
+import { Links } from "./links.ts";
 import { Mailer } from "./mailer.ts";
 import { Profile } from "./profile.ts";
 import { Providers } from "./providers.ts";
@@ -59,6 +60,7 @@ export function buildPeople(from: PeopleGround) {
   });
   const admin = new Admin(ground, teams, { revokeKeys: (of) => keys.revokeAll(of), destroy: from.destroy });
   const providers = new Providers(ground, accounts, box);
+  const links = new Links({ keys, throttle, site, audit });
   const janitor = new Janitor(store, mailer, log);
-  return { site, sessions, mailer, settings, accounts, profile, secondFactor, providers, teams, admin, janitor };
+  return { site, sessions, mailer, settings, accounts, profile, secondFactor, providers, teams, admin, links, janitor };
 }

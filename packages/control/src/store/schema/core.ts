@@ -35,6 +35,8 @@ export const apiKeys = pgTable("api_keys", {
   createdBy: text("created_by"),
   /** What it may do, separated by blanks; null for everything. */
   scopes: text("scopes"),
+  /** Made for a browser's cookie: nobody has seen it, and signing out ends it. */
+  ofBrowser: boolean("of_browser").notNull().default(false),
   createdAt: time("created_at").notNull().defaultNow(),
   lastUsedAt: time("last_used_at"),
   expiresAt: time("expires_at"),

@@ -62,6 +62,14 @@ export const oneTimeTokens = pgTable("one_time_tokens", {
   expiresAt: time("expires_at").notNull(),
 });
 
+/** Links that sign a browser in once, as the team of the key that made them. */
+export const signInLinks = pgTable("sign_in_links", {
+  tokenHash: text("token_hash").primaryKey(),
+  keyId: text("key_id").notNull(),
+  createdAt: time("created_at").notNull().defaultNow(),
+  expiresAt: time("expires_at").notNull(),
+});
+
 /** Codes that stand in for a lost authenticator, hashed. */
 export const recoveryCodes = pgTable("recovery_codes", {
   userId: text("user_id").notNull(),

@@ -1,30 +1,24 @@
 import { Wrenn, WrennError } from "wrenn";
 import type { AuthOptions, Me, Team } from "./types.ts";
 
-/** Where the key of a browser that signed in with one is kept. */
-const keyName = "wrenn.key";
-
 /** Asked for beside the session's cookie where something is changed: no other site can send it. */
 const csrf = { "X-Wrenn-CSRF": "1" };
 
-/** Who looks at the dashboard, and the client that speaks for them: a person with a session, or a team's key. */
+/**
+ * Who looks at the dashboard, and the client that speaks for them: a person, or a team's key. Either is a cookie that no
+ * script can read.
+ */
 class Session {
   /** `unknown` until the first answer of the server. */
   state = $state<"unknown" | "out" | "in">("unknown");
   /** The person; undefined for a key. */
   me = $state.raw<Me | undefined>(undefined);
   teams = $state.raw<readonly Team[]>([]);
-  #key: string | undefined;
   client: Wrenn = new Wrenn({
     baseUrl: location.origin,
-    authorize: () => (this.#key ? { "X-API-Key": this.#key } : csrf),
+    authorize: () => csrf,
     fetch: (url, init) => this.#fetch(url, init),
   });
-
-  /** What the first frame of a WebSocket says, where the browser's cookie does not. */
-  get socketToken(): string | undefined {
-    return this.#key;
-  }
 
   /** The team that the person looks at now. */
   get team(): Team | undefined {
@@ -38,47 +32,40 @@ class Session {
 
   /** Finds out who this browser is. Throws when the server cannot be reached. */
   async restore(): Promise<void> {
-    this.#key = localStorage.getItem(keyName) ?? undefined;
     try {
-      if (this.#key) await this.client.list({ limit: 1 });
-      else await this.#readPerson();
+      await this.#readPerson().catch(async (thrown) => {
+        if (!isRefusal(thrown)) throw thrown;
+        await this.client.list({ limit: 1 }); // a key is nobody, and opens its team all the same
+      });
       this.state = "in";
     } catch (thrown) {
-      if (!(thrown instanceof WrennError) || thrown.status >= 500) throw thrown;
+      if (!isRefusal(thrown)) throw thrown;
       this.#forget();
     }
   }
 
   /** Signs in with an API key; throws `unauthorized` for one the server does not know. */
   async useKey(key: string): Promise<void> {
-    const before = this.#key;
-    this.#key = key;
-    try {
-      await this.client.list({ limit: 1 });
-    } catch (thrown) {
-      this.#key = before;
-      throw thrown;
-    }
-    localStorage.setItem(keyName, key);
-    this.me = undefined;
-    this.state = "in";
+    await this.#openTeam("/v1/auth/key", { key });
+  }
+
+  /** Signs in by a link that opens once; throws `invalid_token`. */
+  async useLink(token: string): Promise<void> {
+    await this.#openTeam("/v1/auth/link", { token });
   }
 
   /** Signs in by password; throws `mfa_required` when a code is asked for. */
   async login(email: string, password: string, code?: string): Promise<void> {
-    this.#dropKey();
     await this.#open("/v1/auth/login", { email, password, ...(code && { code }) });
   }
 
   /** Activates an account by its mailed link. */
   async activate(token: string): Promise<void> {
-    this.#dropKey();
     await this.#open("/v1/auth/activate", { token });
   }
 
   /** Takes the session that a provider's callback left in the cookie. */
   async arrive(): Promise<void> {
-    this.#dropKey();
     await this.#readPerson();
     this.state = "in";
   }
@@ -96,7 +83,8 @@ class Session {
 
   /** Ends the session; every page of this browser goes to the sign-in. */
   async leave(): Promise<void> {
-    if (this.me) await this.client.request("POST", "/v1/auth/logout").catch(() => {});
+    const [method, path] = this.me ? ["POST", "/v1/auth/logout"] : ["DELETE", "/v1/auth/key"];
+    await this.client.request(method!, path!).catch(() => {});
     this.#forget();
   }
 
@@ -108,6 +96,13 @@ class Session {
   async #open(path: string, body: object): Promise<void> {
     await this.client.request("POST", path, { body });
     await this.#readPerson();
+    this.state = "in";
+  }
+
+  async #openTeam(path: string, body: object): Promise<void> {
+    await this.client.request("POST", path, { body });
+    this.me = undefined;
+    this.teams = [];
     this.state = "in";
   }
 
@@ -133,17 +128,13 @@ class Session {
     return response;
   }
 
-  #dropKey(): void {
-    localStorage.removeItem(keyName);
-    this.#key = undefined;
-  }
-
   #forget(): void {
-    this.#dropKey();
     this.me = undefined;
     this.teams = [];
     this.state = "out";
   }
 }
+
+const isRefusal = (thrown: unknown): boolean => thrown instanceof WrennError && thrown.status < 500;
 
 export const session = new Session();

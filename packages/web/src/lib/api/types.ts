@@ -58,21 +58,6 @@ export type ApiKey = {
   expires_at?: string;
 };
 
-/** Load of a sandbox at one instant. */
-export type MetricPoint = {
-  timestamp_unix: number;
-  cpu_pct: number;
-  mem_bytes: number;
-  disk_bytes: number;
-  mem_used_bytes?: number;
-  mem_total_bytes?: number;
-  disk_used_bytes?: number;
-  disk_total_bytes?: number;
-  net_rx_bytes?: number;
-  net_tx_bytes?: number;
-};
-export type CapsuleMetrics = { sandbox_id: string; range: string; points: MetricPoint[] };
-
 export type AuditEntry = {
   id: string;
   actor_type: "user" | "api_key" | "system";

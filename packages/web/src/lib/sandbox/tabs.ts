@@ -5,8 +5,9 @@ export const tabs: readonly { path: string; label: string; icon: IconName }[] = 
   { path: "", label: "Terminal", icon: "terminal" },
   { path: "/files", label: "Files", icon: "folder" },
   { path: "/processes", label: "Processes", icon: "cpu" },
+  { path: "/logs", label: "Logs", icon: "log" },
+  { path: "/metrics", label: "Metrics", icon: "pulse" },
   { path: "/ports", label: "Ports", icon: "plug" },
   { path: "/snapshots", label: "Snapshots", icon: "branch" },
-  { path: "/metrics", label: "Metrics", icon: "pulse" },
   { path: "/events", label: "Events", icon: "clock" },
 ];

@@ -35,8 +35,6 @@ const silentMs = 70_000;
 /** How a terminal is reached. */
 export type LinkOptions = {
   url: string;
-  /** For the first frame, where no cookie says who this is. */
-  token: () => string | undefined;
   /** The terminal to come back to; a new one is started when it is absent. */
   tag?: string | undefined;
 };
@@ -109,8 +107,6 @@ export class Link {
   }
 
   #begin(): void {
-    const token = this.options.token();
-    if (token) this.#now({ type: "auth", token });
     const size = this.events.size();
     if (this.#tag === undefined) return this.#now({ type: "start", ...size });
     this.#repeated = new Uint8Array();

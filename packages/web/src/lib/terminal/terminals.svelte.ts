@@ -1,4 +1,3 @@
-import { session } from "#lib/api/session.svelte.ts";
 import { theme } from "#lib/shell/theme.svelte.ts";
 import { Link, type LinkState } from "./link.ts";
 import type { Screen } from "./screen.ts";
@@ -40,7 +39,7 @@ export class TerminalTab {
     await new Promise((resolve) => requestAnimationFrame(resolve));
     const url = `${location.origin.replace(/^http/, "ws")}/v1/capsules/${this.sandboxId}/pty`;
     this.link = new Link(
-      { url, token: () => session.socketToken, tag: this.tag },
+      { url, tag: this.tag },
       {
         output: (bytes, repeated) => screen.write(bytes, repeated),
         reset: () => screen.terminal.reset(),

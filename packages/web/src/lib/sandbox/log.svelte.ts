@@ -1,0 +1,64 @@
+import { type LogEntry, type LogOptions, Sandbox } from "wrenn";
+import { session } from "#lib/api/session.svelte.ts";
+
+/** Entries that are kept: more than anybody reads, few enough to filter at each key. */
+const maxKept = 5_000;
+/** A burst of entries changes the page once. */
+const settleMs = 50;
+
+/** How grave an entry is. */
+export type Level = NonNullable<LogOptions["level"]>;
+/** The levels there are, the least grave first. */
+export const levels: readonly Level[] = ["debug", "info", "warn", "error"];
+
+/** The log of one sandbox as it grows. The stream goes on behind the last entry when the server was away. */
+export class LiveLog {
+  entries = $state.raw<readonly LogEntry[]>([]);
+  /** Undefined until something came, or nothing was to come. */
+  state = $state<"loading" | "live" | "ended">("loading");
+  error = $state.raw<unknown>(undefined);
+  readonly #stop = new AbortController();
+  #waiting: LogEntry[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    readonly id: string,
+    readonly level: Level,
+  ) {
+    void this.#follow();
+  }
+
+  /** Ends the stream. */
+  close(): void {
+    this.#stop.abort();
+    clearTimeout(this.#timer);
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#stop;
+    const options = { client: session.client, level: this.level, signal };
+    try {
+      this.entries = await Sandbox.logs(this.id, { ...options, limit: 1_000 });
+      this.state = "live";
+      const cursor = this.entries.at(-1)?.cursor ?? 0;
+      for await (const entry of Sandbox.followLogs(this.id, { ...options, cursor })) this.#take(entry);
+      if (!signal.aborted) this.state = "ended";
+    } catch (thrown) {
+      if (!signal.aborted) this.error = thrown;
+    }
+  }
+
+  #take(entry: LogEntry): void {
+    this.#waiting.push(entry);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      this.entries = [...this.entries, ...this.#waiting.splice(0)].slice(-maxKept);
+    }, settleMs);
+  }
+}
+
+/** An entry as one line of a file. */
+export const lineOfLog = ({ at, level, source, message, fields }: LogEntry): string =>
+  [at.toISOString(), level, source, message, ...Object.entries(fields).map(([name, value]) => `${name}=${value}`)].join(
+    " ",
+  );
