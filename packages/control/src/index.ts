@@ -20,6 +20,7 @@ import { Box } from "./services/people/secrets.ts";
 import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
 import { SecretStore } from "./store/e2b/secrets.ts";
+import { VolumeStore } from "./store/e2b/volumes.ts";
 import { EventStore } from "./store/events.ts";
 import { ChannelStore } from "./store/fleet/channels.ts";
 import { UsageStore } from "./store/fleet/usage.ts";
@@ -72,6 +73,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     keyStore,
     portStore: new PortStore(db),
     secretStore: new SecretStore(db),
+    volumeStore: new VolumeStore(db),
     buildStores: openBuildStores(db),
     buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),

@@ -20,6 +20,7 @@ import { defaults } from "./service.ts";
 import { openStore } from "./store/open.ts";
 import { Templates } from "./templates.ts";
 import { Turns } from "./turns.ts";
+import { Volumes } from "./volumes/volumes.ts";
 
 /** A start waits for files and sockets now and then; a second one uses its processor meanwhile. */
 const startsPerCore = 2;
@@ -58,7 +59,9 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const diskWatch = new DiskWatch(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
   const moves = new Moves(sandboxes, openStore(config.store, process.env), log);
-  const served = { sandboxes, sampler, scribe, metrics, moves };
+  const volumes = new Volumes(`${config.dir}/volumes`);
+  await volumes.heal();
+  const served = { sandboxes, sampler, scribe, metrics, moves, volumes };
   let server = serve(config, served, log);
   const { port } = server;
   const preparing = templates.prepare(defaults);

@@ -13,6 +13,8 @@ import { archivePath, takeArchive } from "./oci/archives.ts";
 import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { hostService } from "./service.ts";
+import { volumeRoute, volumesPath } from "./volumes/routes.ts";
+import type { Volumes } from "./volumes/volumes.ts";
 import { type Bridge, bridging } from "./websocket.ts";
 
 /** Streams may be silent for long (a command that computes); Bun's idle timer would cut them. */
@@ -25,6 +27,7 @@ export type Served = {
   readonly scribe: Scribe;
   readonly metrics: Metrics;
   readonly moves: Moves;
+  readonly volumes: Volumes;
 };
 
 /** TLS 1.3, as the wire names it (RFC 8446, section 4.2.1). */
@@ -59,6 +62,7 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
         : forward(request, sandboxes);
     if (pathname === "/metrics") return metrics.answer();
     if (pathname.startsWith(archivePath)) return takeArchive(request, sandboxes.kitchen.templates.importer);
+    if (pathname.startsWith(volumesPath)) return volumeRoute(request, served.volumes);
     const handler = handlers.get(pathname);
     if (handler) return await noted(request, pathname, () => handler(request), log);
     throw new WrennError("not_found", `no such path: ${pathname}`);

@@ -108,6 +108,53 @@ export type Secret = {
   updatedAt: string;
 };
 
+/** Body of `POST /volumes`. */
+export const NewVolume = z.object({
+  name: z
+    .string()
+    .max(128)
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_-]*$/, "letters, digits, `_` and `-`"),
+});
+
+const ownerId = z.coerce.number().int().min(0).max(0xffff_fffe);
+const fileMode = z.coerce.number().int().min(0).max(0o7777);
+const flag = z.enum(["true", "false"]).transform((text) => text === "true");
+
+/** Owner and permission bits of a volume's entry; what is absent stays, or is the usual. */
+export const VolumeOwnership = z.object({
+  uid: ownerId.optional(),
+  gid: ownerId.optional(),
+  mode: fileMode.optional(),
+});
+
+/** The query of `/volumecontent/{id}/dir`, `/path` and `/file`. */
+export const VolumeQuery = VolumeOwnership.extend({
+  path: z.string().max(4096).default("/"),
+  depth: z.coerce.number().int().min(1).max(64).default(1),
+  force: flag.optional(),
+});
+export type VolumeQuery = z.infer<typeof VolumeQuery>;
+
+/** A volume as lists show it. */
+export type Volume = { volumeID: string; name: string };
+/** A volume with what opens its content. */
+export type VolumeAndToken = Volume & { token: string };
+
+/** An entry of a volume; `path` begins with `/`, `mode` is the permission bits, `target` a link's. */
+export type VolumeEntry = {
+  name: string;
+  type: "unknown" | "file" | "directory" | "symlink";
+  path: string;
+  size: number;
+  mode: number;
+  uid: number;
+  gid: number;
+  atime: string;
+  mtime: string;
+  ctime: string;
+  target?: string;
+};
+
 /** A sandbox as create, connect and fork answer it. */
 export type Sandbox = {
   templateID: string;

@@ -30,6 +30,8 @@ export type Host = {
   guest(target: GuestPort, path: string, init: FetchInit): Promise<Response>;
   /** Sends the archive of an image, which `importImage` then names by its SHA-256. */
   archive(sha256: string, body: ReadableStream<Uint8Array>): Promise<Response>;
+  /** A request about a volume of this host; `path` is its id, or one of its parts. */
+  volume(path: string, init: FetchInit): Promise<Response>;
   /** A WebSocket to a port of a guest, not yet open. */
   socket(target: GuestPort, path: string, init: { headers: Headers; protocols: string[] }): WebSocket;
 };
@@ -64,6 +66,11 @@ export function connectHost(id: string, { address, token, trust }: Way): Host {
       reach(`${address}/images/archives/${sha256}`, {
         ...{ method: "PUT", headers: { [headers.hostToken]: token }, body, duplex: "half" },
       }),
+    volume(path, init) {
+      const sent = new Headers(init.headers);
+      sent.set(headers.hostToken, token);
+      return reach(`${address}/volumes/${path}`, { ...init, headers: sent });
+    },
     socket({ sandbox, port }, path, init) {
       init.headers.set(headers.hostToken, token);
       // Bun takes options where browsers, whose types are in force here, take protocols.

@@ -3,6 +3,7 @@ import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
 import type { SecretStore } from "../store/e2b/secrets.ts";
+import type { VolumeStore } from "../store/e2b/volumes.ts";
 import type { EventStore } from "../store/events.ts";
 import type { UsageStore } from "../store/fleet/usage.ts";
 import type { KeyStore } from "../store/keys.ts";
@@ -20,6 +21,7 @@ import { Deadlines } from "./e2b/deadlines.ts";
 import { Leases } from "./e2b/leases.ts";
 import { Secrets } from "./e2b/secrets.ts";
 import { agentTokens } from "./e2b/tokens.ts";
+import { Volumes } from "./e2b/volumes.ts";
 import { Waker } from "./e2b/waker.ts";
 import { Events } from "./events.ts";
 import { Files } from "./files.ts";
@@ -46,6 +48,7 @@ export type Ground = {
   eventStore: EventStore;
   portStore: PortStore;
   secretStore: SecretStore;
+  volumeStore: VolumeStore;
   buildStores: BuildStores;
   /** Builds of templates that this server carries out at once; with 0 it leaves them to others. */
   buildsAtOnce: number;
@@ -113,6 +116,7 @@ export function buildServices(ground: Ground) {
     snapshots,
     leases: new Leases(sandboxes, snapshots, waker),
     secrets: new Secrets({ store: ground.secretStore, box: ground.channels.box, audit }),
+    volumes: new Volumes({ store: ground.volumeStore, fleet, audit, secret: ground.agentSecret }),
     bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),
     guests,

@@ -26,7 +26,8 @@ type Step =
   | "metrics"
   | "wait"
   | "logs"
-  | "proxy";
+  | "proxy"
+  | "volume";
 
 /** A host agent in memory that serves the real protocol over HTTP; its guests are one agent at `guest`. */
 export class FakeHost {
@@ -44,6 +45,8 @@ export class FakeHost {
   readonly envs = new Map<string, Record<string, string>>();
   /** What each guest agent was told to ask for. */
   readonly tokens = new Map<string, string>();
+  /** Volumes by id, with their content. */
+  readonly volumes = new Map<string, string>();
   /** Those that may reach nothing outside. */
   readonly isolated = new Set<string>();
   readonly #points = new Map<Step, () => Promise<void>>();
@@ -119,6 +122,7 @@ export class FakeHost {
           if (!path.endsWith("/refuse") && server.upgrade(request, { data: path, headers })) return undefined;
           return refusal(new WrennError("agent_error", "the guest refused the WebSocket"));
         }
+        if (path.startsWith("/volumes/")) return await this.#volume(request).catch((e) => refusal(WrennError.from(e)));
         if (path.startsWith("/proxy/")) return await this.#proxy(request).catch((e) => refusal(WrennError.from(e)));
         const handler = handlers.get(path);
         if (!handler) return new Response(null, { status: 404 });
@@ -334,6 +338,23 @@ export class FakeHost {
         signal.addEventListener("abort", done, { once: true });
       });
     }
+  }
+
+  /** Volumes are names here; their content is what was sent last. */
+  async #volume(request: Request): Promise<Response> {
+    await this.#step("volume");
+    const { pathname, search } = new URL(request.url);
+    const [, , id = "", part] = pathname.split("/");
+    this.calls.push(`${request.method} ${part ?? "volume"}${search}`);
+    const text = await request.text();
+    if (part === undefined && request.method === "PUT") this.volumes.set(id, "");
+    if (part === undefined && request.method === "DELETE") this.volumes.delete(id);
+    if (part === undefined) return new Response(null, { status: 204 });
+    if (!this.volumes.has(id)) throw new WrennError("not_found", "no such volume");
+    if (request.method === "PUT") this.volumes.set(id, text);
+    return request.method === "PUT"
+      ? Response.json({ name: "f" }, { status: 201 })
+      : new Response(this.volumes.get(id));
   }
 
   async #proxy(request: Request): Promise<Response> {

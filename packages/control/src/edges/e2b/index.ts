@@ -12,6 +12,7 @@ import { secretRoutes } from "./secrets.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { teamRoutes } from "./teams.ts";
 import { templateRoutes, uploadRoute } from "./templates.ts";
+import { volumeContentRoute, volumeRoutes } from "./volumes.ts";
 
 /** First parts of the paths of the E2B dialect, which stand beside the Wrenn dialect's `/v1`. */
 const roots = [
@@ -23,6 +24,7 @@ const roots = [
   "/v3/templates",
   "/teams",
   "/secrets",
+  "/volumes",
 ] as const;
 
 /** Adds the REST paths of the E2B dialect: other words for the same services. */
@@ -44,6 +46,8 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   logRoutes(routes, leases, telemetry);
   secretRoutes(routes, services.secrets);
   teamRoutes(routes, services.teams);
+  volumeRoutes(routes, services.volumes);
+  volumeContentRoute(app, services.volumes);
   app.route("/", routes);
 }
 

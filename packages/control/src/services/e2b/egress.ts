@@ -33,7 +33,7 @@ export function refuseUnheld({ iam, volumeMounts, network }: rest.e2b.NewSandbox
     });
   const tokens = (iam as { tokens?: object } | null | undefined)?.tokens;
   if (Object.keys(tokens ?? {}).length === 0 && (volumeMounts ?? []).length === 0) return;
-  throw new WrennError("unimplemented", "This server has no volumes and no identity tokens.", {
+  throw new WrennError("unimplemented", "This server mounts no volumes and gives no identity tokens.", {
     remedy: "Leave volumeMounts and iam out.",
   });
 }

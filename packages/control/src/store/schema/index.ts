@@ -6,3 +6,4 @@ export type { Terms } from "./e2b.ts";
 export * from "./fleet.ts";
 export * from "./people.ts";
 export * from "./secrets.ts";
+export * from "./volumes.ts";
