@@ -188,7 +188,7 @@ export async function snapshot(
     sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
   }
   const base = existsSync(paths.base(home)) ? paths.base(home) : undefined;
-  const taken = diskOnly ? undefined : await vm.capture(unfinished, base);
+  const taken = diskOnly ? undefined : await vm.capture(unfinished, { base, runsOn: next !== undefined });
   if (next) await vm.cont();
   const memoryBytes = (await taken?.write()) ?? 0;
   await publish(id, paths);

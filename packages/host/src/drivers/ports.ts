@@ -118,6 +118,14 @@ export type VmSpec = {
   readonly confine?: (pid: number) => Promise<void>;
 };
 
+/** How a VM's memory is taken. */
+export type Capture = {
+  /** Folder with a generation of this VM's memory (`memory/generation.ts`), to save over. */
+  readonly base?: string | undefined;
+  /** It is to run on as soon as possible, at the price of a copy of what it changed. */
+  readonly runsOn?: boolean;
+};
+
 /** A virtual machine that exists. Disposing kills its VMM process and waits for its end; twice is harmless. */
 export type Vm = AsyncDisposable & {
   readonly pid: number;
@@ -140,9 +148,8 @@ export type Vm = AsyncDisposable & {
   /**
    * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
    * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives the bytes that were new.
-   * `base` is a folder with a generation of this VM's memory (`memory/generation.ts`), to save over.
    */
-  capture(dir: string, base?: string): Promise<{ write(): Promise<number> }>;
+  capture(dir: string, how?: Capture): Promise<{ write(): Promise<number> }>;
   /** Lets go of the VM, which runs on: whoever adopts it next can control it. */
   detach(): Promise<void>;
   /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */

@@ -76,13 +76,14 @@ export function changedRuns(pid: number, path: string): Run[] {
 }
 
 /**
- * Takes the changed pages of a stopped process. Up to a bound they are copied, so that the process may run on before
- * they are written; more are read as they are asked for, and the process must stay stopped until then: `isCopied` tells.
+ * Takes the changed pages of a stopped process. Of one that is to run on they are copied, up to a bound, so that it may
+ * do so before they are written; otherwise, and beyond the bound, they are read as they are asked for, and the process
+ * must stay stopped until then: `isCopied` tells.
  */
-export function takeChanged(pid: number, path: string): Taken {
+export function takeChanged(pid: number, path: string, runsOn: boolean): Taken {
   const runs = changedRuns(pid, path);
   const bytes = runs.reduce((sum, run) => sum + run.pages, 0) * pageBytes;
-  if (bytes > maxCopiedBytes) return { isCopied: false, pages: chunksOf(pid, path, runs) };
+  if (!runsOn || bytes > maxCopiedBytes) return { isCopied: false, pages: chunksOf(pid, path, runs) };
   const copies = Array.from(chunksOf(pid, path, runs), ({ page, bytes }) => ({ page, bytes: bytes.slice() }));
   return { isCopied: true, pages: copies };
 }

@@ -28,12 +28,20 @@ export const damaged = (path: string, how: string): WrennError =>
     details: { file: path },
   });
 
-/** Writes a data file page by page; the file is made with the first page. */
+/** After so many segments the system is asked to begin writing to the disk, which then works beside this process. */
+const segmentsAPush = 8;
+
+/**
+ * Writes a data file page by page; the file is made with the first page. While one segment is written, its sum is
+ * computed and the next one is filled.
+ */
 export class DataWriter implements AsyncDisposable {
-  readonly #segment = new Uint8Array(segmentPages * pageBytes);
+  readonly #segments = [new Uint8Array(segmentPages * pageBytes), new Uint8Array(segmentPages * pageBytes)] as const;
   readonly #sums: Uint8Array[] = [];
   #filled = 0;
   #file: FileHandle | undefined;
+  #writing: Promise<unknown> = Promise.resolve();
+  #pushing: Promise<unknown> = Promise.resolve();
   /** Pages so far. */
   pages = 0;
 
@@ -43,11 +51,12 @@ export class DataWriter implements AsyncDisposable {
   async add(bytes: Uint8Array): Promise<number> {
     const first = this.pages;
     for (let done = 0; done < bytes.length; ) {
-      const part = bytes.subarray(done, done + this.#segment.length - this.#filled);
-      this.#segment.set(part, this.#filled);
+      const segment = this.#segment;
+      const part = bytes.subarray(done, done + segment.length - this.#filled);
+      segment.set(part, this.#filled);
       this.#filled += part.length;
       done += part.length;
-      if (this.#filled === this.#segment.length) await this.#flush();
+      if (this.#filled === segment.length) await this.#flush();
     }
     this.pages += bytes.length / pageBytes;
     return first;
@@ -61,22 +70,42 @@ export class DataWriter implements AsyncDisposable {
     head.set(new TextEncoder().encode(magic));
     new DataView(head.buffer).setUint32(8, this.pages, true);
     const tail = Buffer.concat([...this.#sums, head, sha256(...this.#sums, head)]);
+    await this.#settled();
     await writeFully(this.#file!, tail, this.pages * pageBytes);
     await this.#file!.datasync();
     return this.pages * pageBytes + tail.length;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#settled().catch(() => {}); // whoever waited for it was told
     await this.#file?.close();
+  }
+
+  /** The one that is being filled. */
+  get #segment(): Uint8Array {
+    return this.#segments[this.#sums.length % 2]!;
   }
 
   async #flush(): Promise<void> {
     if (this.#filled === 0) return;
     this.#file ??= await open(this.path, "wx", 0o600);
     const part = this.#segment.subarray(0, this.#filled);
-    await writeFully(this.#file, part, this.#sums.length * this.#segment.length);
+    const before = this.#writing; // of the other segment, which is filled next
+    this.#writing = Promise.all([before, writeFully(this.#file, part, this.#sums.length * this.#segment.length)]);
+    this.#writing.catch(() => {}); // thrown where it is waited for
     this.#sums.push(sha256(part));
     this.#filled = 0;
+    await before;
+    if (this.#sums.length % segmentsAPush === 0) this.#push(this.#file);
+  }
+
+  #push(file: FileHandle): void {
+    this.#pushing = Promise.all([this.#pushing, file.datasync()]);
+    this.#pushing.catch(() => {});
+  }
+
+  async #settled(): Promise<void> {
+    await Promise.all([this.#writing, this.#pushing]);
   }
 }
 

@@ -2,7 +2,7 @@ import { link, open, readdir, stat } from "node:fs/promises";
 import { randomId } from "@wrenn/contract";
 import { DataReader, DataWriter, segmentPages } from "./data-file.ts";
 import { Cutter, encodeMap, MapBuilder, type Run, readMap, sourcesOf } from "./map.ts";
-import { type Pages, pageBytes, same, TemplateMemory, zeroPages } from "./pages.ts";
+import { type Pages, PageView, pageBytes, TemplateMemory, zeroPages } from "./pages.ts";
 
 /**
  * A guest's memory at one instant, as what differs from its template: the file `memory` says where each such page lies
@@ -173,11 +173,11 @@ class Saver {
 
   async #compare({ page, bytes }: Pages, before: Uint8Array, run: Run | undefined): Promise<void> {
     const count = bytes.length / pageBytes;
+    const [now, then] = [new PageView(bytes), new PageView(before)];
     for (let i = 0; i < count; ) {
-      const isSame = (at: number) => samePage(bytes, before, at);
-      const kind = isSame(i);
+      const kind = now.isSame(then, i);
       let end = i + 1;
-      while (end < count && isSame(end) === kind) end++;
+      while (end < count && now.isSame(then, end) === kind) end++;
       if (!kind) await this.#changed({ page: page + i, bytes: bytes.subarray(i * pageBytes, end * pageBytes) });
       else if (run)
         this.#map.add({ page: page + i, pages: end - i, source: run.source, offset: run.offset + page + i - run.page });
@@ -188,12 +188,11 @@ class Saver {
   /** Pages that are not what they were: zeros need no bytes, and none at all where the template has zeros too. */
   async #changed({ page, bytes }: Pages): Promise<void> {
     const count = bytes.length / pageBytes;
-    const zero = zeroPages(1);
+    const view = new PageView(bytes);
     for (let i = 0; i < count; ) {
-      const isZero = (at: number) => same(bytes.subarray(at * pageBytes, (at + 1) * pageBytes), zero);
-      const kind = isZero(i);
+      const kind = view.isZero(i);
       let end = i + 1;
-      while (end < count && isZero(end) === kind) end++;
+      while (end < count && view.isZero(end) === kind) end++;
       if (kind) this.#zeros(page + i, end - i);
       else {
         const offset = await this.data.add(bytes.subarray(i * pageBytes, end * pageBytes));
@@ -208,6 +207,3 @@ class Saver {
       if (!this.template.isZero(page + i)) this.#map.add({ page: page + i, pages: 1, source: undefined, offset: 0 });
   }
 }
-
-const samePage = (a: Uint8Array, b: Uint8Array, at: number): boolean =>
-  same(a.subarray(at * pageBytes, (at + 1) * pageBytes), b.subarray(at * pageBytes, (at + 1) * pageBytes));

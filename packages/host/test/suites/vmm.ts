@@ -78,7 +78,7 @@ export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: st
       const save = async (machine: Machine, into: string, base?: string) => {
         await machine.vm.stop();
         await mkdir(into);
-        return (await machine.vm.capture(into, base)).write();
+        return (await machine.vm.capture(into, { base })).write();
       };
       const run = async (name: string, saved?: string) => {
         const machine = await lab.restore(name, frozen, saved);

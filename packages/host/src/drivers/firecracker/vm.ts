@@ -3,7 +3,7 @@ import { chmod, copyFile, rename, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import { pagesOf } from "../../memory/pages.ts";
-import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import type { Capture, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
 import { isMapped, MemoryWriter, type Taken, takeChanged } from "../process-memory.ts";
 import type { FirecrackerApi } from "./api.ts";
@@ -76,10 +76,12 @@ export class FirecrackerVm implements Vm {
     await this.api.put("/mmds", facts);
   }
 
-  async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
+  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<{ write(): Promise<number> }> {
     const { memory: template, fingerprint } = this.origin;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
-    const taken = isMapped(this.pid, template) ? await this.#takeChanged(dir, template) : await this.#takeWhole(dir);
+    const taken = isMapped(this.pid, template)
+      ? await this.#takeChanged(dir, template, runsOn)
+      : await this.#takeWhole(dir);
     const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
     const early = taken.isCopied ? undefined : await save();
     return {
@@ -92,9 +94,9 @@ export class FirecrackerVm implements Vm {
     };
   }
 
-  async #takeChanged(dir: string, template: string): Promise<Taken> {
+  async #takeChanged(dir: string, template: string, runsOn: boolean): Promise<Taken> {
     await this.#saveDevices(`${dir}/device`);
-    return takeChanged(this.pid, template);
+    return takeChanged(this.pid, template, runsOn);
   }
 
   /** All of the memory, which only Firecracker itself can give: from a file that goes when it has been read. */

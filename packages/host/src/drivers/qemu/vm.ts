@@ -3,7 +3,7 @@ import { damaged } from "../../memory/data-file.ts";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import { SystemError, widenBacklog } from "../libc.ts";
 import { give, takeBack } from "../owner.ts";
-import type { Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import type { Capture, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
 import { MemoryWriter, takeChanged } from "../process-memory.ts";
 import { diskId, guestNet, netId } from "./args.ts";
@@ -67,12 +67,12 @@ export class QemuVm implements Vm {
     return file === disk.device;
   }
 
-  async capture(dir: string, base?: string): Promise<{ write(): Promise<number> }> {
+  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<{ write(): Promise<number> }> {
     const template = this.memory;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
     await give(this.spec.name, [dir]);
     await this.saveDevices(`${dir}/device`);
-    const taken = takeChanged(this.pid, template);
+    const taken = takeChanged(this.pid, template, runsOn);
     const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
     const early = taken.isCopied ? undefined : await save();
     return {
