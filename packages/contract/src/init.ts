@@ -19,6 +19,8 @@ export type InitRequest = {
   entropy?: string;
   /** Certificates, PEM, that the guest's programs are to trust; they replace those of an earlier call. */
   caBundle?: string;
+  /** An identity to practise with, which no sandbox has: restore hooks do not run, and the next one forgets what was done. */
+  rehearsal?: boolean;
   /** The disk was made this large: the root file system is grown over it before the answer. */
   diskBytes?: number;
 };

@@ -31,7 +31,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
   for (const [name, method] of Object.entries(processService)) methods.set(`/process.Process/${name}`, method);
   for (const [name, method] of Object.entries(filesystemMethods(identity)))
     methods.set(`/filesystem.Filesystem/${name}`, method);
-  const agent: Agent = { identity, methods, ownsMachine: config.ownsMachine };
+  const agent: Agent = { identity, registry, methods, ownsMachine: config.ownsMachine };
   if (config.ownsMachine) {
     protectAgent();
     openGroups();

@@ -9,10 +9,12 @@ import { metrics } from "./metrics.ts";
 import { systemCall } from "./native.ts";
 import { openPort } from "./ports.ts";
 import { since } from "./processes/history.ts";
+import type { Registry } from "./processes/registry.ts";
 
 /** What the paths act on. */
 export type Agent = {
   readonly identity: Identity;
+  readonly registry: Registry;
   /** Methods by path, such as `/process.Process/Start`. */
   readonly methods: ReadonlyMap<string, Method>;
   /** False on a machine that is not the agent's own: `/init` then changes nothing of it. */

@@ -1,8 +1,9 @@
 import { afterAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sign } from "../src/files/signature.ts";
+import { runRestoreHooks } from "../src/identity/hooks.ts";
 import { withOwnName } from "../src/identity/machine.ts";
 import { nanosecondsOf } from "../src/identity/request.ts";
 import { type RunningAgent, start } from "../src/index.ts";
@@ -63,7 +64,46 @@ test("the log tells commands as people write them, and how they ended", async ()
   expect((await since(told.last)).happenings).toEqual([]);
 });
 
+test("hooks run in order, those that can be, and not for a rehearsal", async () => {
+  const hooks = `${folder}/hooks`;
+  const write = (name: string, mode: number) =>
+    writeFileSync(`${hooks}/${name}`, `#!/bin/sh\necho ${name} $WHO >> ${folder}/ran\n`, { mode });
+  mkdirSync(hooks);
+  write("20-second", 0o755);
+  write("10-first", 0o755);
+  write("15-not", 0o644);
+  await runRestoreHooks({ WHO: "nobody" }, true, hooks);
+  await runRestoreHooks({ WHO: "me" }, false, hooks);
+  expect(readFileSync(`${folder}/ran`, "utf8")).toBe("10-first me\n20-second me\n");
+  await runRestoreHooks({}, false, `${folder}/no such folder`);
+});
+
 describe("init", () => {
+  test("what was done in a rehearsal is forgotten with the identity that follows it", async () => {
+    const entropy = Buffer.alloc(32, 1).toString("base64");
+    const at = (second: number) => `2026-01-01T00:00:0${second}Z`;
+    const told = async () => {
+      const { happenings } = (await (await fetch(`${url}/logs`)).json()) as { happenings: { message: string }[] };
+      return happenings.map(({ message }) => message).filter((message) => message.includes("practice"));
+    };
+    const attach = async (tag: string) =>
+      (await envelopesOf(await callStream(`${url}/process.Process/Connect`, envelope({ process: { tag } })))).at(-1)!;
+    const practise = async (tag: string) => {
+      const process = { cmd: "sh", args: ["-c", `echo practice`] };
+      await envelopesOf(await callStream(`${url}/process.Process/Start`, envelope({ process, tag })));
+    };
+    expect((await init({ entropy, timestamp: at(1), rehearsal: true })).status).toBe(200);
+    await practise("rehearsed");
+    expect(await told()).toHaveLength(2);
+    expect((await init({ entropy, timestamp: at(2) })).status).toBe(200);
+    expect(await told()).toEqual([]);
+    expect((await attach("rehearsed")).json.error.code).toBe("not_found");
+    await practise("real");
+    expect((await init({ entropy, timestamp: at(3) })).status).toBe(200);
+    expect(await told()).toHaveLength(2);
+    expect((await attach("real")).json.error).toBeUndefined();
+  });
+
   test("environment, working directory and user take effect on later processes", async () => {
     expect((await init({ envVars: { PLACE: "here" }, defaultWorkdir: folder })).status).toBe(204);
     expect(await echo("$PLACE $PWD")).toBe(`here ${folder}`);

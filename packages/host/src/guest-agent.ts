@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import {
@@ -68,7 +69,7 @@ export class GuestAgent {
     const request: InitRequest = { ...identity, timestamp: new Date().toISOString(), entropy };
     const answer = await unpooled(`${this.#base}/init`, {
       method: "POST",
-      headers: { "content-type": "application/json", ...(presentToken ? { [headers.accessToken]: presentToken } : {}) },
+      headers: { "content-type": "application/json", ...holding(presentToken) },
       body: JSON.stringify(request),
       signal: AbortSignal.timeout(identityTimeoutMs),
     }).catch((thrown) => {
@@ -108,8 +109,14 @@ export class GuestAgent {
   }
 
   /** Lets the agent drop what it need not carry into every restore. */
-  async prepare(): Promise<void> {
-    await unpooled(`${this.#base}/snapshot/prepare`, { method: "POST" });
+  async prepare(token?: string): Promise<void> {
+    await unpooled(`${this.#base}/snapshot/prepare`, { method: "POST", headers: holding(token) });
+  }
+
+  /** Takes its access token from the agent: whoever asks next is let in. */
+  async open(token: string): Promise<void> {
+    const body = JSON.stringify({ accessToken: "" });
+    await unpooled(`${this.#base}/init`, { method: "POST", headers: holding(token), body });
   }
 
   /** Returns when the guest's disk holds every file as it is. Throws when the guest does not answer in time. */
@@ -133,46 +140,58 @@ export class GuestAgent {
   }
 
   /** Runs a program and waits for its end; each call on a connection of its own, as real callers come. */
-  async run(cmd: string, args: readonly string[] = [], { user = "root", binary = false } = {}): Promise<number> {
+  async run(cmd: string, args: readonly string[] = [], how: Running = {}): Promise<number> {
+    const { user = "root", token, binary = false, timeoutMs, cwd = "/" } = how;
     const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: binary });
     const client = createClient(processes.Process, transport);
-    const request = { process: { cmd, args: [...args], envs: {}, cwd: "/" }, stdin: false };
+    const request = { process: { cmd, args: [...args], envs: {}, ...(cwd && { cwd }) }, stdin: false };
+    const headers = { ...(user && asUser(user)), ...holding(token) };
+    const options = { headers, ...(timeoutMs !== undefined && { timeoutMs }) };
     let code: number | undefined;
-    for await (const { event } of client.start(request, { headers: { Authorization: `Basic ${btoa(`${user}:`)}` } }))
+    for await (const { event } of client.start(request, options))
       if (event?.event.case === "end") code = event.event.value.exitCode;
     if (code === undefined) throw new WrennError("agent_error", `${cmd} ended without an exit code`);
     return code;
   }
 
   /** Runs a usual tool: the image's own, or the guest agent's where an image has none. */
-  async tool(name: string, args: readonly string[] = [], user = "root"): Promise<void> {
+  async tool(name: string, args: readonly string[] = [], how: Running = {}): Promise<void> {
     try {
-      await this.run(name, args, { user });
+      await this.run(name, args, how);
     } catch (thrown) {
       if (fromConnectError(thrown).code !== "command_not_found") throw thrown;
-      await this.run(busybox, [name, ...args], { user });
+      await this.run(busybox, [name, ...args], how);
     }
   }
 
-  /**
-   * Does once what callers do first: an identity, a login shell, a file up, down and listed. In a template it leaves the
-   * agent's code compiled, and the files it reads in the guest's cache, for every sandbox to come.
-   */
-  async exercise(user: string): Promise<void> {
-    // As long as the real ones: the guest then overwrites its files in place, which is what it is to be warm for.
-    const [sandboxId, machineId, hostname] = ["0".repeat(25), "0".repeat(32), `wrenn-${"0".repeat(8)}`];
-    const nobody = { sandboxId, machineId, hostname, templateId: "template" };
-    await this.identify({ ...nobody, envVars: { WRENN_SANDBOX: "true" } });
-    await this.run("/bin/bash", ["-l", "-c", "true"], { user, binary: true });
-    await this.tool("true", [], user);
-    const file = `${this.#base}/files?path=/tmp/.wrenn-warm-up&username=${user}`;
-    const headers = { "content-type": "application/octet-stream" };
-    for (const init of [{ method: "POST", body: "x", headers }, {}]) await (await unpooled(file, init)).arrayBuffer();
+  /** Writes a small file, reads it, lists its folder and removes it. */
+  async tryFile(path: string, { user = "root", token }: Running = {}): Promise<void> {
+    const file = `${this.#base}/files?path=${path}&username=${user}`;
+    const headers = { "content-type": "application/octet-stream", ...holding(token) };
+    for (const init of [{ method: "POST", body: "x", headers }, { headers }])
+      await (await unpooled(file, init)).arrayBuffer();
     const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
-    await createClient(filesystem.Filesystem, transport).listDir({ path: "/tmp" });
-    await this.tool("rm", ["-f", "/tmp/.wrenn-warm-up"]);
+    const files = createClient(filesystem.Filesystem, transport);
+    const call = { headers: { ...asUser(user), ...holding(token) } };
+    await files.listDir({ path: dirname(path) }, call);
+    await files.remove({ path }, call);
   }
 }
+
+/** How a program is run. */
+export type Running = {
+  /** Empty: the guest's default user; and the default folder, below. */
+  readonly user?: string | undefined;
+  readonly cwd?: string;
+  /** The agent's access token, where it has one. */
+  readonly token?: string | undefined;
+  readonly binary?: boolean;
+  readonly timeoutMs?: number;
+};
+
+const asUser = (user: string) => ({ Authorization: `Basic ${btoa(`${user}:`)}` });
+
+const holding = (token: string | undefined): Record<string, string> => (token ? { [headers.accessToken]: token } : {});
 
 /** `fetch` on a connection of its own. */
 const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>

@@ -1,18 +1,27 @@
 import { freemem } from "node:os";
 import type { Logger } from "pino";
+import type { Image } from "./images.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise } from "./machine.ts";
 import type { Kitchen } from "./recipes.ts";
+import { randomToken, rehearse } from "./rehearsal.ts";
 import type { Template } from "./templates.ts";
 
-/** A machine that waits for its sandbox: restored, its agent warm, stopped. */
-export type Pooled = { readonly machine: Machine; readonly layer: string };
+/** A machine that waits for its sandbox: restored, rehearsed, stopped. `token` is what its agent asks for. */
+export type Pooled = { readonly machine: Machine; readonly layer: string; readonly token: string };
+
+/** One on the shelf, which may still rehearse. */
+type Waiting = Pooled & {
+  /** False when it failed at it, and is gone. */
+  isReady: Promise<boolean>;
+  isWanted: boolean;
+};
 
 /**
- * Rounds of exercise before a machine waits. Under emulation each makes the next faster, as translated code stays warm in
- * the VMM's process.
+ * Rounds of rehearsal before a machine waits. Under emulation each makes the next faster, as translated code stays warm
+ * in the VMM's process.
  */
-const warmUps = 3;
+const rounds = 5;
 
 /** What must stay free on the host beyond a pooled machine's own memory, so that the pool never starves a sandbox. */
 const reserveMib = 1024;
@@ -23,7 +32,7 @@ const refillDelayMs = 300;
 /** A template that nobody used for this long loses its machines when the pool is next filled. */
 const idleMs = 10 * 60_000;
 
-type Shelf = { readonly template: Template; readonly machines: Pooled[]; usedAtMs: number };
+type Shelf = { readonly template: Template; readonly machines: Waiting[]; usedAtMs: number };
 
 /** Machines kept ready for the templates in use. Filled in the background, one at a time, as far as memory goes. */
 export class Pool implements AsyncDisposable {
@@ -40,14 +49,21 @@ export class Pool implements AsyncDisposable {
     readonly log: Logger,
   ) {}
 
-  /** A waiting machine of this template, if there is one. The caller owns it, and unpins its layer once a row names it. */
-  take(template: Template): Pooled | undefined {
+  /**
+   * A waiting machine of this template, if there is one; one that still rehearses stops at that. The caller owns it, and
+   * unpins its layer once a row names it.
+   */
+  async take(template: Template): Promise<Pooled | undefined> {
     if (this.size === 0 || this.#closed) return undefined;
     const shelf = this.#shelves.get(template.key) ?? { template, machines: [], usedAtMs: 0 };
     shelf.usedAtMs = Date.now();
     this.#shelves.set(template.key, shelf);
     this.#fillSoon();
-    return shelf.machines.shift();
+    for (let found = shelf.machines.shift(); found; found = shelf.machines.shift()) {
+      found.isWanted = true;
+      if (await found.isReady) return found;
+    }
+    return undefined;
   }
 
   /** How many machines wait. */
@@ -105,13 +121,19 @@ export class Pool implements AsyncDisposable {
     layers.pin(layer);
     try {
       const machine = await raise(this.kitchen, { template: shelf.template }, () => layers.create(layer));
-      await this.#warm(machine, shelf.template.image.defaultUser).catch(async (thrown) => {
-        await machine.held.disposeAsync();
-        throw thrown;
-      });
-      const pooled = { machine, layer };
-      shelf.machines.push(pooled);
-      void machine.vm.exited.then(() => this.#drop(shelf, pooled));
+      const waiting = { machine, layer, token: randomToken(), isWanted: false, isReady: Promise.resolve(true) };
+      const rehearsed = this.#rehearse(waiting, shelf.template.image);
+      waiting.isReady = rehearsed.then(
+        () => true,
+        async () => {
+          remove(shelf.machines, waiting);
+          await this.#release(waiting);
+          return false;
+        },
+      );
+      shelf.machines.push(waiting);
+      await rehearsed;
+      void machine.vm.exited.then(() => this.#drop(shelf, waiting));
     } catch (thrown) {
       layers.unpin(layer);
       await layers.collect();
@@ -119,24 +141,22 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  async #warm(machine: Machine, user: string): Promise<void> {
+  async #rehearse(waiting: Waiting, image: Image): Promise<void> {
+    const { machine, token } = waiting;
     const agent = agentOf(machine);
     await machine.vm.cont();
     await agent.ready(this.readyTimeoutMs, machine.vm.exited);
-    for (let i = 0; i < warmUps; i++) await agent.exercise(user);
+    await rehearse(agent, { image, token, rounds, isWanted: () => waiting.isWanted });
     await machine.vm.stop();
   }
 
   /** A waiting machine that ended by itself is no use to anyone. */
-  #drop(shelf: Shelf, pooled: Pooled): void {
-    const at = shelf.machines.indexOf(pooled);
-    if (at < 0) return; // claimed: its sandbox looks after it
-    shelf.machines.splice(at, 1);
-    void this.#release(pooled);
+  #drop(shelf: Shelf, waiting: Waiting): void {
+    if (remove(shelf.machines, waiting)) void this.#release(waiting); // else its sandbox looks after it
   }
 
   async #clear(shelf: Shelf): Promise<void> {
-    for (const pooled of shelf.machines.splice(0)) await this.#release(pooled);
+    for (const waiting of shelf.machines.splice(0)) await this.#release(waiting);
   }
 
   async #release({ machine, layer }: Pooled): Promise<void> {
@@ -144,4 +164,11 @@ export class Pool implements AsyncDisposable {
     this.kitchen.layers.unpin(layer);
     await this.kitchen.layers.collect();
   }
+}
+
+/** Takes `one` out of `list`; false when it is not in it. */
+function remove<T>(list: T[], one: T): boolean {
+  const at = list.indexOf(one);
+  if (at >= 0) list.splice(at, 1);
+  return at >= 0;
 }

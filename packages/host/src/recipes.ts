@@ -38,7 +38,7 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
   const template = await kitchen.templates.ready(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: defaultsOf(spec, template.image).user });
   // A waiting machine's network is open already.
-  const pooled = spec.isolated ? undefined : kitchen.pool.take(template);
+  const pooled = spec.isolated ? undefined : await kitchen.pool.take(template);
   if (pooled) return claim(sandbox, kitchen, { template, pooled });
   const nextLayer = kitchen.layers.reserve(template.key, undefined);
   sandbox.note({ nextLayer });
@@ -51,10 +51,10 @@ async function claim(
   { layers }: Kitchen,
   from: { template: Template; pooled: Pooled },
 ): Promise<Machine> {
-  const { machine, layer } = from.pooled;
+  const { machine, layer, token } = from.pooled;
   sandbox.note({ nextLayer: layer });
   layers.unpin(layer); // the row holds it now
-  return handOver(sandbox, machine, from);
+  return handOver(sandbox, machine, { template: from.template, token });
 }
 
 /**
@@ -128,7 +128,7 @@ async function start(sandbox: Sandbox, kitchen: Kitchen, { nextLayer, ...from }:
 async function handOver(
   sandbox: Sandbox,
   machine: Machine,
-  { template, token }: Pick<Start, "template" | "token">,
+  { template, token, saved }: Pick<Start, "template" | "token" | "saved">,
   bootMs?: number,
 ): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
@@ -136,7 +136,7 @@ async function handOver(
   sandbox.note({ machine: recordOf(machine) });
   const { diskMib, extraDiskMib } = sandbox.record.spec;
   // A layer over a grown one is as large: only the first needs it.
-  const isGrown = !!extraDiskMib && token === undefined && bootMs === undefined;
+  const isGrown = !!extraDiskMib && saved === undefined && bootMs === undefined;
   if (isGrown) await growDisk(machine.vm, diskMib);
   await machine.vm.cont();
   if (bootMs !== undefined) await agentOf(machine).ready(bootMs, machine.vm.exited);

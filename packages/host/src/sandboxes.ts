@@ -13,6 +13,7 @@ import {
   startFrom,
 } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
+import { randomToken } from "./rehearsal.ts";
 import { Sandbox } from "./sandbox.ts";
 import { Turns } from "./turns.ts";
 
@@ -368,8 +369,6 @@ type Restart = {
   diskOnly?: boolean | undefined;
   facts: Partial<SandboxRecord>;
 };
-
-const randomToken = (): string => Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString("base64url");
 
 function newRecord(id: SandboxId, run: number, spec: SandboxSpec, token: string): SandboxRecord {
   const now = Date.now();

@@ -8,17 +8,18 @@ import type { GuestAgent } from "./guest-agent.ts";
 import { allImages, findImage, type Image, listImages, newestKernel } from "./images.ts";
 import { agentOf } from "./machine.ts";
 import { Importer } from "./oci/importer.ts";
+import { randomToken, rehearse } from "./rehearsal.ts";
 import { minFreeDiskMib, needDisk } from "./room.ts";
 
 /** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
-const layout = 1;
+const layout = 2;
 
 /**
- * Rounds of exercise before the freeze: what they load, compile and cache stays in the memory that every sandbox starts
- * from. More rounds gain nothing: eight made an emulated guest's first answer slower than two, as better compiled code
- * is more code to translate.
+ * Rounds of rehearsal before the freeze: what they load, compile and cache stays in the memory that every sandbox starts
+ * from. A collection of garbage throws away what was made ready for functions that are some seconds old, so rounds
+ * follow on the first; the second keeps what they made and leaves no garbage to every sandbox.
  */
-const warmUps = 4;
+const rounds = { before: 2, after: 2 };
 
 /** A template ready to restore. */
 export type Template = {
@@ -209,16 +210,19 @@ export class Templates implements AsyncDisposable {
     await file.truncate(size.memoryMib * 2 ** 20);
     const spec: BootSpec = { name: `template-${image.name}`, dir, ...size, disk, nic, memory, kernel };
     const vm = held.use(await vmm.boot(spec));
-    await this.#warmUp(agentOf({ nic }), vm.exited, image.defaultUser);
+    await this.#warmUp(agentOf({ nic }), vm.exited, image);
     await vm.stop();
     await vmm.freeze(vm, dir);
     await file.sync();
   }
 
-  async #warmUp(agent: GuestAgent, exited: Promise<string>, user: string): Promise<void> {
+  async #warmUp(agent: GuestAgent, exited: Promise<string>, image: Image): Promise<void> {
     await agent.ready(this.config.readyTimeoutMs, exited);
-    for (let i = 0; i < warmUps; i++) await agent.exercise(user);
-    await agent.prepare();
-    await agent.tool("sync");
+    const token = randomToken();
+    await rehearse(agent, { image, token, rounds: rounds.before });
+    await agent.prepare(token);
+    await rehearse(agent, { image, token, rounds: rounds.after });
+    await agent.prepare(token);
+    await agent.open(token); // a restored guest takes its identity from whoever comes first, which is this host
   }
 }

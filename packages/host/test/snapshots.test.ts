@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { newSandboxId, type SandboxId, type WrennError } from "@wrenn/contract";
-import { FakeHost, nothing, spec } from "./support/host.ts";
+import { FakeHost, nothing, spec, until } from "./support/host.ts";
 
 const write = (host: FakeHost, id: SandboxId, word: string) => host.guest(id, "/memory", { method: "PUT", body: word });
 const read = async (host: FakeHost, id: SandboxId) => (await host.guest(id, "/memory")).text();
@@ -172,6 +172,65 @@ describe("the pool", () => {
     await host.sandboxes.pause(id);
     await host.sandboxes.resume(id, 2);
     expect(await read(host, id)).toBe("mine");
+  });
+
+  test("a waiting machine has rehearsed under a token that only its claim knows, and as nobody", async () => {
+    await using host = await FakeHost.start(1);
+    await host.create();
+    await until("a machine waits", () => host.pool.waiting === 1);
+    await host.pool.settled();
+    const [pid, machine] = [...host.world.machines].at(-1)!;
+    const rehearsed = machine.memory.init!;
+    expect(rehearsed).toMatchObject({ rehearsal: true, sandboxId: "0".repeat(25) });
+    expect(rehearsed.accessToken!.length).toBeGreaterThan(20);
+    const { id, token } = await host.create();
+    expect(host.sandboxes.find(id).machine.vm.pid).toBe(pid);
+    expect(machine.presented).toBe(rehearsed.accessToken);
+    expect(machine.memory.init).toMatchObject({ accessToken: token, sandboxId: id });
+    expect(machine.memory.init!.rehearsal).toBeUndefined();
+  });
+
+  test("a claim takes a machine that still rehearses, which stops at that", async () => {
+    await using host = await FakeHost.start(1);
+    await host.create();
+    const [reached, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let rehearsals = 0;
+    host.world.before = async (effect) => {
+      if (effect !== "guest.init") return;
+      rehearsals++;
+      reached.resolve();
+      await goOn.promise;
+    };
+    await reached.promise;
+    const pid = [...host.world.machines.keys()].at(-1)!;
+    const claim = host.create();
+    await until("the claim waits", () => host.pool.waiting === 0);
+    goOn.resolve();
+    const { id } = await claim;
+    expect(host.sandboxes.find(id).machine.vm.pid).toBe(pid);
+    expect(rehearsals).toBe(2); // the one under way, and the sandbox's own
+  });
+
+  test("a machine that fails at its rehearsal is gone, and the claim that took it starts another", async () => {
+    await using host = await FakeHost.start(1);
+    await host.create();
+    const [reached, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let hasFailed = false;
+    host.world.before = async (effect) => {
+      if (effect !== "guest.init" || hasFailed) return;
+      hasFailed = true;
+      reached.resolve();
+      await goOn.promise;
+      throw new Error("scripted failure");
+    };
+    await reached.promise;
+    const pid = [...host.world.machines.keys()].at(-1)!;
+    const claim = host.create();
+    await until("the claim waits", () => host.pool.waiting === 0);
+    goOn.resolve();
+    const { id } = await claim;
+    expect(host.sandboxes.find(id).machine.vm.pid).not.toBe(pid);
+    expect(host.world.machines.has(pid)).toBe(false);
   });
 
   test("a burst larger than the pool is served all the same", async () => {

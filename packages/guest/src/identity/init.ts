@@ -1,5 +1,7 @@
 import { hostname } from "node:os";
 import { envdVersion, type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
+import { forget } from "../processes/history.ts";
+import type { Registry } from "../processes/registry.ts";
 import type { Agent } from "../server.ts";
 import { trust, trustVariables } from "./certificates.ts";
 import { growRoot } from "./disk.ts";
@@ -13,8 +15,8 @@ import type { Identity } from "./state.ts";
  * Answers `POST /init`: authorizes, checks everything, then changes. A call that is not newer than the last changes
  * nothing; one that carries entropy then fails, because a restore that did not take its identity must not be used.
  */
-export async function initialize(request: Request, { identity, ownsMachine }: Agent): Promise<Response> {
-  const init = parseInit(await request.text());
+export async function initialize(request: Request, { identity, registry, ownsMachine }: Agent): Promise<Response> {
+  const init = parseInit(Buffer.from(await request.bytes()).toString());
   authorize(request, init, identity);
   const at = init.timestamp === undefined ? undefined : nanosecondsOf(init.timestamp);
   if (!identity.advanceTo(at)) {
@@ -31,10 +33,18 @@ export async function initialize(request: Request, { identity, ownsMachine }: Ag
   Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
   if (ownsMachine) identity.save(identityFile);
   if (init.entropy === undefined) return new Response(null, { status: 204 });
+  if (identity.isRehearsing) forgetHappenings(registry);
+  identity.isRehearsing = init.rehearsal === true;
   const reseeded = ownsMachine && reseedKernel(Buffer.from(init.entropy, "base64"));
-  if (ownsMachine) void runRestoreHooks(identity.envs);
+  if (ownsMachine) void runRestoreHooks(identity.envs, identity.isRehearsing);
   const timestamp = new Date().toISOString();
   return Response.json({ reseeded, timestamp, hostname: hostname(), version, envdVersion } satisfies InitResponse);
+}
+
+/** A sandbox knows nothing of the commands that its machine practised with. */
+function forgetHappenings(registry: Registry): void {
+  registry.forgetEnded();
+  forget();
 }
 
 /** The current token must be shown to change anything: in the header, or as the token that the body sets again. */

@@ -22,6 +22,7 @@ const problems: Record<keyof InitRequest, (value: unknown) => string | undefined
   templateId: isText(128),
   hostname: matches(/^(?=.{1,64}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*$/),
   machineId: matches(/^[0-9a-f]{32}$/),
+  rehearsal: (value) => (typeof value === "boolean" ? undefined : "is not true or false"),
   diskBytes: (value) => (Number.isSafeInteger(value) && (value as number) > 0 ? undefined : "is not a number of bytes"),
   caBundle: (value) =>
     typeof value === "string" &&

@@ -12,6 +12,8 @@ export class Identity {
   /** Environment of every process started from now on. */
   readonly envs: Record<string, string> = {};
   defaultWorkdir = "";
+  /** The present identity is one to practise with. */
+  isRehearsing = false;
   #defaultUser = "";
   #newest = -1n;
 

@@ -24,6 +24,11 @@ function note(level: Happening["level"], message: string, fields: Record<string,
   if (kept.length > mostKept) kept.shift();
 }
 
+/** Forgets everything that happened. */
+export function forget(): void {
+  kept.length = 0;
+}
+
 /** Notes that a process was started, and how it ends. */
 export function follow(process: GuestProcess): void {
   const line = lineOf(process.request);

@@ -47,6 +47,11 @@ export class Registry {
     throw notFound(selector);
   }
 
+  /** Forgets every process that has ended. */
+  forgetEnded(): void {
+    while (this.#ended.size > 0) this.#forgetOldest();
+  }
+
   /** Ends every process at once: the agent stops. */
   killAll(): void {
     for (const process of this.#live.values()) process.signal(9);

@@ -12,6 +12,8 @@ type Machine = {
   /** What its disk was grown to. */
   diskMib?: number;
   isStopped: boolean;
+  /** The access token that the last `/init` came with. */
+  presented?: string | null;
   server: Bun.Server<undefined>;
   end: (how: string) => void;
 };
@@ -72,6 +74,7 @@ export class FakeWorld {
         return new Response(null, { status: 500 });
       }
       machine.memory.init = (await request.json()) as InitRequest;
+      machine.presented = request.headers.get("x-access-token");
       return Response.json({ reseeded: this.acknowledges, timestamp: "", hostname: "", version: "fake" });
     }
     if (pathname === "/memory" && request.method === "PUT") machine.memory.text = await request.text();
@@ -85,7 +88,7 @@ export class FakeWorld {
       return Response.json(this.load);
     }
     if (pathname === "/headers") return Response.json(Object.fromEntries(request.headers));
-    if (pathname === "/filesystem.Filesystem/ListDir")
+    if (pathname.startsWith("/filesystem.Filesystem/"))
       return new Response(null, { headers: { "content-type": "application/proto" } });
     if (pathname === "/process.Process/Start" && request.headers.get("content-type") === "application/connect+proto")
       return connectStream([hex("0a041a021001")], "proto");
