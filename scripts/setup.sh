@@ -19,6 +19,8 @@ declare -A provides=(
   [docker-registry]=docker-registry
   [node]=nodejs
   [npm]=npm
+  [ip]=iproute2
+  [nft]=nftables
 )
 
 # What is needed for some things only is named as an argument.

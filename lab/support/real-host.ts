@@ -5,6 +5,7 @@ import { agentPort, headers, newSandboxId, processes, type SandboxId } from "@wr
 import { compile } from "../../packages/host/src/config.ts";
 import { unlimited } from "../../packages/host/src/drivers/cgroups.ts";
 import type { Drivers, Nic } from "../../packages/host/src/drivers/ports.ts";
+import { Vault } from "../../packages/host/src/egress/vault.ts";
 import { heal } from "../../packages/host/src/heal.ts";
 import { Holds } from "../../packages/host/src/holds.ts";
 import { Journal } from "../../packages/host/src/journal.ts";
@@ -108,7 +109,17 @@ export class RealHost implements AsyncDisposable {
     const starts = new Turns(2);
     this.pool = new Pool({ drivers, paths, layers, starts }, this.poolSize, config.readyTimeoutMs, quiet);
     const { templates, pool } = this;
-    const kitchen = { drivers, templates, layers, journal: this.#journal, paths, pool, starts, holds: new Holds() };
+    const kitchen = {
+      drivers,
+      templates,
+      layers,
+      journal: this.#journal,
+      paths,
+      pool,
+      starts,
+      holds: new Holds(),
+      vault: new Vault("lab"),
+    };
     this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);
   }

@@ -9,8 +9,6 @@ export const exceptions: Record<Language, Readonly<Record<string, string>>> = {
   js: {
     "Sandbox.betaPause": "an older name of `pause`",
     "sandbox.betaPause": "an older name of `pause`",
-    "Sandbox.updateNetwork": "refused, see Limits",
-    "sandbox.updateNetwork": "refused, see Limits",
     "sandbox.getMcpUrl": "a name only; no template with a gateway is built in",
     "sandbox.getMcpToken": "there is no gateway in `base`",
   },
@@ -19,7 +17,6 @@ export const exceptions: Record<Language, Readonly<Record<string, string>>> = {
     "sandbox.beta_pause": "an older name of `pause`",
     "sandbox.get_mcp_token": "there is no gateway in `base`",
     "sandbox.get_mcp_url": "a name only; no template with a gateway is built in",
-    "sandbox.update_network": "refused, see Limits",
   },
 };
 

@@ -7,6 +7,19 @@ export function pair(text: string, before: Record<string, string> = {}): Record<
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
+/** Collects values of an option given several times. */
+export const list = (text: string, before: readonly string[] = []): string[] => [...before, text];
+
+/** Collects `HOST=NAME: VALUE` options given several times, by host. */
+export function networkHeader(
+  text: string,
+  before: Record<string, Record<string, string>> = {},
+): Record<string, Record<string, string>> {
+  const [, host, name, value] = /^([^=\s]+)=([^:\s]+):\s*(.*)$/.exec(text) ?? [];
+  if (!host || !name || value === undefined) throw new InvalidArgumentError("Write it as HOST=NAME: VALUE.");
+  return { ...before, [host]: { ...before[host], [name]: value } };
+}
+
 /** A whole number of at least 0. */
 export function whole(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("Give a whole number.");

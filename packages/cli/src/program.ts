@@ -17,6 +17,7 @@ import {
 } from "./commands/lifecycle.ts";
 import { statsCommand, topCommand } from "./commands/load.ts";
 import { logsCommand } from "./commands/logs.ts";
+import { networkCommand } from "./commands/network.ts";
 import { portCommand } from "./commands/port.ts";
 import { killCommand, processesCommand } from "./commands/processes.ts";
 import { shellCommand } from "./commands/shell.ts";
@@ -51,6 +52,7 @@ function program(ids: readonly string[]): Command {
       infoCommand(),
       statsCommand(),
       logsCommand(),
+      networkCommand(),
       pauseCommand(),
       resumeCommand(),
       renameCommand(),

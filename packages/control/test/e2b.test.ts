@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { create as make } from "@bufbuild/protobuf";
-import { headers, hostagent, type rest, type SandboxId } from "@wrenn/contract";
+import { headers, hostagent, rest, type SandboxId } from "@wrenn/contract";
 import { SQL } from "bun";
 import { readMetadata } from "../src/edges/e2b/metadata.ts";
 import { plainName } from "../src/services/e2b/names.ts";
@@ -266,32 +266,97 @@ describe("lists", () => {
   });
 });
 
+const e2bSecret = (name: string) => `\${e2b.secrets.${name}}`;
+
 describe("outgoing traffic", () => {
   const change = (id: string, body: object) => status(plane.fetch("PUT", `/sandboxes/${id}/network`, body));
+  const held = (id: string) => {
+    const { internet, allow, deny } = plane.host.networks.get(id)!;
+    return { internet, allow, deny };
+  };
+  const closed = { internet: false, allow: [], deny: [] };
 
   for (const body of [{ allow_internet_access: false }, { network: { denyOut: ["0.0.0.0/0"] } }])
-    test(`${JSON.stringify(body)} is held by the host`, async () => {
+    test(`${JSON.stringify(body)} closes it, and a change opens it`, async () => {
       const { sandboxID: id } = await create(body);
-      expect(plane.host.isolated.has(id)).toBe(true);
-      expect(await change(id, { allow_internet_access: false })).toBe(204);
-      expect(await change(id, {})).toBe(400);
+      expect(held(id)).toEqual(closed);
+      expect(await change(id, {})).toBe(204);
+      expect(held(id)).toEqual({ ...closed, internet: true });
     });
 
-  test("what cannot be held is refused, and makes nothing", async () => {
-    const made = plane.host.sandboxes.size;
-    for (const network of [
-      { denyOut: ["8.8.8.8"] },
-      { denyOut: ["0.0.0.0/0"], allowOut: ["1.1.1.1"] },
-      { rules: { a: [] } },
-    ])
+  test("names and ranges are allowed before everything is denied; a change replaces all of it, and is shown", async () => {
+    const network = { denyOut: ["0.0.0.0/0"], allowOut: ["PyPI.org", "*.pythonhosted.org", "1.1.1.1"] };
+    const { sandboxID: id } = await create({ network: { ...network, allowPublicTraffic: false } });
+    expect(held(id)).toEqual({ internet: false, allow: ["pypi.org", "*.pythonhosted.org", "1.1.1.1"], deny: [] });
+    expect(await change(id, { denyOut: ["8.8.8.0/24"] })).toBe(204);
+    expect(held(id)).toEqual({ internet: true, allow: [], deny: ["8.8.8.0/24"] });
+    const shown = await plane.json<rest.e2b.SandboxDetail>(200, "GET", `/sandboxes/${id}`);
+    expect(shown.network).toEqual({ denyOut: ["8.8.8.0/24"], allowPublicTraffic: false });
+  });
+
+  test("a resume and a fork have the rules that hold now", async () => {
+    const { sandboxID: id } = await create();
+    expect(await change(id, { allow_internet_access: false })).toBe(204);
+    plane.host.networks.delete(id);
+    await act(id, "pause");
+    await act(id, "resume");
+    expect(held(id)).toEqual(closed);
+    const [fork] = await plane.json<{ sandbox: rest.e2b.Sandbox }[]>(201, "POST", `/sandboxes/${id}/fork`, {});
+    expect(held(fork!.sandbox.sandboxID)).toEqual(closed);
+  });
+
+  for (const [what, network] of Object.entries({
+    "a name among what is denied": { denyOut: ["evil.test"] },
+    "a name that is allowed while everything is": { allowOut: ["pypi.org"] },
+    "a range that is none": { denyOut: ["10.0.0.0/33"] },
+    "a rule of an unknown kind": { rules: { "a.test": [{ transform: { body: "x" } }] } },
+    "a header that frames the message": {
+      rules: { "a.test": [{ transform: { headers: { "Content-Length": "1" } } }] },
+    },
+    "a header of two lines": { rules: { "a.test": [{ transform: { headers: { a: "b\r\nc: d" } } }] } },
+    "a secret that is missing": { rules: { "a.test": [{ transform: { headers: { a: e2bSecret("none") } } }] } },
+    "a proxy": { egressProxy: { address: "203.0.113.1:1080" } },
+  }))
+    test(`${what} is refused, and makes nothing`, async () => {
+      const made = plane.host.sandboxes.size;
       expect(await refusal(plane.fetch("POST", "/sandboxes", { templateID: "minimal", network }))).toMatchObject({
         code: 400,
       });
-    expect(plane.host.sandboxes.size).toBe(made);
+      expect(plane.host.sandboxes.size).toBe(made);
+      const { sandboxID: id } = await create();
+      expect(await change(id, network)).toBe(400);
+    });
+
+  test("a secret's value goes to the host, and nowhere else", async () => {
+    await plane.json(201, "POST", "/secrets", { name: "key", value: "s3cret" });
+    const headers = { Authorization: `Bearer ${e2bSecret("key")}`, "x-own": `${rest.secretPlaceholder("key")}!` };
+    const { sandboxID: id } = await create({ network: { rules: { "api.test": [{ transform: { headers } }] } } });
+    expect(plane.host.networks.get(id)!.rules).toMatchObject([
+      { host: "api.test", headers: { authorization: "Bearer s3cret", "x-own": "s3cret!" } },
+    ]);
+    for (const path of [`/sandboxes/${id}`, `/v1/capsules/cl-${id}/network`])
+      expect(await (await plane.fetch("GET", path)).text()).not.toContain("s3cret");
+  });
+
+  test("a value with a line break cannot become a header", async () => {
+    await plane.json(201, "POST", "/secrets", { name: "split", value: "a\r\nhost: evil.test" });
     const { sandboxID: id } = await create();
-    expect(plane.host.isolated.has(id)).toBe(false);
-    expect(await change(id, {})).toBe(204);
-    expect(await change(id, { denyOut: ["8.8.8.8"] })).toBe(400);
+    const headers = { a: e2bSecret("split") };
+    expect(await change(id, { rules: { "api.test": [{ transform: { headers } }] } })).toBe(400);
+  });
+
+  test("the Wrenn dialect shows what holds, what was reached and what was refused", async () => {
+    const { sandboxID } = await create({ allow_internet_access: false });
+    const path = `/v1/capsules/cl-${sandboxID}/network`;
+    const shown = await plane.json<rest.CapsuleNetwork>(200, "GET", path);
+    expect(shown).toMatchObject({
+      policy: closed,
+      connections: [{ host: "api.test", port: 443, count: 2, sent_bytes: 3 }],
+      denials: [{ ip: "203.0.113.1" }],
+    });
+    const policy = { internet: false, allow: ["pypi.org"], deny: [] };
+    expect(await plane.json<rest.CapsuleNetwork>(200, "PUT", path, policy)).toMatchObject({ policy });
+    expect(held(sandboxID)).toEqual(policy);
   });
 });
 

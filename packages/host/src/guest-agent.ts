@@ -81,6 +81,21 @@ export class GuestAgent {
     return taken;
   }
 
+  /** Makes a running guest's programs trust certificates, in place of those it was told of before. */
+  async trust(caBundle: string, token: string): Promise<void> {
+    const request: InitRequest = { caBundle, accessToken: token, timestamp: new Date().toISOString() };
+    const answer = await unpooled(`${this.#base}/init`, {
+      method: "POST",
+      headers: { "content-type": "application/json", [headers.accessToken]: token },
+      body: JSON.stringify(request),
+      signal: AbortSignal.timeout(identityTimeoutMs),
+    }).catch((cause) => {
+      throw new WrennError("agent_error", "the guest did not take its certificates", { cause });
+    });
+    if (!answer.ok)
+      throw new WrennError("agent_error", `the guest did not take its certificates (status ${answer.status})`);
+  }
+
   /** What the guest says of its own load. Throws when it does not answer in time. */
   async load(token: string, timeoutMs: number): Promise<GuestPoint> {
     const answer = await unpooled(`${this.#base}/metrics`, {

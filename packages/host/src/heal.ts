@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import type { Logger } from "pino";
+import { hold } from "./egress/keep.ts";
 import { adopt, type Machine } from "./machine.ts";
 import { partOfLayer } from "./move/moves.ts";
 import type { Kitchen } from "./recipes.ts";
@@ -78,6 +79,10 @@ async function keepRunning(sandbox: Sandbox, machine: Machine, sandboxes: Sandbo
   const { nextLayer } = record;
   const hasMoved = nextLayer && (await writesTo(machine, nextLayer, sandboxes));
   sandbox.note({ layer: hasMoved ? nextLayer : record.layer, nextLayer: undefined });
+  // The rules are in force as the former agent left them; what led to its gates leads to this one's now.
+  await hold(sandbox, machine, sandboxes.kitchen).catch((error) =>
+    sandboxes.log.error({ id: sandbox.id, error }, "the network policy was not taken up: what needs its gate is shut"),
+  );
   await machine.vm.cont(); // a pause or checkpoint that was not finished is undone
   if (record.state === "running") sandbox.phase = { at: "running", machine };
   else sandbox.move("ready", {}, machine);

@@ -4,6 +4,7 @@ import { type Credentials, compile, type HostOptions, machineSize } from "./conf
 import { DiskWatch } from "./disk-watch.ts";
 import { chooseDrivers } from "./drivers/choose.ts";
 import type { Drivers } from "./drivers/ports.ts";
+import { Vault } from "./egress/vault.ts";
 import { heal } from "./heal.ts";
 import { Holds } from "./holds.ts";
 import { Journal } from "./journal.ts";
@@ -50,7 +51,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const starts = new Turns(startsPerCore * machineSize().cpuCores);
   const pool = new Pool({ drivers, paths, layers, starts }, config.poolSize, config.readyTimeoutMs, log);
   const sandboxes = new Sandboxes(
-    { drivers, templates, layers, journal, paths, pool, holds: new Holds(), starts },
+    { drivers, templates, layers, journal, paths, pool, holds: new Holds(), starts, vault: new Vault(config.token) },
     log,
   );
   await heal(sandboxes, log);

@@ -2,6 +2,8 @@ import { existsSync, renameSync } from "node:fs";
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { randomId, WrennError } from "@wrenn/contract";
 import type { Drivers, Kernel, Vm } from "./drivers/ports.ts";
+import { hold, isIsolated } from "./egress/keep.ts";
+import type { Vault } from "./egress/vault.ts";
 import type { GuestAgent, Identity } from "./guest-agent.ts";
 import type { Holds } from "./holds.ts";
 import type { Image } from "./images.ts";
@@ -24,6 +26,7 @@ export type Kitchen = {
   readonly paths: Paths;
   readonly pool: Pool;
   readonly holds: Holds;
+  readonly vault: Vault;
   /** Machines that are started at once: more would only take the processors from each other. */
   readonly starts: Turns;
 };
@@ -38,7 +41,7 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
   const template = await kitchen.templates.ready(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: defaultsOf(spec, template.image).user });
   // A waiting machine's network is open already.
-  const pooled = spec.isolated ? undefined : await kitchen.pool.take(template);
+  const pooled = isIsolated(spec, kitchen.drivers.nets) ? undefined : await kitchen.pool.take(template);
   if (pooled) return claim(sandbox, kitchen, { template, pooled });
   const nextLayer = kitchen.layers.reserve(template.key, undefined);
   sandbox.note({ nextLayer });
@@ -48,13 +51,12 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
 /** A waiting machine becomes the sandbox's. */
 async function claim(
   sandbox: Sandbox,
-  { layers }: Kitchen,
-  from: { template: Template; pooled: Pooled },
+  kitchen: Kitchen,
+  { template, pooled: { machine, layer, token } }: { template: Template; pooled: Pooled },
 ): Promise<Machine> {
-  const { machine, layer, token } = from.pooled;
   sandbox.note({ nextLayer: layer });
-  layers.unpin(layer); // the row holds it now
-  return handOver(sandbox, machine, { template: from.template, token });
+  kitchen.layers.unpin(layer); // the row holds it now
+  return handOver(sandbox, machine, kitchen, { template, token });
 }
 
 /**
@@ -115,33 +117,34 @@ type Start = { template: Template; nextLayer: string; saved?: string; token?: st
 
 async function start(sandbox: Sandbox, kitchen: Kitchen, { nextLayer, ...from }: Start): Promise<Machine> {
   const { template, saved, kernel } = from;
-  const machine = await raise(kitchen, { template, saved, kernel, isolated: sandbox.record.spec.isolated }, () =>
-    kitchen.layers.create(nextLayer),
-  );
-  return handOver(sandbox, machine, from, kernel && kitchen.templates.config.readyTimeoutMs);
+  const isolated = isIsolated(sandbox.record.spec, kitchen.drivers.nets);
+  const machine = await raise(kitchen, { template, saved, kernel, isolated }, () => kitchen.layers.create(nextLayer));
+  return handOver(sandbox, machine, kitchen, from);
 }
 
 /**
- * Writes a stopped machine down, lets it run and gives it its identity; one that boots has `bootMs` for it. On any throw
+ * Writes a stopped machine down, lets it run and gives it its identity, once it has booted if it must. On any throw
  * the machine is gone.
  */
 async function handOver(
   sandbox: Sandbox,
   machine: Machine,
-  { template, token, saved }: Pick<Start, "template" | "token" | "saved">,
-  bootMs?: number,
+  kitchen: Kitchen,
+  { template, token, saved, kernel }: Pick<Start, "template" | "token" | "saved" | "kernel">,
 ): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
   undo.use(machine.held);
   sandbox.note({ machine: recordOf(machine) });
   const { diskMib, extraDiskMib } = sandbox.record.spec;
   // A layer over a grown one is as large: only the first needs it.
-  const isGrown = !!extraDiskMib && saved === undefined && bootMs === undefined;
+  const isGrown = !!extraDiskMib && saved === undefined && kernel === undefined;
   if (isGrown) await growDisk(machine.vm, diskMib);
+  const caBundle = await hold(sandbox, machine, kitchen); // before the guest runs
   await machine.vm.cont();
-  if (bootMs !== undefined) await agentOf(machine).ready(bootMs, machine.vm.exited);
+  if (kernel) await agentOf(machine).ready(kitchen.templates.config.readyTimeoutMs, machine.vm.exited);
+  const more = { present: token, caBundle, ...(isGrown && { diskBytes: diskMib * 2 ** 20 }) };
   await Promise.all([
-    identify(sandbox, template, agentOf(machine), { present: token, diskMib: isGrown ? diskMib : undefined }),
+    identify(sandbox, template, agentOf(machine), more),
     machine.vm.describe?.({ sandbox_id: sandbox.id, template_id: template.image.name }),
   ]);
   undo.move();
@@ -266,7 +269,7 @@ async function identify(
   sandbox: Sandbox,
   template: Template,
   agent: GuestAgent,
-  { present, diskMib }: { present: string | undefined; diskMib: number | undefined },
+  { present, ...more }: { present: string | undefined; caBundle: string | undefined; diskBytes?: number },
 ): Promise<void> {
   const { id, token, spec } = sandbox.record;
   const { image } = template;
@@ -280,7 +283,8 @@ async function identify(
     templateId: image.name,
     hostname: `wrenn-${id.slice(0, 8)}`,
     machineId: crypto.randomUUID().replaceAll("-", ""),
-    ...(diskMib !== undefined && { diskBytes: diskMib * 2 ** 20 }),
+    ...(more.caBundle && { caBundle: more.caBundle }),
+    ...(more.diskBytes !== undefined && { diskBytes: more.diskBytes }),
   };
   const taken = await agent.identify(identity, present);
   sandbox.record.versions = {

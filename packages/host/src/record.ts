@@ -22,6 +22,17 @@ export type SandboxSpec = {
   readonly defaults?: Defaults | undefined;
   /** It may open no connections to the outside, whatever the host allows others. */
   readonly isolated?: boolean | undefined;
+  /** What it may reach; `undefined`: whatever the host allows. */
+  readonly network?: NetworkSpec | undefined;
+};
+
+/** A policy as the journal keeps it. */
+export type NetworkSpec = {
+  readonly internet: boolean;
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  /** The headers that requests get, by host; sealed, as they may hold secrets. */
+  readonly rewrites?: string;
 };
 
 /** User, folder and environment of commands that name none. */
@@ -45,6 +56,8 @@ export type SandboxRecord = {
   /** Access token of its guest agent. */
   token: string;
   defaultUser: string;
+  /** The certificate authority that its guest trusts for what is rewritten, sealed. */
+  authority?: string | undefined;
   state: State;
   reason: string;
   /** Rises with every change. */

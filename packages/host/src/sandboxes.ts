@@ -1,6 +1,8 @@
 import { type SandboxId, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { Admission } from "./admission.ts";
+import type { Flows } from "./drivers/ports.ts";
+import { change, refuseUnheld } from "./egress/keep.ts";
 import type { Journal } from "./journal.ts";
 import { type Machine, recordOf } from "./machine.ts";
 import {
@@ -12,7 +14,7 @@ import {
   snapshot,
   startFrom,
 } from "./recipes.ts";
-import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
+import type { NetworkSpec, SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import { randomToken } from "./rehearsal.ts";
 import { Sandbox } from "./sandbox.ts";
 import { Turns } from "./turns.ts";
@@ -49,6 +51,7 @@ export class Sandboxes implements AsyncDisposable {
   async create(id: SandboxId, run: number, spec: SandboxSpec, token = ""): Promise<SandboxRecord> {
     const present = this.#byId.get(id);
     if (present) return this.#again(present, run);
+    refuseUnheld(spec.network, this.kitchen.drivers.nets);
     const sandbox = this.register(newRecord(id, run, spec, token || randomToken()));
     return sandbox.exclusive(async () => {
       try {
@@ -96,11 +99,12 @@ export class Sandboxes implements AsyncDisposable {
    * Starts a paused sandbox where it stopped, or boots it when its memory was not kept or is not wanted (`diskOnly`).
    * Throws `invalid_state` unless it is paused; on any other throw it stays so.
    */
-  async resume(id: SandboxId, run: number, { timeoutSec, diskOnly }: ResumeWish = {}): Promise<SandboxRecord> {
+  async resume(id: SandboxId, run: number, { timeoutSec, diskOnly, network }: ResumeWish = {}): Promise<SandboxRecord> {
     const sandbox = this.find(id);
     sandbox.expect("resume");
     return sandbox.exclusive(async () => {
-      const spec = timeoutSec === undefined ? sandbox.record.spec : { ...sandbox.record.spec, timeoutSec };
+      if (network) sandbox.note({ spec: { ...sandbox.record.spec, network } }); // its machine starts with it
+      const spec = { ...sandbox.record.spec, ...(timeoutSec !== undefined && { timeoutSec }) };
       const from = findSnapshot(this.kitchen, sandbox.record.snapshot ?? "");
       await this.#restart(sandbox, { event: "resume", run, from, diskOnly, facts: { spec } });
       return sandbox.record;
@@ -129,10 +133,11 @@ export class Sandboxes implements AsyncDisposable {
   }
 
   /** Puts a running or paused sandbox back to a checkpoint; it runs then. On any throw it is as it was. */
-  async rollback(id: SandboxId, run: number, snapshotId: string): Promise<SandboxRecord> {
+  async rollback(id: SandboxId, run: number, snapshotId: string, network?: NetworkSpec): Promise<SandboxRecord> {
     const sandbox = this.find(id);
     const from = findSnapshot(this.kitchen, snapshotId);
     return sandbox.exclusive(async () => {
+      if (network) sandbox.note({ spec: { ...sandbox.record.spec, network } });
       const event = sandbox.record.state === "paused" ? "resume" : "rollback";
       await this.#restart(sandbox, { event, run, from, facts: { origin: from.id } });
       return sandbox.record;
@@ -187,6 +192,29 @@ export class Sandboxes implements AsyncDisposable {
     sandbox.touch();
     sandbox.note({ spec: { ...sandbox.record.spec, timeoutSec } });
     return sandbox.record;
+  }
+
+  /** Replaces what it may reach: at once while it runs, else from its next start on. On a throw it is as before. */
+  async setNetwork(id: SandboxId, network: NetworkSpec): Promise<void> {
+    refuseUnheld(network, this.kitchen.drivers.nets);
+    const sandbox = this.find(id);
+    await sandbox.exclusive(async () => {
+      const { spec } = sandbox.record;
+      sandbox.note({ spec: { ...spec, network } });
+      if (sandbox.phase.at !== "running") return;
+      try {
+        await change(sandbox, sandbox.phase.machine, this.kitchen);
+      } catch (thrown) {
+        sandbox.note({ spec });
+        throw thrown;
+      }
+    });
+  }
+
+  /** What it reached and was refused in the last hour; nothing is known of one that does not run. */
+  async flows(id: SandboxId): Promise<Flows> {
+    const { phase } = this.find(id);
+    return (phase.at === "running" && (await phase.machine.nic.flows?.())) || { allowed: [], denied: [] };
   }
 
   /** The sandbox. Throws `not_found`. */
@@ -360,7 +388,11 @@ export class Sandboxes implements AsyncDisposable {
 }
 
 /** What a resume changes: the time-out, and whether the memory that was kept is given up. */
-export type ResumeWish = { timeoutSec?: number | undefined; diskOnly?: boolean | undefined };
+export type ResumeWish = {
+  timeoutSec?: number | undefined;
+  diskOnly?: boolean | undefined;
+  network?: NetworkSpec | undefined;
+};
 
 type Restart = {
   event: "resume" | "rollback";

@@ -5,6 +5,8 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
+import type { Flow } from "./drivers/ports.ts";
+import { networkOf } from "./egress/keep.ts";
 import type { Image } from "./images.ts";
 import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
@@ -27,6 +29,7 @@ const keepAliveMs = 15_000;
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
 export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe, moves }: Served): ConnectRouter {
   const answered = answering(sandboxes.log);
+  const { vault } = sandboxes.kitchen;
   return router.service(HostAgentService, {
     getHost: () =>
       answered(async () => ({
@@ -40,10 +43,11 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         return shown(await sandboxes.create(idOf(request.id), Number(request.run), spec, request.accessToken));
       }),
     pauseSandbox: ({ id, diskOnly }) => answered(async () => shown(await sandboxes.pause(idOf(id), "", diskOnly))),
-    resumeSandbox: ({ id, run, timeoutSec, diskOnly, parcel, vaults }) =>
+    resumeSandbox: ({ id, run, timeoutSec, diskOnly, parcel, vaults, network }) =>
       answered(async () => {
+        const wish = { timeoutSec, diskOnly, network: networkOf(network, vault) };
         if (parcel) await moves.bring(idOf(id), parcel, keysOf(vaults));
-        return shown(await sandboxes.resume(idOf(id), Number(run), { timeoutSec, diskOnly }));
+        return shown(await sandboxes.resume(idOf(id), Number(run), wish));
       }),
     hibernateSandbox: ({ id, vaults }) =>
       answered(() => moves.send(idOf(id), keysOf(vaults)).then((sent) => ({ parcel: sentToWire(sent) }))),
@@ -62,8 +66,8 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
       answered(async () => ({
         snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly), sandboxes),
       })),
-    rollbackSandbox: ({ id, run, snapshot }) =>
-      answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot))),
+    rollbackSandbox: ({ id, run, snapshot, network }) =>
+      answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot, networkOf(network, vault)))),
     listSnapshots: () =>
       answered(async () => {
         const rows = sandboxes.journal.snapshots.all().filter((row) => row.kind === "checkpoint");
@@ -82,6 +86,19 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         void sandbox.machine; // throws unless it runs
         sandbox.touch();
         return {};
+      }),
+    setSandboxNetwork: ({ id, network }) =>
+      answered(async () => {
+        const policy = networkOf(network, vault);
+        if (!policy) throw new WrennError("invalid_request", "there is no policy in the request");
+        await sandboxes.setNetwork(idOf(id), policy);
+        return {};
+      }),
+    getSandboxNetwork: ({ id }) =>
+      answered(async () => {
+        const { allowed, denied } = await sandboxes.flows(idOf(id));
+        const { detail } = sandboxes.kitchen.drivers.nets.egress;
+        return { connections: allowed.map(flowToWire), denials: denied.map(flowToWire), detail };
       }),
     getSandbox: ({ id }) =>
       answered(async () => {
@@ -138,6 +155,18 @@ function toWire(record: Readonly<SandboxRecord>): Wire {
   });
 }
 
+const flowToWire = ({
+  sentBytes,
+  receivedBytes,
+  ...flow
+}: Flow): MessageInitShape<typeof hostagent.NetworkFlowSchema> => ({
+  ...flow,
+  count: BigInt(flow.count),
+  lastAtMs: BigInt(flow.lastAtMs),
+  ...(sentBytes !== undefined && { sentBytes: BigInt(sentBytes) }),
+  ...(receivedBytes !== undefined && { receivedBytes: BigInt(receivedBytes) }),
+});
+
 const entryToWire = ({ cursor, timestampMs, ...entry }: Entry): MessageInitShape<typeof hostagent.LogEntrySchema> => ({
   ...entry,
   cursor: BigInt(cursor),
@@ -187,7 +216,7 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
   if (request.snapshot) {
     // Memory and disk are the checkpoint's, and so are their sizes.
     const { spec } = findSnapshot(sandboxes.kitchen, request.snapshot);
-    return { ...spec, ...wishesOf(request), snapshot: request.snapshot, extraDiskMib: 0 };
+    return { ...spec, ...wishesOf(request, sandboxes), snapshot: request.snapshot, extraDiskMib: 0 };
   }
   const image = await sandboxes.kitchen.templates.image(request.template);
   return {
@@ -196,16 +225,20 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
     memoryMib: request.memoryMib || defaults.memoryMib,
     diskMib: Math.max(image.diskMib, request.diskMib),
     extraDiskMib: Math.max(0, request.diskMib - image.diskMib),
-    ...wishesOf(request),
+    ...wishesOf(request, sandboxes),
   };
 }
 
 /** What a caller chooses for a sandbox whatever it starts from. */
-const wishesOf = ({ timeoutSec, timeoutAction, envs, teamId, defaults, isolated }: hostagent.CreateSandboxRequest) => ({
-  ...{ timeoutSec, envs, teamId, isolated },
-  ...(defaults && { defaults: { user: defaults.user, workdir: defaults.workdir, env: { ...defaults.env } } }),
-  timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
-});
+const wishesOf = (request: hostagent.CreateSandboxRequest, { kitchen }: Sandboxes) => {
+  const { timeoutSec, timeoutAction, envs, teamId, defaults, isolated } = request;
+  return {
+    ...{ timeoutSec, envs, teamId, isolated },
+    ...(defaults && { defaults: { user: defaults.user, workdir: defaults.workdir, env: { ...defaults.env } } }),
+    timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
+    network: networkOf(request.network, kitchen.vault),
+  };
+};
 
 async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<typeof hostagent.GetHostResponseSchema>> {
   const { drivers, templates, paths } = kitchen;

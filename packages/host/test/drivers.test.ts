@@ -26,7 +26,10 @@ vmmSuite("fake", async () => {
   };
 });
 
-for (const [name, nets] of Object.entries({ fake: new FakeWorld().nets, "user-mode": new UserMode(false) }))
+for (const [name, nets] of Object.entries({
+  fake: new FakeWorld().nets,
+  "user-mode": new UserMode({ isOpen: false, hasFirewall: false, detail: "" }),
+}))
   test(`Nets ${name}: an attached network knows the guest's address and reaches only what is forwarded`, async () => {
     await using nic = await nets.attach("a");
     expect(nic.guestIp).toMatch(/^\d+\.\d+\.\d+\.\d+$/);

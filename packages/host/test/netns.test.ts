@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { lastSlot, slot, slotOfPeer } from "../src/drivers/netns/addresses.ts";
-import { NameServer } from "../src/drivers/netns/name-server.ts";
 import { addressesIn, isBelowFloor, matches, questionOf, refusal } from "../src/drivers/netns/names.ts";
 import { isDomain, policyRules } from "../src/drivers/netns/rules.ts";
+import { NameServer } from "../src/egress/name-server.ts";
 import { quiet } from "./support/host.ts";
 
 /** A query for the A records of a name (RFC 1035, section 4.1). */
@@ -91,7 +91,7 @@ test("a query is handed on under another id and answered under its own; one that
     },
   });
   const rules = { allows: (_: string, name: string) => name === "a.test", answered: async () => {} };
-  await using server = await NameServer.start(["127.0.0.1"], rules, quiet, resolver.port);
+  await using server = await NameServer.start(["127.0.0.1"], rules, quiet, { resolverPort: resolver.port });
   const got = Promise.withResolvers<Uint8Array>();
   const asker = await Bun.udpSocket({ socket: { data: (_, message) => got.resolve(Uint8Array.from(message)) } });
   asker.send(query("a.test"), server.port, "127.0.0.1");

@@ -38,6 +38,7 @@ export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
 export type { LogEntry, LogOptions } from "./logs.ts";
 export type { Load, MetricPoint, MetricsOptions } from "./metrics.ts";
+export type { NetworkFlow, NetworkInfo, NetworkPolicy } from "./network.ts";
 export type { OutputChunk } from "./output.ts";
 export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";

@@ -17,6 +17,7 @@ import {
 } from "./lifecycle.ts";
 import { followLog, type LogEntry, type LogOptions, readLog } from "./logs.ts";
 import { followMetrics, type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
+import { type NetworkInfo, type NetworkPolicy, networkBody, networkInfo } from "./network.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
 import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
@@ -41,6 +42,8 @@ export type CreateOptions = ConnectionOptions & {
   vcpus?: number | undefined;
   memoryMiB?: number | undefined;
   diskMiB?: number | undefined;
+  /** What it may reach; default whatever its host allows. */
+  network?: NetworkPolicy | undefined;
 };
 
 /** What the copies that `fork` makes shall be. */
@@ -95,6 +98,7 @@ export class Sandbox implements AsyncDisposable {
       ...(options.diskMiB === undefined ? {} : { disk_size_mb: options.diskMiB }),
       ...(options.envs === undefined ? {} : { envs: options.envs }),
       ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+      ...(options.network === undefined ? {} : { network: networkBody(options.network) }),
     };
     const created = await client.request<rest.Capsule>("POST", "/v1/capsules", { ...call, body });
     try {
@@ -218,6 +222,17 @@ export class Sandbox implements AsyncDisposable {
     return portAccess(await clientOf(options).request<rest.PortInfo>("POST", `${pathOf(id)}/ports/${port}`, call));
   }
 
+  /** What a sandbox may reach, what it reached in the last hour, and what it was refused. */
+  static async network(id: string, options: ConnectionOptions = {}): Promise<NetworkInfo> {
+    return networkInfo(await clientOf(options).request<rest.CapsuleNetwork>("GET", `${pathOf(id)}/network`, options));
+  }
+
+  /** Replaces what a sandbox may reach; connections that it forbids end at once. */
+  static async setNetwork(id: string, policy: NetworkPolicy, options: ConnectionOptions = {}): Promise<NetworkInfo> {
+    const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs, body: networkBody(policy) };
+    return networkInfo(await clientOf(options).request<rest.CapsuleNetwork>("PUT", `${pathOf(id)}/network`, call));
+  }
+
   /** Processor, memory, disk and network of a running or paused sandbox over time, oldest first. */
   static async metrics(id: string, options: MetricsOptions & ConnectionOptions = {}): Promise<MetricPoint[]> {
     const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs };
@@ -300,6 +315,23 @@ export class Sandbox implements AsyncDisposable {
   /** How a port is reached from outside: its address, and what opens it while it is private. */
   openPort(port: number, options: OpenPortOptions = {}): Promise<PortAccess> {
     return Sandbox.openPort(this.id, port, { ...options, client: this.client });
+  }
+
+  /** What it may reach, what it reached in the last hour, and what it was refused. */
+  network(options: CallOptions = {}): Promise<NetworkInfo> {
+    return Sandbox.network(this.id, this.#with(options));
+  }
+
+  /**
+   * Replaces what it may reach; connections that the policy forbids end at once.
+   *
+   * @example
+   * ```ts
+   * await sandbox.setNetwork({ internet: false, allow: ["pypi.org", "*.pythonhosted.org"] });
+   * ```
+   */
+  setNetwork(policy: NetworkPolicy, options: CallOptions = {}): Promise<NetworkInfo> {
+    return Sandbox.setNetwork(this.id, policy, this.#with(options));
   }
 
   /** Processor, memory, disk and network over time, oldest first. */

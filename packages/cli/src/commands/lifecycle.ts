@@ -3,6 +3,7 @@ import { Sandbox, type SandboxInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
 import { duration, mebibytes, pair, whole } from "../options.ts";
 import { age, bytes, Failure, paint, print, printable, printJson, report, table, usage } from "../output.ts";
+import { type NetworkFlags, networkOptions, policyOf } from "./network.ts";
 
 /** Options that shape a new sandbox, shared by `create` and `run`. */
 export type CreateFlags = {
@@ -15,11 +16,11 @@ export type CreateFlags = {
   timeoutAction?: "pause" | "kill";
   env?: Record<string, string>;
   metadata?: Record<string, string>;
-};
+} & NetworkFlags;
 
 /** Adds the options of {@link CreateFlags} to a command. */
 export const withCreateFlags = (command: Command): Command =>
-  command
+  networkOptions(command)
     .option("--name <name>", "name of the sandbox; commands take it in place of the id")
     .option("-t, --template <name>", "template to start from", "base")
     .option("--vcpus <n>", "virtual processors", whole)
@@ -50,6 +51,7 @@ export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> 
     timeoutAction: flags.timeoutAction,
     envs: flags.env,
     metadata: flags.metadata,
+    network: policyOf(flags),
   });
 
 /** The flag of every command that can print JSON. */

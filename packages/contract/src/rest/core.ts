@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Code } from "../errors.ts";
 import { safeName, sandboxName, taggedName } from "../ids.ts";
 import { states } from "../state.ts";
+import { NetworkPolicy } from "./network.ts";
 
 /** Shapes of the public REST API in the Wrenn dialect; OpenAPI is generated from them. Times are RFC 3339, UTC. */
 
@@ -80,6 +81,7 @@ export const CreateCapsule = z
     timeout_action: z.enum(["pause", "kill"]).default("pause"),
     envs: stringMap.optional(),
     metadata: stringMap.optional(),
+    network: NetworkPolicy.optional().meta({ description: "What it may reach; absent: what its host allows." }),
     availability_zone: z
       .string()
       .min(1)

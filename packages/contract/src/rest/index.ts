@@ -7,5 +7,6 @@ export * as e2b from "./e2b.ts";
 export * from "./e2b-builds.ts";
 export * from "./events.ts";
 export * from "./fleet.ts";
+export * from "./network.ts";
 export * from "./people.ts";
 export * from "./telemetry.ts";

@@ -25,6 +25,7 @@ import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
 import { usageRoutes } from "./fleet/usage.ts";
 import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
+import { networkRoutes } from "./network/network.ts";
 import type { Doorway } from "./people/client.ts";
 import { auditing } from "./people/deeds.ts";
 import { openRoutes, peopleRoutes } from "./people/index.ts";
@@ -75,6 +76,7 @@ export function buildApp(
   e2bRoutes(app, services, { log, config });
   metricRoutes(app, metrics, config.metricsToken);
   telemetryRoutes(app, services.telemetry);
+  networkRoutes(app, services.networks);
   logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
   hostRoutes(app, services.hosts);

@@ -29,6 +29,8 @@ import { Hosts, type HostsGround } from "./fleet/hosts.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Labels } from "./labels.ts";
+import { Networks } from "./network/networks.ts";
+import { Policies } from "./network/policies.ts";
 import { Audit } from "./people/audit.ts";
 import { buildPeople } from "./people/index.ts";
 import { Quotas } from "./people/quotas.ts";
@@ -75,8 +77,10 @@ export function buildServices(ground: Ground) {
   const audit = new Audit(ground.peopleStore.audit, ground.encryptionKey, log);
   const events = new Events({ audit, store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
   const quotas = new Quotas(ground.peopleStore);
+  const policies = new Policies(ground.secretStore, ground.channels.box);
   const sandboxes = new Sandboxes({
     quotas,
+    policies,
     store: sandboxStore,
     once: ground.onceStore,
     snapshots: snapshotStore,
@@ -88,6 +92,7 @@ export function buildServices(ground: Ground) {
     agentToken: agentTokens(ground.agentSecret),
   });
   const waker = new Waker(sandboxes);
+  const networks = new Networks(sandboxes, policies);
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const snapshots = new Snapshots(snapshotStore, sandboxes);
   const keys = new Keys(keyStore, audit, log);
@@ -114,8 +119,12 @@ export function buildServices(ground: Ground) {
     sandboxes,
     labels: new Labels(sandboxes, sandboxStore),
     snapshots,
-    leases: new Leases(sandboxes, snapshots, waker),
-    secrets: new Secrets({ store: ground.secretStore, box: ground.channels.box, audit }),
+    networks,
+    leases: new Leases(sandboxes, snapshots, waker, networks),
+    secrets: new Secrets({
+      ...{ store: ground.secretStore, box: ground.channels.box, audit },
+      changed: (caller, name) => tasks.start(() => networks.renew(caller, name)),
+    }),
     volumes: new Volumes({ store: ground.volumeStore, fleet, audit, secret: ground.agentSecret }),
     bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),

@@ -22,6 +22,8 @@ import type { Caller } from "./caller.ts";
 import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
+import type { Rendered } from "./network/placeholders.ts";
+import type { Policies } from "./network/policies.ts";
 import type { Quotas } from "./people/quotas.ts";
 import { absent, nameTaken, otherCreation, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
@@ -52,7 +54,8 @@ export type ResumeWish = { endAt?: Date | undefined; diskOnly?: boolean | undefi
 type Placed = (row: SandboxRow) => void;
 type How = { once?: Once | undefined; placed?: Placed | undefined };
 
-type Restart = (host: Host, request: { id: SandboxId; run: bigint }, options: CallOptions) => Promise<Reported>;
+type RestartRequest = { id: SandboxId; run: bigint; network: Rendered | undefined };
+type Restart = (host: Host, request: RestartRequest, options: CallOptions) => Promise<Reported>;
 type Reported = { sandbox?: hostagent.Sandbox | undefined };
 
 /** The life of sandboxes. Every change is written down as an intent, done by the host, and recorded as the host reports it. */
@@ -66,13 +69,24 @@ export class Sandboxes {
   readonly events: Events;
   readonly log: Log;
   readonly quotas: Pick<Quotas, "admit" | "timeoutFor">;
+  readonly policies: Policies;
   /** What the guest agent of a sandbox asks its callers for. */
   readonly agentToken: (id: SandboxId) => string;
 
   constructor(
     ground: Pick<
       Sandboxes,
-      "store" | "once" | "snapshots" | "versions" | "fleet" | "tasks" | "events" | "log" | "quotas" | "agentToken"
+      | "store"
+      | "once"
+      | "snapshots"
+      | "versions"
+      | "fleet"
+      | "tasks"
+      | "events"
+      | "log"
+      | "quotas"
+      | "policies"
+      | "agentToken"
     >,
   ) {
     ({
@@ -85,6 +99,7 @@ export class Sandboxes {
       events: this.events,
       log: this.log,
       quotas: this.quotas,
+      policies: this.policies,
       agentToken: this.agentToken,
     } = ground);
   }
@@ -107,6 +122,7 @@ export class Sandboxes {
    */
   create(caller: Caller, spec: rest.CreateCapsule, once?: Once, placed?: Placed): Promise<SandboxRow> {
     return this.tasks.run(async () => {
+      await this.policies.check(caller.team, spec.network);
       const made = once && (await this.#made(caller, once));
       return made ?? (await this.start(caller, await this.#source(caller, spec), spec, { once, placed }));
     });
@@ -189,7 +205,8 @@ export class Sandboxes {
     for (;;) {
       const host = this.fleet.host(row.hostId);
       try {
-        const request = { ...requestOf(row, source, spec), accessToken: this.agentToken(row.id) };
+        const held = { accessToken: this.agentToken(row.id), network: await this.policies.wire(row) };
+        const request = { ...requestOf(row, source, spec), ...held };
         const { sandbox } = await host.rpc.createSandbox(request, this.fleet.options(caller, limits.create));
         return await this.#reached(row, sandbox!);
       } catch (thrown) {
@@ -259,7 +276,7 @@ export class Sandboxes {
     const host = this.fleet.host(row.hostId);
     return await this.events.told(caller, { kind: "capsule.resume", id: row.id }, async () => {
       try {
-        const request = { id: row.id, run: BigInt(row.run) };
+        const request = { id: row.id, run: BigInt(row.run), network: await this.policies.wire(row) };
         const { sandbox } = await call(host, request, this.fleet.options(caller, limits.resume));
         return await this.#reached(row, sandbox!);
       } catch (thrown) {
@@ -405,6 +422,7 @@ function rowOf(caller: Caller, source: Source, spec: Wishes, hostId: string): Ne
     timeoutAction: spec.timeout_action,
     endAt: spec.endAt ?? null,
     terms: spec.terms ?? null,
+    network: spec.network ?? null,
     metadata: spec.metadata ?? {},
   };
 }
@@ -418,7 +436,6 @@ function requestOf(row: SandboxRow, source: Source, spec: Wishes) {
     snapshot: source.snapshot ?? "",
     timeoutAction: row.timeoutAction === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
     envs: spec.envs ?? {},
-    isolated: row.terms?.isolated ?? false,
     ...(source.defaults && { defaults: source.defaults }),
   };
 }

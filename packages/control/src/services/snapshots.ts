@@ -84,6 +84,7 @@ export class Snapshots {
         envs: wishes.envs,
         ...renewal(source, wishes.endAt),
         ...(source.terms && { terms: source.terms }),
+        ...(source.network && { network: source.network }),
       };
       return await Promise.allSettled(
         Array.from({ length: wishes.count }, () => this.sandboxes.start(caller, from, spec)),

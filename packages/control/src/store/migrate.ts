@@ -16,6 +16,7 @@ import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" 
 import secrets from "../../migrations/0033_secrets.sql" with { type: "text" };
 import diskOnly from "../../migrations/0034_disk_only.sql" with { type: "text" };
 import volumes from "../../migrations/0035_volumes.sql" with { type: "text" };
+import network from "../../migrations/0036_network.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
 import names from "../../migrations/0050_names.sql" with { type: "text" };
@@ -29,6 +30,7 @@ import withoutOutbox from "../../migrations/down/0022_events.sql" with { type: "
 import withoutSecrets from "../../migrations/down/0033_secrets.sql" with { type: "text" };
 import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { type: "text" };
 import withoutVolumes from "../../migrations/down/0035_volumes.sql" with { type: "text" };
+import withoutNetwork from "../../migrations/down/0036_network.sql" with { type: "text" };
 import withoutNames from "../../migrations/down/0050_names.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
@@ -49,6 +51,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0033_secrets", text: secrets, down: withoutSecrets },
   { name: "0034_disk_only", text: diskOnly, down: withoutDiskOnly },
   { name: "0035_volumes", text: volumes, down: withoutVolumes },
+  { name: "0036_network", text: network, down: withoutNetwork },
   { name: "0040_templates", text: templates },
   { name: "0041_build_secrets", text: buildSecrets },
   { name: "0050_names", text: names, down: withoutNames },

@@ -148,6 +148,15 @@ export class SandboxStore {
     return rows.map(({ id }) => id);
   }
 
+  /** A team's running rows whose network policy has this text in it. */
+  async runningWithPolicy(team: string, text: string): Promise<SandboxRow[]> {
+    const holds = sql`strpos(${sandboxes.network}::text, ${text}) > 0`;
+    return await this.#db
+      .select()
+      .from(sandboxes)
+      .where(and(eq(sandboxes.teamId, team), eq(sandboxes.state, "running"), holds));
+  }
+
   /** How many rows are in each state; those that are stopped are not counted. */
   async counts(): Promise<Map<string, number>> {
     const rows = await this.#db

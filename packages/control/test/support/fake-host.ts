@@ -26,6 +26,7 @@ type Step =
   | "metrics"
   | "wait"
   | "logs"
+  | "network"
   | "proxy"
   | "volume";
 
@@ -47,8 +48,8 @@ export class FakeHost {
   readonly tokens = new Map<string, string>();
   /** Volumes by id, with their content. */
   readonly volumes = new Map<string, string>();
-  /** Those that may reach nothing outside. */
-  readonly isolated = new Set<string>();
+  /** What each may reach. */
+  readonly networks = new Map<string, hostagent.NetworkPolicy>();
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
@@ -213,9 +214,10 @@ export class FakeHost {
       pauseSandbox: wrap("pause", ({ id, diskOnly }: hostagent.PauseSandboxRequest) =>
         this.#move(id, "pause", { diskOnly }),
       ),
-      resumeSandbox: wrap("resume", ({ id, run }: hostagent.ResumeSandboxRequest) =>
-        this.#move(id, "resume", { run, diskOnly: false }),
-      ),
+      resumeSandbox: wrap("resume", ({ id, run, network }: hostagent.ResumeSandboxRequest) => {
+        if (network) this.networks.set(id, network);
+        return this.#move(id, "resume", { run, diskOnly: false });
+      }),
       destroySandbox: wrap("destroy", async ({ id }: { id: string }) => {
         if (this.sandboxes.has(id)) this.change(id, SandboxState.STOPPED);
         this.sandboxes.delete(id);
@@ -227,6 +229,16 @@ export class FakeHost {
       deleteSnapshot: wrap("drop", async ({ id }: { id: string }) => {
         this.snapshots.delete(id);
         return {};
+      }),
+      setSandboxNetwork: wrap("network", async ({ id, network }: hostagent.SetSandboxNetworkRequest) => {
+        this.#need(id);
+        this.networks.set(id, network!);
+        return {};
+      }),
+      getSandboxNetwork: wrap("network", async ({ id }: hostagent.GetSandboxNetworkRequest) => {
+        this.#need(id);
+        const flow = { host: "api.test", ip: "203.0.113.1", port: 443, protocol: "tcp", count: 2n, lastAtMs: 1_000n };
+        return { connections: [{ ...flow, sentBytes: 3n }], denials: [{ ...flow, host: "" }], detail: "fake" };
       }),
       getSandbox: wrap("get", async ({ id }: { id: string }) => ({ sandbox: this.#need(id) })),
       pingSandbox: wrap("ping", async ({ id }: { id: string }) => {
@@ -258,7 +270,7 @@ export class FakeHost {
   async #create(request: hostagent.CreateSandboxRequest) {
     this.envs.set(request.id, request.envs);
     this.tokens.set(request.id, request.accessToken);
-    if (request.isolated) this.isolated.add(request.id);
+    if (request.network) this.networks.set(request.id, request.network);
     if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
     const from = request.snapshot ? this.#needSnapshot(request.snapshot) : undefined;
     await Bun.sleep(this.delayMs);

@@ -1,12 +1,14 @@
-import { stat } from "node:fs/promises";
+import { mkdir, rm, stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "../config.ts";
+import { PolicyTable } from "../egress/policy-table.ts";
+import { Resolver } from "../egress/resolver.ts";
 import { cpuModel, type Findings, probe, tscKhz } from "../probe.ts";
 import { findLimits } from "./cgroups.ts";
 import { DmSnapshot } from "./dm/dm-snapshot.ts";
 import { Firecracker } from "./firecracker/driver.ts";
-import { layFloor } from "./floor.ts";
+import { type Egress, layFloor, nameservers } from "./floor.ts";
 import { NetnsTap } from "./netns/netns-tap.ts";
 import { vmmGid } from "./owner.ts";
 import { type Disks, type Drivers, fitting, type Nets } from "./ports.ts";
@@ -69,7 +71,18 @@ async function networkFor(config: HostConfig, network: Findings["network"], { gi
   if (network === "netns-tap") return NetnsTap.start({ dir: config.dir, gid, ready: readyNetworks }, log);
   const egress = await layFloor(config.egress, log);
   log.info({ egress: egress.detail }, "network");
-  return new UserMode(egress.isOpen);
+  return new UserMode(egress, await keepPolicies(config, egress, log));
+}
+
+/** What guests' policies are held with; none where the firewall is not this agent's, or nothing gets out anyway. */
+async function keepPolicies({ dir }: HostConfig, { isOpen, hasFirewall }: Egress, log: Logger) {
+  if (!isOpen || !hasFirewall) return undefined;
+  const servers = await nameservers();
+  const sockets = `${dir}/egress`;
+  await rm(sockets, { recursive: true, force: true });
+  await mkdir(sockets, { recursive: true, mode: 0o700 });
+  const ground = { resolver: new Resolver(servers), nameservers: servers, dir: sockets, log };
+  return { table: await PolicyTable.open(dir, servers), ground };
 }
 
 async function vmmGroup(accelerator: string): Promise<number> {

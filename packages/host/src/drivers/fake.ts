@@ -293,6 +293,7 @@ class FakeDisks implements Disks {
 class FakeNets implements Nets {
   readonly name = "fake";
   readonly gives = "user" as const;
+  readonly egress = { holdsPolicies: true, isOpen: true, detail: "fake" };
 
   constructor(readonly world: FakeWorld) {}
 

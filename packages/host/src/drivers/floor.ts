@@ -19,7 +19,7 @@ table inet wrenn_floor
 delete table inet wrenn_floor
 table inet wrenn_floor {
   chain output {
-    type filter hook output priority 0; policy accept;
+    type filter hook output priority -150; policy accept; # before a connection is led to a gate, which has another address
     meta skuid ${vmmUids.first}-${vmmUids.last} jump guests
   }
   chain guests {
@@ -33,25 +33,32 @@ table inet wrenn_floor {
 `;
 
 /** Whether guests may open connections to the outside, and why. */
-export type Egress = { readonly isOpen: boolean; readonly detail: string };
+export type Egress = {
+  readonly isOpen: boolean;
+  /** Whether this agent may set firewall rules, with which it can tell guests apart. */
+  readonly hasFirewall: boolean;
+  readonly detail: string;
+};
 
 /**
  * Puts the floor in place. Without root or nftables it cannot be, and guests get no way out at all; `open`, the
  * operator's word, lets them reach whatever this machine reaches.
  */
 export async function layFloor(wish: string | undefined, log: Logger): Promise<Egress> {
-  if (wish === "open") return { isOpen: true, detail: "open: guests reach whatever this machine reaches" };
-  if (wish === "none") return { isOpen: false, detail: "none: guests reach nothing outside" };
   const nft = Bun.which("nft", { PATH: `${process.env.PATH}:/usr/sbin:/sbin` });
-  if (!mayActForOthers || !nft) {
+  const hasFirewall = mayActForOthers && nft !== null;
+  if (wish === "open") return { isOpen: true, hasFirewall, detail: "open: guests reach whatever this machine reaches" };
+  const closed = (detail: string): Egress => ({ isOpen: false, hasFirewall: false, detail });
+  if (wish === "none") return closed("none: guests reach nothing outside");
+  if (!hasFirewall) {
     const why = nft ? "only root can set firewall rules" : "nftables is not installed";
-    return { isOpen: false, detail: `none: ${why}, so guests reach nothing outside; WRENN_EGRESS=open lifts that` };
+    return closed(`none: ${why}, so guests reach nothing outside; WRENN_EGRESS=open lifts that`);
   }
   const child = Bun.spawn([nft, "-f", "-"], { stdin: new Blob([floorRules(await nameservers())]), stderr: "pipe" });
   const said = (await new Response(child.stderr).text()).trim();
-  if ((await child.exited) === 0) return { isOpen: true, detail: "floor: public addresses only" };
+  if ((await child.exited) === 0) return { isOpen: true, hasFirewall, detail: "floor: public addresses only" };
   log.warn({ said }, "no egress floor: guests reach nothing outside");
-  return { isOpen: false, detail: "none: nftables refused the floor, so guests reach nothing outside" };
+  return closed("none: nftables refused the floor, so guests reach nothing outside");
 }
 
 /** The name servers of this machine. */

@@ -9,6 +9,10 @@ const load = () =>
     fallocate: { args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64], returns: FFIType.i32 },
     lseek: { args: [FFIType.i32, FFIType.i64, FFIType.i32], returns: FFIType.i64 },
     listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    getsockopt: {
+      args: [FFIType.i32, FFIType.i32, FFIType.i32, FFIType.ptr, FFIType.ptr],
+      returns: FFIType.i32,
+    },
     close: { args: [FFIType.i32], returns: FFIType.i32 },
     syscall: { args: [FFIType.i64, FFIType.i64, FFIType.i64, FFIType.i64], returns: FFIType.i64 },
     __errno_location: { args: [], returns: FFIType.ptr },
@@ -132,4 +136,14 @@ export function widenBacklog(pid: number, fd: number, backlog: number): void {
   } finally {
     c().close(owner);
   }
+}
+
+/** An option of a socket (getsockopt(2)); `undefined` where the kernel has none for it. */
+export function socketOption(
+  fd: number,
+  { level, name, bytes }: { level: number; name: number; bytes: number },
+): Uint8Array | undefined {
+  const value = new Uint8Array(bytes);
+  const length = new Uint32Array([bytes]);
+  return c().getsockopt(fd, level, name, ptr(value), ptr(length)) === 0 ? value.subarray(0, length[0]) : undefined;
 }

@@ -59,7 +59,28 @@ export type NetPolicy = {
   /** Megabits a second; `undefined` for no limit. */
   readonly receiveMbit?: number | undefined;
   readonly transmitMbit?: number | undefined;
+  /** Headers that requests to a host get, by host name as in a rule; their values may be secrets. */
+  readonly rewrites?: Readonly<Record<string, Readonly<Record<string, string>>>> | undefined;
+  /** What the guest trusts for the hosts of `rewrites`. */
+  readonly authority?: { readonly cert: string; readonly key: string } | undefined;
 };
+
+/** Connections of a guest to one port of one host, or what was refused of them. */
+export type Flow = {
+  /** The name it asked for, where that was seen; else empty. */
+  readonly host: string;
+  readonly ip: string;
+  readonly port: number;
+  readonly protocol: "tcp" | "udp";
+  readonly count: number;
+  readonly lastAtMs: number;
+  /** Where they go through this agent. */
+  readonly sentBytes?: number;
+  readonly receivedBytes?: number;
+};
+
+/** What a guest reached and what it was refused in the last hour, the newest first. */
+export type Flows = { readonly allowed: readonly Flow[]; readonly denied: readonly Flow[] };
 
 /** What went through a guest's network so far, as the guest counts it. */
 export type NetCounters = {
@@ -80,8 +101,10 @@ export type Nic = AsyncDisposable & {
   forwarded(ports: ReadonlyMap<number, number>): void;
   /** `host:port` at which this machine reaches a port of the guest; `undefined` for one that is not forwarded. */
   reach(guestPort: number): string | undefined;
-  /** Puts a policy in force, also for connections that exist. Not where the VMM's process is the network. */
+  /** Puts a policy in force, also for connections that exist. Absent where none can be held. */
   setPolicy?(policy: NetPolicy): Promise<void>;
+  /** What was reached and refused; from the first time that this is asked where no policy is in force. */
+  flows?(): Promise<Flows>;
   counters?(): Promise<NetCounters>;
 };
 
@@ -89,6 +112,8 @@ export type Nic = AsyncDisposable & {
 export interface Nets extends Partial<AsyncDisposable> {
   readonly name: string;
   readonly gives: LinkKind;
+  /** Whether guests can be told apart in what they may reach, and how. */
+  readonly egress: { readonly holdsPolicies: boolean; readonly isOpen: boolean; readonly detail: string };
   /**
    * The network of a sandbox: the one that it has, where a former agent made it. With `isolated` the guest can be reached
    * and reaches nothing, whatever others may.

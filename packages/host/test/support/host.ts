@@ -6,6 +6,7 @@ import { Admission } from "../../src/admission.ts";
 import { compile } from "../../src/config.ts";
 import { FakeWorld, fakeImage } from "../../src/drivers/fake.ts";
 import type { Drivers } from "../../src/drivers/ports.ts";
+import { Vault } from "../../src/egress/vault.ts";
 import { heal } from "../../src/heal.ts";
 import { Holds } from "../../src/holds.ts";
 import { Journal } from "../../src/journal.ts";
@@ -119,6 +120,7 @@ export class FakeHost implements AsyncDisposable {
       paths,
       pool: this.pool,
       holds: new Holds(),
+      vault: new Vault(config.token),
       starts,
     };
     this.sandboxes = new Sandboxes(kitchen, quiet, new Admission(this.dir, () => this.#available()));

@@ -14,6 +14,7 @@ const actions: readonly [method: RegExp, path: RegExp, action: string][] = [
   [/DELETE/, /^\/processes\/[^/]+$/, "process_signal"],
   [/POST/, /^\/ports\/\d+$/, "port_open"],
   [/POST/, /^\/timeout$/, "timeout_update"],
+  [/PUT/, /^\/network$/, "network_update"],
   [/POST/, /^\/agent\/process\.Process\/Start$/, "exec"],
   [/POST/, /^\/agent\/process\.Process\/Connect$/, "attach"],
   [/POST/, /^\/agent\/process\.Process\/SendSignal$/, "process_signal"],

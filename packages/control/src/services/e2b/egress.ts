@@ -1,29 +1,43 @@
-import { type rest, WrennError } from "@wrenn/contract";
-
-/** Every address, as clients of the E2B dialect write it. */
-const everywhere = ["0.0.0.0/0", "::/0"];
+import { rest, WrennError } from "@wrenn/contract";
+import { openPolicy } from "../network/networks.ts";
 
 type Wish = Pick<rest.e2b.Network, "allowOut" | "denyOut" | "rules" | "egressProxy"> & {
   allow_internet_access?: boolean | null | undefined;
 };
 
+const isEverywhere = (rule: string): boolean => (rest.everywhere as readonly string[]).includes(rule);
+
 /**
- * Whether a sandbox with these rules reaches nothing outside. Throws `unimplemented` for rules between all and nothing:
- * one that were taken and not held would be worse than none.
+ * The policy that a client of the E2B dialect means (E2B protocol, section 4): `allowOut` goes before `denyOut`, and
+ * denying everywhere closes it. `undefined` when it means no rule at all. Throws `invalid_request` for malformed rules
+ * and `unimplemented` for a proxy of its own.
  */
-export function isIsolated(wish: Wish): boolean {
+export function policyOf(wish: Wish): rest.NetworkPolicy | undefined {
   const { allowOut, denyOut, rules, egressProxy } = wish;
-  const closed = wish.allow_internet_access === false || (denyOut ?? []).some((one) => everywhere.includes(one));
-  const partly = (denyOut ?? []).some((one) => !everywhere.includes(one)) && !closed;
-  const excepted = (allowOut ?? []).length > 0 && closed;
-  if (partly || excepted || egressProxy || Object.keys(rules ?? {}).length > 0) throw notHeld();
-  return closed;
+  if (egressProxy)
+    throw new WrennError("unimplemented", "Outgoing traffic cannot be led through another proxy here.", {
+      remedy: "Leave egressProxy out.",
+    });
+  const [allow, deny] = [allowOut ?? [], denyOut ?? []];
+  const internet = wish.allow_internet_access !== false && !deny.some(isEverywhere);
+  if (internet && !allow.every(rest.isAddress))
+    throw new WrennError(
+      "invalid_request",
+      "When specifying allowed domains in allow out, you must include 'ALL_TRAFFIC' in deny out to block all other traffic.",
+    );
+  const read = rest.NetworkPolicy.safeParse({
+    ...{ internet, allow, deny: deny.filter((rule) => !isEverywhere(rule)), rules: rules ?? {} },
+  });
+  if (!read.success) {
+    const { path, message } = read.error.issues[0]!;
+    throw new WrennError("invalid_request", `network ${path.map(String).join(".")}: ${message}.`, {
+      remedy: "See docs/e2b.md for the rules there are.",
+    });
+  }
+  return isPlain(read.data) ? undefined : read.data;
 }
 
-const notHeld = () =>
-  new WrennError("unimplemented", "This server holds outgoing traffic back wholly or not at all.", {
-    remedy: "Set allow_internet_access to false, or leave allowOut, denyOut, rules and egressProxy out.",
-  });
+const isPlain = (policy: rest.NetworkPolicy): boolean => Bun.deepEquals(policy, openPolicy);
 
 /** Throws `unimplemented` for parts of a creation that would change nothing. */
 export function refuseUnheld({ iam, volumeMounts, network }: rest.e2b.NewSandbox): void {

@@ -6,11 +6,12 @@ import type { ListFilter } from "../../store/sandboxes.ts";
 import type { SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import { limits } from "../limits.ts";
+import { type Networks, openPolicy } from "../network/networks.ts";
 import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { Label, Snapshots } from "../snapshots.ts";
 import { inSeconds } from "./deadlines.ts";
-import { isIsolated, refuseUnheld } from "./egress.ts";
+import { policyOf, refuseUnheld } from "./egress.ts";
 import { plainName } from "./names.ts";
 import type { Waker } from "./waker.ts";
 
@@ -28,6 +29,7 @@ export class Leases {
     readonly sandboxes: Sandboxes,
     readonly snapshots: Snapshots,
     readonly waker: Waker,
+    readonly networks: Networks,
   ) {}
 
   /** Makes a sandbox that lives for `timeoutSec` from when it runs. Throws what {@link Sandboxes.create} throws. */
@@ -42,6 +44,7 @@ export class Leases {
       metadata: wish.metadata ?? {},
       endAt: inSeconds(timeoutSec),
       terms: termsOf(wish, timeoutSec),
+      network: policyOf({ ...wish.network, allow_internet_access: wish.allow_internet_access }),
     };
     const row = await this.sandboxes.create(caller, spec, once);
     if (Date.now() - asked < slowCreateMs) return row;
@@ -80,16 +83,14 @@ export class Leases {
     return { row: row ?? (await this.get(caller, id)), resumed };
   }
 
-  /**
-   * Replaces the rules for its outgoing traffic. Throws `unimplemented` for rules that are not those it was made with:
-   * they would hold only after a restart.
-   */
+  /** Replaces the rules for its outgoing traffic, at once; what the wish does not name is cleared. */
   async setNetwork(caller: Caller, id: SandboxId, wish: rest.e2b.NetworkUpdate): Promise<void> {
-    const row = await this.get(caller, id);
-    if (isIsolated(wish) === (row.terms?.isolated ?? false)) return;
-    throw new WrennError("unimplemented", "What a sandbox may reach is decided when it is made.", {
-      remedy: "Make a new one with the rules you want.",
-    });
+    const { terms } = await this.get(caller, id);
+    const { allow_internet_access: access, ...egress } = wish;
+    const { allowPublicTraffic, maskRequestHost } = terms?.network ?? {};
+    const network = { ...egress, allowPublicTraffic, maskRequestHost };
+    const shown = terms ? { ...terms, allowInternetAccess: access ?? undefined, network } : undefined;
+    await this.networks.set(caller, id, policyOf(wish) ?? openPolicy, shown);
   }
 
   /** Makes a paused sandbox run, for `timeoutSec`. Throws `invalid_state` when it runs. */
@@ -166,7 +167,6 @@ function termsOf(wish: rest.e2b.NewSandbox, timeoutSec: number): Terms {
     timeoutSec,
     autoResume: wish.autoResume?.enabled ?? false,
     keepMemory: wish.autoPauseMemory ?? true,
-    isolated: isIsolated({ ...wish.network, allow_internet_access: wish.allow_internet_access }),
     allowInternetAccess: wish.allow_internet_access ?? undefined,
     network: wish.network ?? undefined,
   };

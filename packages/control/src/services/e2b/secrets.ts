@@ -6,7 +6,13 @@ import type { Audit } from "../people/audit.ts";
 import type { Box } from "../people/secrets.ts";
 
 /** What the service stands on. */
-export type SecretsGround = { store: SecretStore; box: Box; audit: Audit };
+export type SecretsGround = {
+  store: SecretStore;
+  box: Box;
+  audit: Audit;
+  /** Told when a secret has another value, or none any more. */
+  changed(caller: Caller, name: string): void;
+};
 
 /** What ids begin with, and names do not. */
 const idPrefix = "sec_";
@@ -52,6 +58,7 @@ export class Secrets {
     const row = await this.ground.store.append(id, sealed, metadata ?? undefined);
     if (!row) throw absent(idOrName);
     this.#note(caller, "update", row);
+    this.ground.changed(caller, row.name);
     return row;
   }
 
@@ -60,6 +67,7 @@ export class Secrets {
     const row = await this.get(caller, idOrName);
     if (!(await this.ground.store.remove(row.id))) throw absent(idOrName);
     this.#note(caller, "delete", row);
+    this.ground.changed(caller, row.name);
   }
 
   #note(caller: Caller, action: string, { id, name, currentVersion }: SecretRow): void {

@@ -32,6 +32,19 @@ export class SecretStore {
     return row;
   }
 
+  /** The value that a secret has now, encrypted. */
+  async current(team: string, name: string): Promise<{ id: string; value: string } | undefined> {
+    const [row] = await this.db
+      .select({ id: secrets.id, value: secretVersions.value })
+      .from(secrets)
+      .innerJoin(
+        secretVersions,
+        and(eq(secretVersions.secretId, secrets.id), eq(secretVersions.version, secrets.currentVersion)),
+      )
+      .where(and(eq(secrets.teamId, team), eq(secrets.name, name)));
+    return row;
+  }
+
   /** A page of a team's secrets. */
   list({ team, limit, after }: SecretPage): Promise<SecretRow[]> {
     const place = after && sql`(${secrets.createdAt}, ${secrets.id}) < (${after.createdAt.toISOString()}, ${after.id})`;

@@ -1,6 +1,7 @@
 import type { SandboxId, State } from "@wrenn/contract";
 import { bigint, boolean, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
 import { terms } from "./e2b.ts";
+import { networkPolicy } from "./network.ts";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
 export const textMap = customType<{ data: Record<string, string>; driverData: Record<string, string> }>({
@@ -67,6 +68,8 @@ export const sandboxes = pgTable("sandboxes", {
   endAt: time("end_at"),
   /** What a client of the E2B dialect asked for; null for sandboxes of the Wrenn dialect. */
   terms: terms("terms"),
+  /** What it may reach; null: whatever its host allows. */
+  network: networkPolicy("network"),
   metadata: textMap("metadata").notNull().default({}),
   versions: textMap("versions").notNull().default({}),
   guestIp: text("guest_ip").notNull().default(""),

@@ -9,8 +9,6 @@ export type Terms = {
   autoResume: boolean;
   /** Whether a pause by time-out keeps its memory. */
   keepMemory: boolean;
-  /** It may open no connections to the outside. */
-  isolated: boolean;
   allowInternetAccess?: boolean | undefined;
   network?: rest.e2b.Network | undefined;
 };

@@ -2,11 +2,11 @@ import { existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
+import { NameServer } from "../../egress/name-server.ts";
 import { nameservers } from "../floor.ts";
 import type { NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
 import { lastSlot, type Slot, slot, slotOfPeer, tapNet } from "./addresses.ts";
 import { run } from "./commands.ts";
-import { NameServer } from "./name-server.ts";
 import { isBelowFloor, matches } from "./names.ts";
 import { hostRules, isDomain, netnsRules, openPolicy, pinRule, policyRules } from "./rules.ts";
 
@@ -42,6 +42,7 @@ export type NetnsTapOptions = {
 export class NetnsTap implements Nets, AsyncDisposable {
   readonly name = "netns-tap";
   readonly gives = "tap" as const;
+  readonly egress = { holdsPolicies: true, isOpen: true, detail: "floor: public addresses only" };
   readonly #taken = new Map<string, Taken>();
   readonly #ready: Slot[] = [];
   /** Slots of a former agent of this folder, by sandbox, until they are attached again or swept. */

@@ -18,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file hostagent/v1/hostagent.proto.
  */
 export const file_hostagent_v1_hostagent: GenFile = /*@__PURE__*/
-  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqUECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRIRCglkaXNrX29ubHkYFSABKAgaLwoNVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhAKDkdldEhvc3RSZXF1ZXN0Ip4CCg9HZXRIb3N0UmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRhcmNoGAIgASgJEhEKCWNwdV9jb3JlcxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgEEhAKCGRpc2tfbWliGAUgASgEEgsKA3ZtbRgGIAEoCRITCgthY2NlbGVyYXRvchgHIAEoCRITCgt2bW1fdmVyc2lvbhgIIAEoCRIpCgl0ZW1wbGF0ZXMYCSADKAsyFi5ob3N0YWdlbnQudjEuVGVtcGxhdGUSFwoPbWVtb3J5X2ZyZWVfbWliGAogASgEEhUKDWRpc2tfZnJlZV9taWIYCyABKAQSEgoKbW92ZV9jbGFzcxgMIAEoCRINCgVzdG9yZRgNIAEoCSIiCgVWYXVsdBIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoDCJQCgZWYXVsdHMSIQoEdGVhbRgBIAEoCzITLmhvc3RhZ2VudC52MS5WYXVsdBIjCgZjb21tb24YAiABKAsyEy5ob3N0YWdlbnQudjEuVmF1bHQiWgoGUGFyY2VsEgoKAmlkGAEgASgJEhIKCm1vdmVfY2xhc3MYAiABKAkSDQoFc3RvcmUYAyABKAkSDQoFYnl0ZXMYBCABKAQSEgoKc2VudF9ieXRlcxgFIAEoBCLrAQoIVGVtcGxhdGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIUCgxkZWZhdWx0X3VzZXIYBCABKAkSDQoFcmVhZHkYBSABKAgSFQoNY3JlYXRlZF9hdF9tcxgGIAEoAxIXCg9kZWZhdWx0X3dvcmtkaXIYByABKAkSLAoDZW52GAggAygLMh8uaG9zdGFnZW50LnYxLlRlbXBsYXRlLkVudkVudHJ5GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEigwEKCERlZmF1bHRzEgwKBHVzZXIYASABKAkSDwoHd29ya2RpchgCIAEoCRIsCgNlbnYYAyADKAsyHy5ob3N0YWdlbnQudjEuRGVmYXVsdHMuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKeAwoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHRlbXBsYXRlGAMgASgJEg0KBXZjcHVzGAQgASgNEhIKCm1lbW9yeV9taWIYBSABKA0SEAoIZGlza19taWIYBiABKA0SEwoLdGltZW91dF9zZWMYByABKA0SMwoOdGltZW91dF9hY3Rpb24YCCABKA4yGy5ob3N0YWdlbnQudjEuVGltZW91dEFjdGlvbhI6CgRlbnZzGAkgAygLMiwuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudnNFbnRyeRIPCgd0ZWFtX2lkGAogASgJEhAKCHNuYXBzaG90GAsgASgJEhQKDGFjY2Vzc190b2tlbhgMIAEoCRIoCghkZWZhdWx0cxgNIAEoCzIWLmhvc3RhZ2VudC52MS5EZWZhdWx0cxIQCghpc29sYXRlZBgOIAEoCBorCglFbnZzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI/ChVDcmVhdGVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IjQKE1BhdXNlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSEQoJZGlza19vbmx5GAIgASgIIj4KFFBhdXNlU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCKiAQoUUmVzdW1lU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhgKC3RpbWVvdXRfc2VjGAMgASgNSACIAQESDgoGcGFyY2VsGAQgASgJEiQKBnZhdWx0cxgFIAEoCzIULmhvc3RhZ2VudC52MS5WYXVsdHMSEQoJZGlza19vbmx5GAYgASgIQg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IksKF0hpYmVybmF0ZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEiQKBnZhdWx0cxgCIAEoCzIULmhvc3RhZ2VudC52MS5WYXVsdHMiQAoYSGliZXJuYXRlU2FuZGJveFJlc3BvbnNlEiQKBnBhcmNlbBgBIAEoCzIULmhvc3RhZ2VudC52MS5QYXJjZWwiTgoVRGlzY2FyZFBhcmNlbHNSZXF1ZXN0Eg8KB3BhcmNlbHMYASADKAkSJAoGdmF1bHRzGAIgASgLMhQuaG9zdGFnZW50LnYxLlZhdWx0cyIYChZEaXNjYXJkUGFyY2Vsc1Jlc3BvbnNlIksKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRIXCgpwYXVzZWRfcnVuGAIgASgESACIAQFCDQoLX3BhdXNlZF9ydW4iGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSI7ChhTZXRTYW5kYm94VGltZW91dFJlcXVlc3QSCgoCaWQYASABKAkSEwoLdGltZW91dF9zZWMYAiABKA0iQwoZU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIAoSUGluZ1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UiHwoRR2V0U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPAoSR2V0U2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJBChVMaXN0U2FuZGJveGVzUmVzcG9uc2USKAoJc2FuZGJveGVzGAEgAygLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFwoVV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0IuYBChZXYXRjaFNhbmRib3hlc1Jlc3BvbnNlEj0KBnN5bmNlZBgBIAEoCzIrLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlN5bmNlZEgAEigKB2NoYW5nZWQYAiABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveEgAEkMKCWtlZXBhbGl2ZRgDIAEoCzIuLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLktlZXBBbGl2ZUgAGggKBlN5bmNlZBoLCglLZWVwQWxpdmVCBwoFZXZlbnQi1QEKCFNuYXBzaG90EgoKAmlkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkSDgoGcGFyZW50GAMgASgJEhAKCHRlbXBsYXRlGAQgASgJEg0KBXZjcHVzGAUgASgNEhIKCm1lbW9yeV9taWIYBiABKA0SEAoIZGlza19taWIYByABKA0SFQoNY3JlYXRlZF9hdF9tcxgIIAEoAxIUCgxtZW1vcnlfYnl0ZXMYCSABKAQSEgoKZGlza19ieXRlcxgKIAEoBBIRCglkaXNrX29ubHkYCyABKAgiOQoYQ2hlY2twb2ludFNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEhEKCWRpc2tfb25seRgCIAEoCCJFChlDaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEigKCHNuYXBzaG90GAEgASgLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IkMKFlJvbGxiYWNrU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHNuYXBzaG90GAMgASgJIkEKF1JvbGxiYWNrU2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90IiMKFURlbGV0ZVNuYXBzaG90UmVxdWVzdBIKCgJpZBgBIAEoCSIYChZEZWxldGVTbmFwc2hvdFJlc3BvbnNlIkgKGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBIKCgJpZBgBIAEoCRIQCghzdGFydF9tcxgCIAEoAxIOCgZlbmRfbXMYAyABKAMiWQoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgZwb2ludHMYASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQSEQoJY3B1X2NvdW50GAIgASgNIpMBCgtNZXRyaWNQb2ludBIUCgx0aW1lc3RhbXBfbXMYASABKAMSDwoHY3B1X3BjdBgCIAEoARIRCgltZW1fYnl0ZXMYAyABKAQSEgoKZGlza19ieXRlcxgEIAEoBBIsCgVndWVzdBgFIAEoCzIYLmhvc3RhZ2VudC52MS5HdWVzdFBvaW50SACIAQFCCAoGX2d1ZXN0IsYBCgpHdWVzdFBvaW50Eg8KB2NwdV9wY3QYASABKAESFgoObWVtX3VzZWRfYnl0ZXMYAiABKAQSFwoPbWVtX2NhY2hlX2J5dGVzGAMgASgEEhcKD21lbV90b3RhbF9ieXRlcxgEIAEoBBIXCg9kaXNrX3VzZWRfYnl0ZXMYBSABKAQSGAoQZGlza190b3RhbF9ieXRlcxgGIAEoBBIUCgxuZXRfcnhfYnl0ZXMYByABKAQSFAoMbmV0X3R4X2J5dGVzGAggASgEIlEKFUdldFNhbmRib3hMb2dzUmVxdWVzdBIKCgJpZBgBIAEoCRINCgVhZnRlchgCIAEoBBINCgVsaW1pdBgDIAEoDRIOCgZuZXdlc3QYBCABKAgiQQoWR2V0U2FuZGJveExvZ3NSZXNwb25zZRInCgdlbnRyaWVzGAEgAygLMhYuaG9zdGFnZW50LnYxLkxvZ0VudHJ5IsMBCghMb2dFbnRyeRIOCgZjdXJzb3IYASABKAQSFAoMdGltZXN0YW1wX21zGAIgASgDEg0KBWxldmVsGAMgASgJEg4KBnNvdXJjZRgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEjIKBmZpZWxkcxgGIAMoCzIiLmhvc3RhZ2VudC52MS5Mb2dFbnRyeS5GaWVsZHNFbnRyeRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIkIKEldhaXRGb3JQb3J0UmVxdWVzdBIKCgJpZBgBIAEoCRIMCgRwb3J0GAIgASgNEhIKCnRpbWVvdXRfbXMYAyABKA0iFQoTV2FpdEZvclBvcnRSZXNwb25zZSJcChJJbXBvcnRJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJEhAKCHVzZXJuYW1lGAIgASgJEhAKCHBhc3N3b3JkGAMgASgJEg8KB2FyY2hpdmUYBCABKAkiWwoTSW1wb3J0SW1hZ2VSZXNwb25zZRISCghwcm9ncmVzcxgBIAEoCUgAEicKBWltYWdlGAIgASgLMhYuaG9zdGFnZW50LnYxLlRlbXBsYXRlSABCBwoFZXZlbnQqhQIKDFNhbmRib3hTdGF0ZRIdChlTQU5EQk9YX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWU0FOREJPWF9TVEFURV9TVEFSVElORxABEhkKFVNBTkRCT1hfU1RBVEVfUlVOTklORxACEhkKFVNBTkRCT1hfU1RBVEVfUEFVU0lORxADEhgKFFNBTkRCT1hfU1RBVEVfUEFVU0VEEAQSGgoWU0FOREJPWF9TVEFURV9SRVNVTUlORxAFEhoKFlNBTkRCT1hfU1RBVEVfU1RPUFBJTkcQBhIZChVTQU5EQk9YX1NUQVRFX1NUT1BQRUQQBxIXChNTQU5EQk9YX1NUQVRFX0VSUk9SEAgqYgoNVGltZW91dEFjdGlvbhIeChpUSU1FT1VUX0FDVElPTl9VTlNQRUNJRklFRBAAEhgKFFRJTUVPVVRfQUNUSU9OX1BBVVNFEAESFwoTVElNRU9VVF9BQ1RJT05fS0lMTBACMrAOChBIb3N0QWdlbnRTZXJ2aWNlEkYKB0dldEhvc3QSHC5ob3N0YWdlbnQudjEuR2V0SG9zdFJlcXVlc3QaHS5ob3N0YWdlbnQudjEuR2V0SG9zdFJlc3BvbnNlElgKDUNyZWF0ZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElUKDFBhdXNlU2FuZGJveBIhLmhvc3RhZ2VudC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiIuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlElgKDVJlc3VtZVNhbmRib3gSIi5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaIy5ob3N0YWdlbnQudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlEmEKEEhpYmVybmF0ZVNhbmRib3gSJS5ob3N0YWdlbnQudjEuSGliZXJuYXRlU2FuZGJveFJlcXVlc3QaJi5ob3N0YWdlbnQudjEuSGliZXJuYXRlU2FuZGJveFJlc3BvbnNlElsKDkRpc2NhcmRQYXJjZWxzEiMuaG9zdGFnZW50LnYxLkRpc2NhcmRQYXJjZWxzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5EaXNjYXJkUGFyY2Vsc1Jlc3BvbnNlElsKDkRlc3Ryb3lTYW5kYm94EiMuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmQKEUNoZWNrcG9pbnRTYW5kYm94EiYuaG9zdGFnZW50LnYxLkNoZWNrcG9pbnRTYW5kYm94UmVxdWVzdBonLmhvc3RhZ2VudC52MS5DaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEl4KD1JvbGxiYWNrU2FuZGJveBIkLmhvc3RhZ2VudC52MS5Sb2xsYmFja1NhbmRib3hSZXF1ZXN0GiUuaG9zdGFnZW50LnYxLlJvbGxiYWNrU2FuZGJveFJlc3BvbnNlElgKDUxpc3RTbmFwc2hvdHMSIi5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlElsKDkRlbGV0ZVNuYXBzaG90EiMuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVxdWVzdBokLmhvc3RhZ2VudC52MS5EZWxldGVTbmFwc2hvdFJlc3BvbnNlEmQKEVNldFNhbmRib3hUaW1lb3V0EiYuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVxdWVzdBonLmhvc3RhZ2VudC52MS5TZXRTYW5kYm94VGltZW91dFJlc3BvbnNlElIKC1BpbmdTYW5kYm94EiAuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVxdWVzdBohLmhvc3RhZ2VudC52MS5QaW5nU2FuZGJveFJlc3BvbnNlEk8KCkdldFNhbmRib3gSHy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuR2V0U2FuZGJveFJlc3BvbnNlElgKDUxpc3RTYW5kYm94ZXMSIi5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaIy5ob3N0YWdlbnQudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmQKEUdldFNhbmRib3hNZXRyaWNzEiYuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBonLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlElIKC1dhaXRGb3JQb3J0EiAuaG9zdGFnZW50LnYxLldhaXRGb3JQb3J0UmVxdWVzdBohLmhvc3RhZ2VudC52MS5XYWl0Rm9yUG9ydFJlc3BvbnNlElsKDkdldFNhbmRib3hMb2dzEiMuaG9zdGFnZW50LnYxLkdldFNhbmRib3hMb2dzUmVxdWVzdBokLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94TG9nc1Jlc3BvbnNlElQKC0ltcG9ydEltYWdlEiAuaG9zdGFnZW50LnYxLkltcG9ydEltYWdlUmVxdWVzdBohLmhvc3RhZ2VudC52MS5JbXBvcnRJbWFnZVJlc3BvbnNlMAESXQoOV2F0Y2hTYW5kYm94ZXMSIy5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("Chxob3N0YWdlbnQvdjEvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEilAEKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkSDgoGcmVtZWR5GAIgASgJEjcKB2RldGFpbHMYAyADKAsyJi5ob3N0YWdlbnQudjEuRXJyb3JEZXRhaWwuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIqUECgdTYW5kYm94EgoKAmlkGAEgASgJEikKBXN0YXRlGAIgASgOMhouaG9zdGFnZW50LnYxLlNhbmRib3hTdGF0ZRILCgNydW4YAyABKAQSEAoIdGVtcGxhdGUYBCABKAkSDQoFdmNwdXMYBSABKA0SEgoKbWVtb3J5X21pYhgGIAEoDRIQCghkaXNrX21pYhgHIAEoDRITCgt0aW1lb3V0X3NlYxgIIAEoDRIzCg50aW1lb3V0X2FjdGlvbhgJIAEoDjIbLmhvc3RhZ2VudC52MS5UaW1lb3V0QWN0aW9uEhUKDWNyZWF0ZWRfYXRfbXMYCiABKAMSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxIZChFsYXN0X2FjdGl2ZV9hdF9tcxgMIAEoAxIQCghndWVzdF9pcBgNIAEoCRIPCgdob3N0X2lwGA4gASgJEjUKCHZlcnNpb25zGA8gAygLMiMuaG9zdGFnZW50LnYxLlNhbmRib3guVmVyc2lvbnNFbnRyeRIOCgZyZWFzb24YECABKAkSFwoPZGlza191c2VkX2J5dGVzGBEgASgEEg8KB3ZlcnNpb24YEiABKAQSFAoMZGVmYXVsdF91c2VyGBMgASgJEg4KBm9yaWdpbhgUIAEoCRIRCglkaXNrX29ubHkYFSABKAgaLwoNVmVyc2lvbnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIhAKDkdldEhvc3RSZXF1ZXN0Ip4CCg9HZXRIb3N0UmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIMCgRhcmNoGAIgASgJEhEKCWNwdV9jb3JlcxgDIAEoDRISCgptZW1vcnlfbWliGAQgASgEEhAKCGRpc2tfbWliGAUgASgEEgsKA3ZtbRgGIAEoCRITCgthY2NlbGVyYXRvchgHIAEoCRITCgt2bW1fdmVyc2lvbhgIIAEoCRIpCgl0ZW1wbGF0ZXMYCSADKAsyFi5ob3N0YWdlbnQudjEuVGVtcGxhdGUSFwoPbWVtb3J5X2ZyZWVfbWliGAogASgEEhUKDWRpc2tfZnJlZV9taWIYCyABKAQSEgoKbW92ZV9jbGFzcxgMIAEoCRINCgVzdG9yZRgNIAEoCSIiCgVWYXVsdBIMCgRuYW1lGAEgASgJEgsKA2tleRgCIAEoDCJQCgZWYXVsdHMSIQoEdGVhbRgBIAEoCzITLmhvc3RhZ2VudC52MS5WYXVsdBIjCgZjb21tb24YAiABKAsyEy5ob3N0YWdlbnQudjEuVmF1bHQiWgoGUGFyY2VsEgoKAmlkGAEgASgJEhIKCm1vdmVfY2xhc3MYAiABKAkSDQoFc3RvcmUYAyABKAkSDQoFYnl0ZXMYBCABKAQSEgoKc2VudF9ieXRlcxgFIAEoBCLrAQoIVGVtcGxhdGUSDAoEbmFtZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSEgoKc2l6ZV9ieXRlcxgDIAEoBBIUCgxkZWZhdWx0X3VzZXIYBCABKAkSDQoFcmVhZHkYBSABKAgSFQoNY3JlYXRlZF9hdF9tcxgGIAEoAxIXCg9kZWZhdWx0X3dvcmtkaXIYByABKAkSLAoDZW52GAggAygLMh8uaG9zdGFnZW50LnYxLlRlbXBsYXRlLkVudkVudHJ5GioKCEVudkVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEigwEKCERlZmF1bHRzEgwKBHVzZXIYASABKAkSDwoHd29ya2RpchgCIAEoCRIsCgNlbnYYAyADKAsyHy5ob3N0YWdlbnQudjEuRGVmYXVsdHMuRW52RW50cnkaKgoIRW52RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLMAwoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHRlbXBsYXRlGAMgASgJEg0KBXZjcHVzGAQgASgNEhIKCm1lbW9yeV9taWIYBSABKA0SEAoIZGlza19taWIYBiABKA0SEwoLdGltZW91dF9zZWMYByABKA0SMwoOdGltZW91dF9hY3Rpb24YCCABKA4yGy5ob3N0YWdlbnQudjEuVGltZW91dEFjdGlvbhI6CgRlbnZzGAkgAygLMiwuaG9zdGFnZW50LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudnNFbnRyeRIPCgd0ZWFtX2lkGAogASgJEhAKCHNuYXBzaG90GAsgASgJEhQKDGFjY2Vzc190b2tlbhgMIAEoCRIoCghkZWZhdWx0cxgNIAEoCzIWLmhvc3RhZ2VudC52MS5EZWZhdWx0cxIQCghpc29sYXRlZBgOIAEoCBIsCgduZXR3b3JrGBQgASgLMhsuaG9zdGFnZW50LnYxLk5ldHdvcmtQb2xpY3kaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiZwoNTmV0d29ya1BvbGljeRIQCghpbnRlcm5ldBgBIAEoCBINCgVhbGxvdxgCIAMoCRIMCgRkZW55GAMgAygJEicKBXJ1bGVzGAQgAygLMhguaG9zdGFnZW50LnYxLkhlYWRlclJ1bGUiggEKCkhlYWRlclJ1bGUSDAoEaG9zdBgBIAEoCRI2CgdoZWFkZXJzGAIgAygLMiUuaG9zdGFnZW50LnYxLkhlYWRlclJ1bGUuSGVhZGVyc0VudHJ5Gi4KDEhlYWRlcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIj8KFUNyZWF0ZVNhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giNAoTUGF1c2VTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRIRCglkaXNrX29ubHkYAiABKAgiPgoUUGF1c2VTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94ItABChRSZXN1bWVTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRILCgNydW4YAiABKAQSGAoLdGltZW91dF9zZWMYAyABKA1IAIgBARIOCgZwYXJjZWwYBCABKAkSJAoGdmF1bHRzGAUgASgLMhQuaG9zdGFnZW50LnYxLlZhdWx0cxIRCglkaXNrX29ubHkYBiABKAgSLAoHbmV0d29yaxgUIAEoCzIbLmhvc3RhZ2VudC52MS5OZXR3b3JrUG9saWN5Qg4KDF90aW1lb3V0X3NlYyI/ChVSZXN1bWVTYW5kYm94UmVzcG9uc2USJgoHc2FuZGJveBgBIAEoCzIVLmhvc3RhZ2VudC52MS5TYW5kYm94IksKF0hpYmVybmF0ZVNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEiQKBnZhdWx0cxgCIAEoCzIULmhvc3RhZ2VudC52MS5WYXVsdHMiQAoYSGliZXJuYXRlU2FuZGJveFJlc3BvbnNlEiQKBnBhcmNlbBgBIAEoCzIULmhvc3RhZ2VudC52MS5QYXJjZWwiTgoVRGlzY2FyZFBhcmNlbHNSZXF1ZXN0Eg8KB3BhcmNlbHMYASADKAkSJAoGdmF1bHRzGAIgASgLMhQuaG9zdGFnZW50LnYxLlZhdWx0cyIYChZEaXNjYXJkUGFyY2Vsc1Jlc3BvbnNlIksKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBIKCgJpZBgBIAEoCRIXCgpwYXVzZWRfcnVuGAIgASgESACIAQFCDQoLX3BhdXNlZF9ydW4iGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSI7ChhTZXRTYW5kYm94VGltZW91dFJlcXVlc3QSCgoCaWQYASABKAkSEwoLdGltZW91dF9zZWMYAiABKA0iQwoZU2V0U2FuZGJveFRpbWVvdXRSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giIAoSUGluZ1NhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UiHwoRR2V0U2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkiPAoSR2V0U2FuZGJveFJlc3BvbnNlEiYKB3NhbmRib3gYASABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveCIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJBChVMaXN0U2FuZGJveGVzUmVzcG9uc2USKAoJc2FuZGJveGVzGAEgAygLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFwoVV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0IuYBChZXYXRjaFNhbmRib3hlc1Jlc3BvbnNlEj0KBnN5bmNlZBgBIAEoCzIrLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlN5bmNlZEgAEigKB2NoYW5nZWQYAiABKAsyFS5ob3N0YWdlbnQudjEuU2FuZGJveEgAEkMKCWtlZXBhbGl2ZRgDIAEoCzIuLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLktlZXBBbGl2ZUgAGggKBlN5bmNlZBoLCglLZWVwQWxpdmVCBwoFZXZlbnQi1QEKCFNuYXBzaG90EgoKAmlkGAEgASgJEhIKCnNhbmRib3hfaWQYAiABKAkSDgoGcGFyZW50GAMgASgJEhAKCHRlbXBsYXRlGAQgASgJEg0KBXZjcHVzGAUgASgNEhIKCm1lbW9yeV9taWIYBiABKA0SEAoIZGlza19taWIYByABKA0SFQoNY3JlYXRlZF9hdF9tcxgIIAEoAxIUCgxtZW1vcnlfYnl0ZXMYCSABKAQSEgoKZGlza19ieXRlcxgKIAEoBBIRCglkaXNrX29ubHkYCyABKAgiOQoYQ2hlY2twb2ludFNhbmRib3hSZXF1ZXN0EgoKAmlkGAEgASgJEhEKCWRpc2tfb25seRgCIAEoCCJFChlDaGVja3BvaW50U2FuZGJveFJlc3BvbnNlEigKCHNuYXBzaG90GAEgASgLMhYuaG9zdGFnZW50LnYxLlNuYXBzaG90InEKFlJvbGxiYWNrU2FuZGJveFJlcXVlc3QSCgoCaWQYASABKAkSCwoDcnVuGAIgASgEEhAKCHNuYXBzaG90GAMgASgJEiwKB25ldHdvcmsYFCABKAsyGy5ob3N0YWdlbnQudjEuTmV0d29ya1BvbGljeSJBChdSb2xsYmFja1NhbmRib3hSZXNwb25zZRImCgdzYW5kYm94GAEgASgLMhUuaG9zdGFnZW50LnYxLlNhbmRib3giFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmhvc3RhZ2VudC52MS5TbmFwc2hvdCIjChVEZWxldGVTbmFwc2hvdFJlcXVlc3QSCgoCaWQYASABKAkiGAoWRGVsZXRlU25hcHNob3RSZXNwb25zZSJIChhHZXRTYW5kYm94TWV0cmljc1JlcXVlc3QSCgoCaWQYASABKAkSEAoIc3RhcnRfbXMYAiABKAMSDgoGZW5kX21zGAMgASgDIlkKGUdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USKQoGcG9pbnRzGAEgAygLMhkuaG9zdGFnZW50LnYxLk1ldHJpY1BvaW50EhEKCWNwdV9jb3VudBgCIAEoDSKTAQoLTWV0cmljUG9pbnQSFAoMdGltZXN0YW1wX21zGAEgASgDEg8KB2NwdV9wY3QYAiABKAESEQoJbWVtX2J5dGVzGAMgASgEEhIKCmRpc2tfYnl0ZXMYBCABKAQSLAoFZ3Vlc3QYBSABKAsyGC5ob3N0YWdlbnQudjEuR3Vlc3RQb2ludEgAiAEBQggKBl9ndWVzdCLGAQoKR3Vlc3RQb2ludBIPCgdjcHVfcGN0GAEgASgBEhYKDm1lbV91c2VkX2J5dGVzGAIgASgEEhcKD21lbV9jYWNoZV9ieXRlcxgDIAEoBBIXCg9tZW1fdG90YWxfYnl0ZXMYBCABKAQSFwoPZGlza191c2VkX2J5dGVzGAUgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYBiABKAQSFAoMbmV0X3J4X2J5dGVzGAcgASgEEhQKDG5ldF90eF9ieXRlcxgIIAEoBCJRChVHZXRTYW5kYm94TG9nc1JlcXVlc3QSCgoCaWQYASABKAkSDQoFYWZ0ZXIYAiABKAQSDQoFbGltaXQYAyABKA0SDgoGbmV3ZXN0GAQgASgIIkEKFkdldFNhbmRib3hMb2dzUmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLmhvc3RhZ2VudC52MS5Mb2dFbnRyeSLDAQoITG9nRW50cnkSDgoGY3Vyc29yGAEgASgEEhQKDHRpbWVzdGFtcF9tcxgCIAEoAxINCgVsZXZlbBgDIAEoCRIOCgZzb3VyY2UYBCABKAkSDwoHbWVzc2FnZRgFIAEoCRIyCgZmaWVsZHMYBiADKAsyIi5ob3N0YWdlbnQudjEuTG9nRW50cnkuRmllbGRzRW50cnkaLQoLRmllbGRzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJCChJXYWl0Rm9yUG9ydFJlcXVlc3QSCgoCaWQYASABKAkSDAoEcG9ydBgCIAEoDRISCgp0aW1lb3V0X21zGAMgASgNIhUKE1dhaXRGb3JQb3J0UmVzcG9uc2UiXAoSSW1wb3J0SW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRIQCghwYXNzd29yZBgDIAEoCRIPCgdhcmNoaXZlGAQgASgJIlsKE0ltcG9ydEltYWdlUmVzcG9uc2USEgoIcHJvZ3Jlc3MYASABKAlIABInCgVpbWFnZRgCIAEoCzIWLmhvc3RhZ2VudC52MS5UZW1wbGF0ZUgAQgcKBWV2ZW50IlQKGFNldFNhbmRib3hOZXR3b3JrUmVxdWVzdBIKCgJpZBgBIAEoCRIsCgduZXR3b3JrGAIgASgLMhsuaG9zdGFnZW50LnYxLk5ldHdvcmtQb2xpY3kiGwoZU2V0U2FuZGJveE5ldHdvcmtSZXNwb25zZSImChhHZXRTYW5kYm94TmV0d29ya1JlcXVlc3QSCgoCaWQYASABKAkihwEKGUdldFNhbmRib3hOZXR3b3JrUmVzcG9uc2USLgoLY29ubmVjdGlvbnMYASADKAsyGS5ob3N0YWdlbnQudjEuTmV0d29ya0Zsb3cSKgoHZGVuaWFscxgCIAMoCzIZLmhvc3RhZ2VudC52MS5OZXR3b3JrRmxvdxIOCgZkZXRhaWwYAyABKAkiwgEKC05ldHdvcmtGbG93EgwKBGhvc3QYASABKAkSCgoCaXAYAiABKAkSDAoEcG9ydBgDIAEoDRIQCghwcm90b2NvbBgEIAEoCRINCgVjb3VudBgFIAEoBBISCgpsYXN0X2F0X21zGAYgASgDEhcKCnNlbnRfYnl0ZXMYByABKARIAIgBARIbCg5yZWNlaXZlZF9ieXRlcxgIIAEoBEgBiAEBQg0KC19zZW50X2J5dGVzQhEKD19yZWNlaXZlZF9ieXRlcyqFAgoMU2FuZGJveFN0YXRlEh0KGVNBTkRCT1hfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZTQU5EQk9YX1NUQVRFX1NUQVJUSU5HEAESGQoVU0FOREJPWF9TVEFURV9SVU5OSU5HEAISGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAMSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBBIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAUSGgoWU0FOREJPWF9TVEFURV9TVE9QUElORxAGEhkKFVNBTkRCT1hfU1RBVEVfU1RPUFBFRBAHEhcKE1NBTkRCT1hfU1RBVEVfRVJST1IQCCpiCg1UaW1lb3V0QWN0aW9uEh4KGlRJTUVPVVRfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGAoUVElNRU9VVF9BQ1RJT05fUEFVU0UQARIXChNUSU1FT1VUX0FDVElPTl9LSUxMEAIy/A8KEEhvc3RBZ2VudFNlcnZpY2USRgoHR2V0SG9zdBIcLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVxdWVzdBodLmhvc3RhZ2VudC52MS5HZXRIb3N0UmVzcG9uc2USWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USVQoMUGF1c2VTYW5kYm94EiEuaG9zdGFnZW50LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USWAoNUmVzdW1lU2FuZGJveBIiLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USYQoQSGliZXJuYXRlU2FuZGJveBIlLmhvc3RhZ2VudC52MS5IaWJlcm5hdGVTYW5kYm94UmVxdWVzdBomLmhvc3RhZ2VudC52MS5IaWJlcm5hdGVTYW5kYm94UmVzcG9uc2USWwoORGlzY2FyZFBhcmNlbHMSIy5ob3N0YWdlbnQudjEuRGlzY2FyZFBhcmNlbHNSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRpc2NhcmRQYXJjZWxzUmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USZAoRQ2hlY2twb2ludFNhbmRib3gSJi5ob3N0YWdlbnQudjEuQ2hlY2twb2ludFNhbmRib3hSZXF1ZXN0GicuaG9zdGFnZW50LnYxLkNoZWNrcG9pbnRTYW5kYm94UmVzcG9uc2USXgoPUm9sbGJhY2tTYW5kYm94EiQuaG9zdGFnZW50LnYxLlJvbGxiYWNrU2FuZGJveFJlcXVlc3QaJS5ob3N0YWdlbnQudjEuUm9sbGJhY2tTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNuYXBzaG90cxIiLmhvc3RhZ2VudC52MS5MaXN0U25hcHNob3RzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U25hcHNob3RzUmVzcG9uc2USWwoORGVsZXRlU25hcHNob3QSIy5ob3N0YWdlbnQudjEuRGVsZXRlU25hcHNob3RSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlbGV0ZVNuYXBzaG90UmVzcG9uc2USZAoRU2V0U2FuZGJveFRpbWVvdXQSJi5ob3N0YWdlbnQudjEuU2V0U2FuZGJveFRpbWVvdXRSZXF1ZXN0GicuaG9zdGFnZW50LnYxLlNldFNhbmRib3hUaW1lb3V0UmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USZAoRU2V0U2FuZGJveE5ldHdvcmsSJi5ob3N0YWdlbnQudjEuU2V0U2FuZGJveE5ldHdvcmtSZXF1ZXN0GicuaG9zdGFnZW50LnYxLlNldFNhbmRib3hOZXR3b3JrUmVzcG9uc2USZAoRR2V0U2FuZGJveE5ldHdvcmsSJi5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE5ldHdvcmtSZXF1ZXN0GicuaG9zdGFnZW50LnYxLkdldFNhbmRib3hOZXR3b3JrUmVzcG9uc2USTwoKR2V0U2FuZGJveBIfLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVxdWVzdBogLmhvc3RhZ2VudC52MS5HZXRTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USZAoRR2V0U2FuZGJveE1ldHJpY3MSJi5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GicuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USUgoLV2FpdEZvclBvcnQSIC5ob3N0YWdlbnQudjEuV2FpdEZvclBvcnRSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLldhaXRGb3JQb3J0UmVzcG9uc2USWwoOR2V0U2FuZGJveExvZ3MSIy5ob3N0YWdlbnQudjEuR2V0U2FuZGJveExvZ3NSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkdldFNhbmRib3hMb2dzUmVzcG9uc2USVAoLSW1wb3J0SW1hZ2USIC5ob3N0YWdlbnQudjEuSW1wb3J0SW1hZ2VSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLkltcG9ydEltYWdlUmVzcG9uc2UwARJdCg5XYXRjaFNhbmRib3hlcxIjLmhvc3RhZ2VudC52MS5XYXRjaFNhbmRib3hlc1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZTABYgZwcm90bzM");
 
 /**
  * @generated from message hostagent.v1.ErrorDetail
@@ -533,6 +533,13 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
    * @generated from field: bool isolated = 14;
    */
   isolated: boolean;
+
+  /**
+   * What it may reach; absent: whatever the host allows.
+   *
+   * @generated from field: hostagent.v1.NetworkPolicy network = 20;
+   */
+  network?: NetworkPolicy | undefined;
 };
 
 /**
@@ -541,6 +548,73 @@ export type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRequest"> 
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
   messageDesc(file_hostagent_v1_hostagent, 9);
+
+/**
+ * What a sandbox may reach, above the floor that nothing lifts. `allow` goes before `deny`; what neither names follows
+ * `internet`.
+ *
+ * @generated from message hostagent.v1.NetworkPolicy
+ */
+export type NetworkPolicy = Message<"hostagent.v1.NetworkPolicy"> & {
+  /**
+   * @generated from field: bool internet = 1;
+   */
+  internet: boolean;
+
+  /**
+   * Addresses, ranges in CIDR form, host names, and `*.` before one for every name below it.
+   *
+   * @generated from field: repeated string allow = 2;
+   */
+  allow: string[];
+
+  /**
+   * Addresses and ranges.
+   *
+   * @generated from field: repeated string deny = 3;
+   */
+  deny: string[];
+
+  /**
+   * @generated from field: repeated hostagent.v1.HeaderRule rules = 4;
+   */
+  rules: HeaderRule[];
+};
+
+/**
+ * Describes the message hostagent.v1.NetworkPolicy.
+ * Use `create(NetworkPolicySchema)` to create a new message.
+ */
+export const NetworkPolicySchema: GenMessage<NetworkPolicy> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 10);
+
+/**
+ * Headers that requests to a host get on their way out.
+ *
+ * @generated from message hostagent.v1.HeaderRule
+ */
+export type HeaderRule = Message<"hostagent.v1.HeaderRule"> & {
+  /**
+   * A host name, or `*.` before one.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * Values as they are to be sent: they may be secrets.
+   *
+   * @generated from field: map<string, string> headers = 2;
+   */
+  headers: { [key: string]: string };
+};
+
+/**
+ * Describes the message hostagent.v1.HeaderRule.
+ * Use `create(HeaderRuleSchema)` to create a new message.
+ */
+export const HeaderRuleSchema: GenMessage<HeaderRule> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 11);
 
 /**
  * @generated from message hostagent.v1.CreateSandboxResponse
@@ -557,7 +631,7 @@ export type CreateSandboxResponse = Message<"hostagent.v1.CreateSandboxResponse"
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 10);
+  messageDesc(file_hostagent_v1_hostagent, 12);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxRequest
@@ -581,7 +655,7 @@ export type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & 
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 11);
+  messageDesc(file_hostagent_v1_hostagent, 13);
 
 /**
  * @generated from message hostagent.v1.PauseSandboxResponse
@@ -598,7 +672,7 @@ export type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> 
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 12);
+  messageDesc(file_hostagent_v1_hostagent, 14);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxRequest
@@ -637,6 +711,13 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
    * @generated from field: bool disk_only = 6;
    */
   diskOnly: boolean;
+
+  /**
+   * Absent: as it was.
+   *
+   * @generated from field: hostagent.v1.NetworkPolicy network = 20;
+   */
+  network?: NetworkPolicy | undefined;
 };
 
 /**
@@ -644,7 +725,7 @@ export type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> 
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 13);
+  messageDesc(file_hostagent_v1_hostagent, 15);
 
 /**
  * @generated from message hostagent.v1.ResumeSandboxResponse
@@ -661,7 +742,7 @@ export type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxResponse"
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 14);
+  messageDesc(file_hostagent_v1_hostagent, 16);
 
 /**
  * @generated from message hostagent.v1.HibernateSandboxRequest
@@ -683,7 +764,7 @@ export type HibernateSandboxRequest = Message<"hostagent.v1.HibernateSandboxRequ
  * Use `create(HibernateSandboxRequestSchema)` to create a new message.
  */
 export const HibernateSandboxRequestSchema: GenMessage<HibernateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 15);
+  messageDesc(file_hostagent_v1_hostagent, 17);
 
 /**
  * @generated from message hostagent.v1.HibernateSandboxResponse
@@ -700,7 +781,7 @@ export type HibernateSandboxResponse = Message<"hostagent.v1.HibernateSandboxRes
  * Use `create(HibernateSandboxResponseSchema)` to create a new message.
  */
 export const HibernateSandboxResponseSchema: GenMessage<HibernateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 16);
+  messageDesc(file_hostagent_v1_hostagent, 18);
 
 /**
  * @generated from message hostagent.v1.DiscardParcelsRequest
@@ -722,7 +803,7 @@ export type DiscardParcelsRequest = Message<"hostagent.v1.DiscardParcelsRequest"
  * Use `create(DiscardParcelsRequestSchema)` to create a new message.
  */
 export const DiscardParcelsRequestSchema: GenMessage<DiscardParcelsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 17);
+  messageDesc(file_hostagent_v1_hostagent, 19);
 
 /**
  * @generated from message hostagent.v1.DiscardParcelsResponse
@@ -735,7 +816,7 @@ export type DiscardParcelsResponse = Message<"hostagent.v1.DiscardParcelsRespons
  * Use `create(DiscardParcelsResponseSchema)` to create a new message.
  */
 export const DiscardParcelsResponseSchema: GenMessage<DiscardParcelsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 18);
+  messageDesc(file_hostagent_v1_hostagent, 20);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxRequest
@@ -759,7 +840,7 @@ export type DestroySandboxRequest = Message<"hostagent.v1.DestroySandboxRequest"
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 19);
+  messageDesc(file_hostagent_v1_hostagent, 21);
 
 /**
  * @generated from message hostagent.v1.DestroySandboxResponse
@@ -772,7 +853,7 @@ export type DestroySandboxResponse = Message<"hostagent.v1.DestroySandboxRespons
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 20);
+  messageDesc(file_hostagent_v1_hostagent, 22);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutRequest
@@ -794,7 +875,7 @@ export type SetSandboxTimeoutRequest = Message<"hostagent.v1.SetSandboxTimeoutRe
  * Use `create(SetSandboxTimeoutRequestSchema)` to create a new message.
  */
 export const SetSandboxTimeoutRequestSchema: GenMessage<SetSandboxTimeoutRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 21);
+  messageDesc(file_hostagent_v1_hostagent, 23);
 
 /**
  * @generated from message hostagent.v1.SetSandboxTimeoutResponse
@@ -811,7 +892,7 @@ export type SetSandboxTimeoutResponse = Message<"hostagent.v1.SetSandboxTimeoutR
  * Use `create(SetSandboxTimeoutResponseSchema)` to create a new message.
  */
 export const SetSandboxTimeoutResponseSchema: GenMessage<SetSandboxTimeoutResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 22);
+  messageDesc(file_hostagent_v1_hostagent, 24);
 
 /**
  * @generated from message hostagent.v1.PingSandboxRequest
@@ -828,7 +909,7 @@ export type PingSandboxRequest = Message<"hostagent.v1.PingSandboxRequest"> & {
  * Use `create(PingSandboxRequestSchema)` to create a new message.
  */
 export const PingSandboxRequestSchema: GenMessage<PingSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 23);
+  messageDesc(file_hostagent_v1_hostagent, 25);
 
 /**
  * @generated from message hostagent.v1.PingSandboxResponse
@@ -841,7 +922,7 @@ export type PingSandboxResponse = Message<"hostagent.v1.PingSandboxResponse"> & 
  * Use `create(PingSandboxResponseSchema)` to create a new message.
  */
 export const PingSandboxResponseSchema: GenMessage<PingSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 24);
+  messageDesc(file_hostagent_v1_hostagent, 26);
 
 /**
  * @generated from message hostagent.v1.GetSandboxRequest
@@ -858,7 +939,7 @@ export type GetSandboxRequest = Message<"hostagent.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 25);
+  messageDesc(file_hostagent_v1_hostagent, 27);
 
 /**
  * @generated from message hostagent.v1.GetSandboxResponse
@@ -875,7 +956,7 @@ export type GetSandboxResponse = Message<"hostagent.v1.GetSandboxResponse"> & {
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 26);
+  messageDesc(file_hostagent_v1_hostagent, 28);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesRequest
@@ -888,7 +969,7 @@ export type ListSandboxesRequest = Message<"hostagent.v1.ListSandboxesRequest"> 
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 27);
+  messageDesc(file_hostagent_v1_hostagent, 29);
 
 /**
  * @generated from message hostagent.v1.ListSandboxesResponse
@@ -905,7 +986,7 @@ export type ListSandboxesResponse = Message<"hostagent.v1.ListSandboxesResponse"
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 28);
+  messageDesc(file_hostagent_v1_hostagent, 30);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesRequest
@@ -918,7 +999,7 @@ export type WatchSandboxesRequest = Message<"hostagent.v1.WatchSandboxesRequest"
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 29);
+  messageDesc(file_hostagent_v1_hostagent, 31);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse
@@ -957,7 +1038,7 @@ export type WatchSandboxesResponse = Message<"hostagent.v1.WatchSandboxesRespons
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30);
+  messageDesc(file_hostagent_v1_hostagent, 32);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.Synced
@@ -970,7 +1051,7 @@ export type WatchSandboxesResponse_Synced = Message<"hostagent.v1.WatchSandboxes
  * Use `create(WatchSandboxesResponse_SyncedSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SyncedSchema: GenMessage<WatchSandboxesResponse_Synced> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30, 0);
+  messageDesc(file_hostagent_v1_hostagent, 32, 0);
 
 /**
  * @generated from message hostagent.v1.WatchSandboxesResponse.KeepAlive
@@ -983,7 +1064,7 @@ export type WatchSandboxesResponse_KeepAlive = Message<"hostagent.v1.WatchSandbo
  * Use `create(WatchSandboxesResponse_KeepAliveSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_KeepAliveSchema: GenMessage<WatchSandboxesResponse_KeepAlive> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 30, 1);
+  messageDesc(file_hostagent_v1_hostagent, 32, 1);
 
 /**
  * A point in time of a sandbox: memory, devices and disk.
@@ -1060,7 +1141,7 @@ export type Snapshot = Message<"hostagent.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 31);
+  messageDesc(file_hostagent_v1_hostagent, 33);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxRequest
@@ -1082,7 +1163,7 @@ export type CheckpointSandboxRequest = Message<"hostagent.v1.CheckpointSandboxRe
  * Use `create(CheckpointSandboxRequestSchema)` to create a new message.
  */
 export const CheckpointSandboxRequestSchema: GenMessage<CheckpointSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 32);
+  messageDesc(file_hostagent_v1_hostagent, 34);
 
 /**
  * @generated from message hostagent.v1.CheckpointSandboxResponse
@@ -1099,7 +1180,7 @@ export type CheckpointSandboxResponse = Message<"hostagent.v1.CheckpointSandboxR
  * Use `create(CheckpointSandboxResponseSchema)` to create a new message.
  */
 export const CheckpointSandboxResponseSchema: GenMessage<CheckpointSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 33);
+  messageDesc(file_hostagent_v1_hostagent, 35);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxRequest
@@ -1119,6 +1200,13 @@ export type RollbackSandboxRequest = Message<"hostagent.v1.RollbackSandboxReques
    * @generated from field: string snapshot = 3;
    */
   snapshot: string;
+
+  /**
+   * Absent: as it was.
+   *
+   * @generated from field: hostagent.v1.NetworkPolicy network = 20;
+   */
+  network?: NetworkPolicy | undefined;
 };
 
 /**
@@ -1126,7 +1214,7 @@ export type RollbackSandboxRequest = Message<"hostagent.v1.RollbackSandboxReques
  * Use `create(RollbackSandboxRequestSchema)` to create a new message.
  */
 export const RollbackSandboxRequestSchema: GenMessage<RollbackSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 34);
+  messageDesc(file_hostagent_v1_hostagent, 36);
 
 /**
  * @generated from message hostagent.v1.RollbackSandboxResponse
@@ -1143,7 +1231,7 @@ export type RollbackSandboxResponse = Message<"hostagent.v1.RollbackSandboxRespo
  * Use `create(RollbackSandboxResponseSchema)` to create a new message.
  */
 export const RollbackSandboxResponseSchema: GenMessage<RollbackSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 35);
+  messageDesc(file_hostagent_v1_hostagent, 37);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsRequest
@@ -1156,7 +1244,7 @@ export type ListSnapshotsRequest = Message<"hostagent.v1.ListSnapshotsRequest"> 
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 36);
+  messageDesc(file_hostagent_v1_hostagent, 38);
 
 /**
  * @generated from message hostagent.v1.ListSnapshotsResponse
@@ -1173,7 +1261,7 @@ export type ListSnapshotsResponse = Message<"hostagent.v1.ListSnapshotsResponse"
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 37);
+  messageDesc(file_hostagent_v1_hostagent, 39);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotRequest
@@ -1190,7 +1278,7 @@ export type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"
  * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
  */
 export const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 38);
+  messageDesc(file_hostagent_v1_hostagent, 40);
 
 /**
  * @generated from message hostagent.v1.DeleteSnapshotResponse
@@ -1203,7 +1291,7 @@ export type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotRespons
  * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
  */
 export const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 39);
+  messageDesc(file_hostagent_v1_hostagent, 41);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsRequest
@@ -1232,7 +1320,7 @@ export type GetSandboxMetricsRequest = Message<"hostagent.v1.GetSandboxMetricsRe
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 40);
+  messageDesc(file_hostagent_v1_hostagent, 42);
 
 /**
  * @generated from message hostagent.v1.GetSandboxMetricsResponse
@@ -1257,7 +1345,7 @@ export type GetSandboxMetricsResponse = Message<"hostagent.v1.GetSandboxMetricsR
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 41);
+  messageDesc(file_hostagent_v1_hostagent, 43);
 
 /**
  * @generated from message hostagent.v1.MetricPoint
@@ -1302,7 +1390,7 @@ export type MetricPoint = Message<"hostagent.v1.MetricPoint"> & {
  * Use `create(MetricPointSchema)` to create a new message.
  */
 export const MetricPointSchema: GenMessage<MetricPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 42);
+  messageDesc(file_hostagent_v1_hostagent, 44);
 
 /**
  * @generated from message hostagent.v1.GuestPoint
@@ -1356,7 +1444,7 @@ export type GuestPoint = Message<"hostagent.v1.GuestPoint"> & {
  * Use `create(GuestPointSchema)` to create a new message.
  */
 export const GuestPointSchema: GenMessage<GuestPoint> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 43);
+  messageDesc(file_hostagent_v1_hostagent, 45);
 
 /**
  * @generated from message hostagent.v1.GetSandboxLogsRequest
@@ -1394,7 +1482,7 @@ export type GetSandboxLogsRequest = Message<"hostagent.v1.GetSandboxLogsRequest"
  * Use `create(GetSandboxLogsRequestSchema)` to create a new message.
  */
 export const GetSandboxLogsRequestSchema: GenMessage<GetSandboxLogsRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 44);
+  messageDesc(file_hostagent_v1_hostagent, 46);
 
 /**
  * @generated from message hostagent.v1.GetSandboxLogsResponse
@@ -1411,7 +1499,7 @@ export type GetSandboxLogsResponse = Message<"hostagent.v1.GetSandboxLogsRespons
  * Use `create(GetSandboxLogsResponseSchema)` to create a new message.
  */
 export const GetSandboxLogsResponseSchema: GenMessage<GetSandboxLogsResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 45);
+  messageDesc(file_hostagent_v1_hostagent, 47);
 
 /**
  * @generated from message hostagent.v1.LogEntry
@@ -1459,7 +1547,7 @@ export type LogEntry = Message<"hostagent.v1.LogEntry"> & {
  * Use `create(LogEntrySchema)` to create a new message.
  */
 export const LogEntrySchema: GenMessage<LogEntry> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 46);
+  messageDesc(file_hostagent_v1_hostagent, 48);
 
 /**
  * @generated from message hostagent.v1.WaitForPortRequest
@@ -1486,7 +1574,7 @@ export type WaitForPortRequest = Message<"hostagent.v1.WaitForPortRequest"> & {
  * Use `create(WaitForPortRequestSchema)` to create a new message.
  */
 export const WaitForPortRequestSchema: GenMessage<WaitForPortRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 47);
+  messageDesc(file_hostagent_v1_hostagent, 49);
 
 /**
  * @generated from message hostagent.v1.WaitForPortResponse
@@ -1499,7 +1587,7 @@ export type WaitForPortResponse = Message<"hostagent.v1.WaitForPortResponse"> & 
  * Use `create(WaitForPortResponseSchema)` to create a new message.
  */
 export const WaitForPortResponseSchema: GenMessage<WaitForPortResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 48);
+  messageDesc(file_hostagent_v1_hostagent, 50);
 
 /**
  * @generated from message hostagent.v1.ImportImageRequest
@@ -1535,7 +1623,7 @@ export type ImportImageRequest = Message<"hostagent.v1.ImportImageRequest"> & {
  * Use `create(ImportImageRequestSchema)` to create a new message.
  */
 export const ImportImageRequestSchema: GenMessage<ImportImageRequest> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 49);
+  messageDesc(file_hostagent_v1_hostagent, 51);
 
 /**
  * @generated from message hostagent.v1.ImportImageResponse
@@ -1564,7 +1652,152 @@ export type ImportImageResponse = Message<"hostagent.v1.ImportImageResponse"> & 
  * Use `create(ImportImageResponseSchema)` to create a new message.
  */
 export const ImportImageResponseSchema: GenMessage<ImportImageResponse> = /*@__PURE__*/
-  messageDesc(file_hostagent_v1_hostagent, 50);
+  messageDesc(file_hostagent_v1_hostagent, 52);
+
+/**
+ * @generated from message hostagent.v1.SetSandboxNetworkRequest
+ */
+export type SetSandboxNetworkRequest = Message<"hostagent.v1.SetSandboxNetworkRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: hostagent.v1.NetworkPolicy network = 2;
+   */
+  network?: NetworkPolicy | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.SetSandboxNetworkRequest.
+ * Use `create(SetSandboxNetworkRequestSchema)` to create a new message.
+ */
+export const SetSandboxNetworkRequestSchema: GenMessage<SetSandboxNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 53);
+
+/**
+ * @generated from message hostagent.v1.SetSandboxNetworkResponse
+ */
+export type SetSandboxNetworkResponse = Message<"hostagent.v1.SetSandboxNetworkResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.SetSandboxNetworkResponse.
+ * Use `create(SetSandboxNetworkResponseSchema)` to create a new message.
+ */
+export const SetSandboxNetworkResponseSchema: GenMessage<SetSandboxNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 54);
+
+/**
+ * @generated from message hostagent.v1.GetSandboxNetworkRequest
+ */
+export type GetSandboxNetworkRequest = Message<"hostagent.v1.GetSandboxNetworkRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message hostagent.v1.GetSandboxNetworkRequest.
+ * Use `create(GetSandboxNetworkRequestSchema)` to create a new message.
+ */
+export const GetSandboxNetworkRequestSchema: GenMessage<GetSandboxNetworkRequest> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 55);
+
+/**
+ * @generated from message hostagent.v1.GetSandboxNetworkResponse
+ */
+export type GetSandboxNetworkResponse = Message<"hostagent.v1.GetSandboxNetworkResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated hostagent.v1.NetworkFlow connections = 1;
+   */
+  connections: NetworkFlow[];
+
+  /**
+   * @generated from field: repeated hostagent.v1.NetworkFlow denials = 2;
+   */
+  denials: NetworkFlow[];
+
+  /**
+   * How the host holds what it was told, such as `none: guests reach nothing outside`.
+   *
+   * @generated from field: string detail = 3;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message hostagent.v1.GetSandboxNetworkResponse.
+ * Use `create(GetSandboxNetworkResponseSchema)` to create a new message.
+ */
+export const GetSandboxNetworkResponseSchema: GenMessage<GetSandboxNetworkResponse> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 56);
+
+/**
+ * Connections of a sandbox to one port of one host.
+ *
+ * @generated from message hostagent.v1.NetworkFlow
+ */
+export type NetworkFlow = Message<"hostagent.v1.NetworkFlow"> & {
+  /**
+   * The name it asked for, where that was seen; else empty.
+   *
+   * @generated from field: string host = 1;
+   */
+  host: string;
+
+  /**
+   * @generated from field: string ip = 2;
+   */
+  ip: string;
+
+  /**
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+
+  /**
+   * tcp or udp
+   *
+   * @generated from field: string protocol = 4;
+   */
+  protocol: string;
+
+  /**
+   * Connections, or what was refused of them.
+   *
+   * @generated from field: uint64 count = 5;
+   */
+  count: bigint;
+
+  /**
+   * @generated from field: int64 last_at_ms = 6;
+   */
+  lastAtMs: bigint;
+
+  /**
+   * Where they go through the host agent.
+   *
+   * @generated from field: optional uint64 sent_bytes = 7;
+   */
+  sentBytes?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 received_bytes = 8;
+   */
+  receivedBytes?: bigint | undefined;
+};
+
+/**
+ * Describes the message hostagent.v1.NetworkFlow.
+ * Use `create(NetworkFlowSchema)` to create a new message.
+ */
+export const NetworkFlowSchema: GenMessage<NetworkFlow> = /*@__PURE__*/
+  messageDesc(file_hostagent_v1_hostagent, 57);
 
 /**
  * @generated from enum hostagent.v1.SandboxState
@@ -1775,6 +2008,26 @@ export const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof PingSandboxRequestSchema;
     output: typeof PingSandboxResponseSchema;
+  },
+  /**
+   * Replaces what a sandbox may reach: at once while it runs, else from its next start on.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.SetSandboxNetwork
+   */
+  setSandboxNetwork: {
+    methodKind: "unary";
+    input: typeof SetSandboxNetworkRequestSchema;
+    output: typeof SetSandboxNetworkResponseSchema;
+  },
+  /**
+   * What it reached and what it was refused, of the last hour.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.GetSandboxNetwork
+   */
+  getSandboxNetwork: {
+    methodKind: "unary";
+    input: typeof GetSandboxNetworkRequestSchema;
+    output: typeof GetSandboxNetworkResponseSchema;
   },
   /**
    * @generated from rpc hostagent.v1.HostAgentService.GetSandbox

@@ -1,6 +1,6 @@
 import { isIPv4 } from "node:net";
 import type { Logger } from "pino";
-import { addressesIn, isBelowFloor, questionOf, refusal } from "./names.ts";
+import { addressesIn, isBelowFloor, questionOf, refusal } from "../drivers/netns/names.ts";
 
 /** What a query's answer may be, by who asks. */
 export type NameRules = {
@@ -32,21 +32,21 @@ export class NameServer implements AsyncDisposable {
     readonly resolvers: readonly string[],
     readonly rules: NameRules,
     readonly log: Logger,
-    readonly resolverPort: number,
+    readonly where: { readonly hostname: string; readonly resolverPort: number },
   ) {}
 
   #udp!: Bun.udp.Socket<"buffer">;
   #upstream!: Bun.udp.Socket<"buffer">;
   #tcp!: Bun.TCPSocketListener<{ rest: Uint8Array }>;
 
-  /** Serves on one port, which the system picks, of all addresses; firewall rules keep it to the guests. */
+  /** Serves on one port, which the system picks, of all addresses or one; firewall rules keep it to the guests. */
   static async start(
     resolvers: readonly string[],
     rules: NameRules,
     log: Logger,
-    resolverPort = 53,
+    { resolverPort = 53, hostname = "0.0.0.0" }: { resolverPort?: number | undefined; hostname?: string } = {},
   ): Promise<NameServer> {
-    const server = new NameServer(resolvers.filter(isIPv4), rules, log, resolverPort);
+    const server = new NameServer(resolvers.filter(isIPv4), rules, log, { hostname, resolverPort });
     server.#upstream = await Bun.udpSocket({
       socket: { data: (_, message) => server.#fromResolver(message) },
     });
@@ -61,7 +61,7 @@ export class NameServer implements AsyncDisposable {
   /** Throws with `EADDRINUSE` when somebody has the port for datagrams that the system gave for streams. */
   async #listen(): Promise<void> {
     this.#tcp = Bun.listen<{ rest: Uint8Array }>({
-      hostname: "0.0.0.0",
+      hostname: this.where.hostname,
       port: 0,
       socket: {
         open: (socket) => {
@@ -72,7 +72,7 @@ export class NameServer implements AsyncDisposable {
       },
     });
     this.#udp = await Bun.udpSocket({
-      hostname: "0.0.0.0",
+      hostname: this.where.hostname,
       port: this.#tcp.port,
       socket: {
         data: (socket, message, port, address) =>
@@ -130,7 +130,7 @@ export class NameServer implements AsyncDisposable {
     this.#pending.set(id, { query, answer: resolve });
     if (this.#pending.size > mostPending) this.#pending.delete(this.#pending.keys().next().value!);
     const timer = setTimeout(() => resolve(undefined), timeoutMs);
-    this.#upstream.send(query, this.resolverPort, resolver);
+    this.#upstream.send(query, this.where.resolverPort, resolver);
     const answer = await promise;
     clearTimeout(timer);
     this.#pending.delete(id);
