@@ -230,18 +230,29 @@ describe("headers", () => {
     });
   });
 
-  test("a request for another host than its connection is refused, and so is a broken one", async () => {
+  test("a request that could be read in two ways gets no secret, and a broken one is refused", async () => {
     const raw = (head: string) =>
-      sh(`printf '${head}' | timeout 10 bash -c 'exec 3<>/dev/tcp/${world.shared}/80; cat >&3; head -n 1 <&3'`);
-    expect(await raw("GET / HTTP/1.1\\r\\nHost: good.test\\r\\nHost: other.test\\r\\n\\r\\n")).not.toContain("200");
+      sh(`printf '${head}' | timeout 10 bash -c 'exec 3<>/dev/tcp/${world.shared}/80; cat >&3; cat <&3'`);
+    const two = "GET / HTTP/1.1\\r\\nHost: good.test\\r\\nHost: other.test\\r\\nConnection: close\\r\\n\\r\\n";
+    expect(await raw(two)).not.toContain("another-value");
     expect(await raw("GET / HTTP/1.1\\r\\nHost: good.test\\r\\n Folded: x\\r\\n\\r\\n")).toContain("400");
   });
 
-  test("a WebSocket passes, with its headers set", async () => {
-    const script =
-      "const ws = new WebSocket('wss://good.test/'); ws.onopen = () => ws.send('hello'); ws.onmessage = (e) => { console.log(e.data); process.exit(); }; ws.onerror = (e) => { console.log('error', e.message); process.exit(); };";
-    const node = await sh("command -v node");
-    if (!node) return console.log("the image has no node: WebSockets are tried in the host's tests");
-    expect(await sh(`node -e "${script}"`)).toBe("hello");
+  test("a WebSocket passes", async () => {
+    await box.files.write("/tmp/ws.py", webSocket);
+    expect(await sh("python3 /tmp/ws.py")).toBe("hello");
   });
 });
+
+/** Opens a WebSocket, says hello (RFC 6455, a masked text frame) and prints what comes back. */
+const webSocket = `
+import socket, ssl
+raw = ssl.create_default_context().wrap_socket(socket.create_connection(("good.test", 443)), server_hostname="good.test")
+head = "GET / HTTP/1.1\\r\\nHost: good.test\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+raw.sendall((head + "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n").encode())
+answer = b""
+while b"\\r\\n\\r\\n" not in answer: answer += raw.recv(1)
+assert b" 101 " in answer, answer
+raw.sendall(bytes([0x81, 0x85, 0, 0, 0, 0]) + b"hello")
+print(raw.recv(7)[2:].decode())
+`;
