@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { type ClientHttp2Session, connect } from "node:http2";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import type { rest } from "@wrenn/contract";
@@ -60,6 +61,72 @@ describe("HTTPS", () => {
 
   test("is not taken for another server", async () => {
     expect(await get("example.com", "/health").catch((thrown) => String(thrown))).toContain("altname");
+  });
+});
+
+describe("HTTP/2", () => {
+  let app: Bun.Server<undefined>;
+  let host: string;
+  let cut = () => {};
+  beforeAll(async () => {
+    app = Bun.serve({
+      ...{ port: 0, hostname: "127.0.0.1", idleTimeout: 0 },
+      async fetch(request) {
+        const { pathname } = new URL(request.url);
+        if (pathname === "/size") return new Response(`${(await request.arrayBuffer()).byteLength}`);
+        if (pathname !== "/open") return new Response(pathname);
+        return new Response(
+          new ReadableStream({
+            start(controller) {
+              controller.enqueue("first");
+              cut = () => controller.error(new Error("the sandbox was killed"));
+            },
+          }),
+        );
+      },
+    });
+    plane.host.apps.set(3000, `http://127.0.0.1:${app.port}`);
+    const { sandboxID } = await plane.json<rest.e2b.Sandbox>(201, "POST", "/sandboxes", { templateID: "minimal" });
+    host = `3000-${sandboxID}.wrenn.localhost`;
+  });
+  afterAll(() => app.stop(true));
+
+  const session = () => connect(`https://127.0.0.1:${port()}`, { servername: host, ca });
+  /** One request: its status, and its body or how it broke off. */
+  const ask = (over: ClientHttp2Session, path: string, body?: Uint8Array, seen: (text: string) => void = () => {}) =>
+    new Promise<{ status: number; body: string }>((resolve) => {
+      const sent = over.request({ ":path": path, ":authority": host, ":method": body ? "POST" : "GET" });
+      let [status, text] = [0, ""];
+      sent.on("response", (head) => {
+        status = Number(head[":status"]);
+      });
+      sent.on("data", (chunk) => {
+        text += chunk;
+        seen(text);
+      });
+      sent.on("error", () => resolve({ status, body: "broken off" }));
+      sent.on("end", () => resolve({ status, body: text }));
+      sent.end(body);
+    });
+
+  test("a hundred requests at once over one connection reach their sandbox, bodies too", async () => {
+    const over = session();
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => ask(over, `/${i}`)));
+    expect(answers).toEqual(answers.map((_, i) => ({ status: 200, body: `/${i}` })));
+    const mib = new Uint8Array(2 ** 20);
+    expect(await ask(over, "/size", mib)).toEqual({ status: 200, body: `${mib.length}` });
+    over.destroy();
+  });
+
+  test("an answer comes as it is made, and breaks off when its guest's does", async () => {
+    const over = session();
+    const first = Promise.withResolvers<string>();
+    const broken = ask(over, "/open", undefined, first.resolve);
+    expect(await first.promise).toBe("first");
+    cut();
+    expect(await broken).toEqual({ status: 200, body: "broken off" });
+    expect((await ask(over, "/after")).body).toBe("/after");
+    over.destroy();
   });
 });
 

@@ -1,3 +1,4 @@
+import { WrennError } from "@wrenn/contract";
 import type { Config } from "../config.ts";
 import type { Events } from "../services/events.ts";
 import type { KeyPair } from "../tls/authority.ts";
@@ -12,6 +13,18 @@ const idleSeconds = 255;
 /** How long a stop waits for requests under way; a transfer may be longer than anybody wants to wait for. */
 const graceMs = 10_000;
 
+/** Whom a request is for, as every reader of it reads that: one name or address, and perhaps a port (RFC 9112, section 3.2). */
+const oneHost = /^(?:[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i;
+const namesOneHost = ({ headers }: Request): boolean => oneHost.test(headers.get("host") ?? "");
+
+const misnamed = (): Response =>
+  Response.json(
+    new WrennError("invalid_request", "The request names no host, several, or a malformed one.", {
+      remedy: "Send one Host header with a name and perhaps a port.",
+    }),
+    { status: 400 },
+  );
+
 /** A listening server; disposing it lets requests under way finish. */
 export type Server = AsyncDisposable & { readonly address: string; readonly secureAddress?: string };
 
@@ -24,7 +37,8 @@ export function serve(config: Config, { app, streams, ingress, events }: Edges, 
     Bun.serve<Connection>({
       hostname,
       port,
-      ...(tls && { tls }),
+      // Browsers and SDKs that offer HTTP/2 get it; WebSockets come by HTTP/1.1 on connections of their own.
+      ...(tls && { tls, http2: true }),
       idleTimeout: idleSeconds,
       development: false,
       // Uploads are streamed through, so their size is the disk's business; JSON bodies are limited where they are read.
@@ -32,6 +46,7 @@ export function serve(config: Config, { app, streams, ingress, events }: Edges, 
       websocket: socketHandlers,
       async fetch(request, self) {
         self.timeout(request, 0);
+        if (!namesOneHost(request)) return misnamed();
         if (ingress.matches(request)) return await ingress.serve(request, self);
         const env = { peer: (of: Request) => self.requestIP(of)?.address };
         if (!request.headers.has("upgrade")) return app.fetch(request, env);
