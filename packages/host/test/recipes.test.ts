@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { newSandboxId, type SandboxId, type WrennError } from "@wrenn/contract";
-import { FakeHost, nothing } from "./support/host.ts";
+import { FakeHost, nothing, until } from "./support/host.ts";
 
 const codeOf = (thrown: unknown) => (thrown as WrennError).code;
 const failing = async (promise: Promise<unknown>) => {
@@ -111,8 +111,8 @@ describe("a VM that ends by itself", () => {
     await using host = await FakeHost.start();
     const { id } = await host.create();
     await host.world.kill([...host.world.machines.keys()][0]!);
-    await Bun.sleep(5);
-    expect(host.sandboxes.find(id).record).toMatchObject({ state: "error", reason: "the VM ended: killed by SIGKILL" });
+    await until("the sandbox is in error", () => host.sandboxes.find(id).record.state === "error");
+    expect(host.sandboxes.find(id).record.reason).toBe("the VM ended: killed by SIGKILL");
     await host.sandboxes.destroy(id);
     expect(await host.leftovers()).toEqual(nothing);
   });
@@ -121,8 +121,7 @@ describe("a VM that ends by itself", () => {
     await using host = await FakeHost.start();
     await host.create();
     await host.world.kill([...host.world.machines.keys()][0]!, "exit status 0");
-    await Bun.sleep(20);
-    expect(await host.leftovers()).toEqual(nothing);
+    await until("nothing is left", async () => Bun.deepEquals(await host.leftovers(), nothing));
   });
 });
 

@@ -137,8 +137,8 @@ export const keysFor = (team: number): Keys => ({
 export const nothing = { machines: 0, rows: 0, homes: 0, snapshots: 0, layers: 0, bases: 0 };
 
 /** Waits until `holds`, as long as the test runs. */
-export async function until(what: string, holds: () => boolean): Promise<void> {
-  for (let tries = 0; !holds(); tries++) {
+export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await holds()); tries++) {
     if (tries > 10_000) throw new Error(`waited for: ${what}`);
     await Bun.sleep(1);
   }
