@@ -18,7 +18,13 @@ await startTracing();
 const dir = env.WRENN_DIR!;
 await fakeImage(dir, "minimal");
 const world = new FakeWorld();
-const options = { dir, listen: env.WRENN_HOST_LISTEN_ADDR, token: env.WRENN_HOST_TOKEN, poolSize: "0" };
+const options = {
+  dir,
+  listen: env.WRENN_HOST_LISTEN_ADDR,
+  token: env.WRENN_HOST_TOKEN,
+  poolSize: "0",
+  store: env.WRENN_STORE,
+};
 const agent = await startMember(
   options,
   { ...values, url: env.WRENN_CP_URL },

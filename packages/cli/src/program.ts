@@ -5,6 +5,7 @@ import { dashboardCommand } from "./commands/dashboard.ts";
 import { diffCommand } from "./commands/diff.ts";
 import { execCommand, runCommand } from "./commands/exec.ts";
 import { forwardCommand } from "./commands/forward.ts";
+import { hostCommand } from "./commands/host.ts";
 import {
   createCommand,
   infoCommand,
@@ -44,6 +45,7 @@ function program(ids: readonly string[]): Command {
     );
   const groups = {
     "This machine:": [upCommand(), dashboardCommand(), doctorCommand(), trustCommand(), mcpCommand()],
+    "Hosts:": [hostCommand()],
     "Sandboxes:": [
       createCommand(),
       runCommand(),

@@ -23,6 +23,8 @@ import { SecretStore } from "./store/e2b/secrets.ts";
 import { VolumeStore } from "./store/e2b/volumes.ts";
 import { EventStore } from "./store/events.ts";
 import { ChannelStore } from "./store/fleet/channels.ts";
+import { DrainStore } from "./store/fleet/drains.ts";
+import { ParcelStore } from "./store/fleet/parcels.ts";
 import { UsageStore } from "./store/fleet/usage.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
@@ -86,6 +88,8 @@ export async function start(options: Options): Promise<ControlPlane> {
     hosts,
     channels: { store: channelStore, box, allowsPrivate },
     usageStore: new UsageStore(client),
+    parcelStore: new ParcelStore(client),
+    drainStore: new DrainStore(client),
     log,
   });
   undo.use(services.keys);
@@ -102,6 +106,8 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
+  undo.use(services.drains);
+  undo.use(services.collector);
   undo.use(new Pruner(eventStore, log));
   undo.use(await Courier.start({ store: channelStore, box, allowsPrivate, log }));
   undo.use(services.templates);

@@ -4,6 +4,7 @@ import { Builds } from "./builds.ts";
 import { type Endpoint, resolveEndpoint, type WrennOptions } from "./config.ts";
 import { errorOf, isAbort, timedOut, unreachable } from "./errors.ts";
 import { type EventOptions, follow, type WrennEvent } from "./events.ts";
+import { Hosts } from "./hosts.ts";
 import { type ListOptions, listPage, type SandboxPage } from "./list.ts";
 import { followLoads, type Load } from "./metrics.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -54,6 +55,8 @@ export class Wrenn {
   readonly snapshots: Snapshots = new Snapshots(this);
   /** Templates that are built, and their builds. */
   readonly builds: Builds = new Builds(this);
+  /** The machines of the installation. */
+  readonly hosts: Hosts = new Hosts(this);
   #endpoint: Promise<Endpoint> | undefined;
 
   constructor(options: WrennOptions = {}) {

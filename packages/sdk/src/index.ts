@@ -33,7 +33,8 @@ export {
   type ReadFormats,
   type WriteInfo,
 } from "./files.ts";
-export type { PauseOptions, SandboxInfo } from "./lifecycle.ts";
+export type { DrainInfo, DrainOptions, HostInfo, Hosts } from "./hosts.ts";
+export type { PauseOptions, ResumeOptions, SandboxInfo } from "./lifecycle.ts";
 export { type Branch, lineage, lineOf, walk } from "./lineage.ts";
 export type { ListOptions, SandboxPage } from "./list.ts";
 export type { LogEntry, LogOptions } from "./logs.ts";

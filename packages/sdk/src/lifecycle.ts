@@ -24,15 +24,33 @@ export type SandboxInfo = {
   createdAt: Date;
   startedAt: Date | undefined;
   lastActiveAt: Date | undefined;
+  /** Whether it is paused in the object store, from where any fitting host resumes it. */
+  hibernated: boolean;
   /** Why it ended, when nobody asked for that. */
   error: string | undefined;
 };
 
 /** What a pause keeps, and what a resume makes of it. */
-export type PauseOptions = CallOptions & {
+export type ResumeOptions = CallOptions & {
   /** Gives memory and processes up; files stay, and the sandbox boots when it runs again. */
   diskOnly?: boolean | undefined;
 };
+
+/** How a sandbox is paused. */
+export type PauseOptions = ResumeOptions & {
+  /** Moves it to the object store too, from where any fitting host resumes it. One that is paused already is moved. */
+  hibernate?: boolean | undefined;
+};
+
+/** Over a slow line, gigabytes take this long. */
+const defaultHibernateMs = 3_600_000;
+
+/** @internal */
+export const pausing = ({ hibernate, ...options }: PauseOptions) => ({
+  ...options,
+  ...(hibernate && { requestTimeoutMs: options.requestTimeoutMs ?? defaultHibernateMs }),
+  body: { ...diskOnlyBody(options), ...(hibernate && { hibernate }) },
+});
 
 /** @internal */
 export const diskOnlyBody = ({ diskOnly }: { diskOnly?: boolean | undefined }) => (diskOnly ? { disk_only: true } : {});
@@ -114,6 +132,7 @@ export function sandboxInfo(capsule: rest.Capsule): SandboxInfo {
     createdAt: new Date(capsule.created_at),
     startedAt: date(capsule.started_at),
     lastActiveAt: date(capsule.last_active_at),
+    hibernated: capsule.hibernated ?? false,
     error: capsule.error,
   };
 }

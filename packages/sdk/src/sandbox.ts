@@ -10,6 +10,8 @@ import {
   lifecycle,
   type PauseOptions,
   pathOf,
+  pausing,
+  type ResumeOptions,
   type SandboxInfo,
   sandboxInfo,
   seconds,
@@ -148,13 +150,16 @@ export class Sandbox implements AsyncDisposable {
     }
   }
 
-  /** Freezes memory and disk, or keeps the disk alone, and frees the machine; resolves when it is paused. */
+  /**
+   * Freezes memory and disk, or keeps the disk alone, and frees the machine; with `hibernate` its disk as well. Resolves
+   * when it is paused.
+   */
   static async pause(id: string, options: PauseOptions & ConnectionOptions = {}): Promise<void> {
-    await change(clientOf(options), `${pathOf(id)}/pause`, "paused", { ...options, body: diskOnlyBody(options) });
+    await change(clientOf(options), `${pathOf(id)}/pause`, "paused", pausing(options));
   }
 
   /** Continues a paused sandbox where it stopped, or boots one that kept its disk alone; resolves when it takes commands. */
-  static async resume(id: string, options: PauseOptions & ConnectionOptions = {}): Promise<void> {
+  static async resume(id: string, options: ResumeOptions & ConnectionOptions = {}): Promise<void> {
     await change(clientOf(options), `${pathOf(id)}/resume`, "running", { ...options, body: diskOnlyBody(options) });
   }
 
@@ -281,7 +286,7 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Continues where `pause` stopped: memory, processes and files are as they were, unless the disk alone was kept. */
-  resume(options: PauseOptions = {}): Promise<void> {
+  resume(options: ResumeOptions = {}): Promise<void> {
     return Sandbox.resume(this.id, this.#with(options));
   }
 

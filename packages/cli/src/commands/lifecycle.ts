@@ -88,7 +88,7 @@ export const listCommand = (): Command =>
       const row = (one: SandboxInfo) => [
         one.id,
         one.name ?? "",
-        one.status,
+        one.hibernated ? "hibernated" : one.status,
         one.template,
         `${one.vcpus}`,
         `${one.memoryMiB} MiB`,
@@ -116,23 +116,24 @@ export const infoCommand = (): Command =>
       }
     });
 
-type DiskOnly = { diskOnly?: boolean };
+type How = { diskOnly?: boolean; hibernate?: boolean };
 
 const act = (
   name: string,
   done: string,
-  run: (id: string, options: { client: Wrenn } & DiskOnly) => Promise<unknown>,
+  run: (id: string, options: { client: Wrenn } & How) => Promise<unknown>,
 ): Command =>
   new Command(name)
     .argument("<id...>", "names of sandboxes, or their ids or the beginnings of them")
     .option("--json", "print JSON")
-    .action(async (ids: string[], { json, diskOnly }: Json & DiskOnly) => {
+    .action(async (ids: string[], { json, diskOnly, hibernate }: Json & How) => {
       const client = new Wrenn();
       const each = async (text: string) => {
         const id = await resolveId(client, text);
-        await run(id, { client, ...(diskOnly && { diskOnly }) });
-        if (json) printJson({ id, status: done });
-        else print(`${id} ${done}`);
+        await run(id, { client, ...(diskOnly && { diskOnly }), ...(hibernate && { hibernate }) });
+        const status = hibernate ? "hibernated" : done;
+        if (json) printJson({ id, status });
+        else print(`${id} ${status}`);
       };
       await all(ids.map(each), json === true);
     });
@@ -150,7 +151,11 @@ export const pauseCommand = (): Command =>
   act("pause", "paused", Sandbox.pause)
     .description("freeze sandboxes: memory, processes and disk are kept, the machine is freed")
     .option("--disk-only", "keep the files and give memory and processes up: a resume boots it")
-    .addHelpText("after", "\nExamples:\n  wrenn pause cl-3k9\n  wrenn pause --disk-only cl-3k9");
+    .option("--hibernate", "move it to the object store, paused or running: its host holds nothing of it then")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  wrenn pause cl-3k9\n  wrenn pause --hibernate cl-3k9\n  wrenn pause --disk-only cl-3k9",
+    );
 
 /** `wrenn resume`. */
 export const resumeCommand = (): Command =>

@@ -55,6 +55,10 @@ export const Capsule = z
       .string()
       .optional()
       .meta({ description: "Why the status is `error` or `stopped`, when it was not asked for." }),
+    hibernated: z
+      .boolean()
+      .optional()
+      .meta({ description: "Of a paused one: it is in the object store, and any fitting host resumes it." }),
     metadata: stringMap.optional(),
   })
   .meta({ id: "Capsule" });
@@ -94,7 +98,7 @@ export type CreateCapsule = z.infer<typeof CreateCapsule>;
 /** What a client sends: defaults are optional. */
 export type CreateCapsuleInput = z.input<typeof CreateCapsule>;
 
-/** Body of `POST /v1/capsules/{id}/pause` and `/resume`. */
+/** Body of `POST /v1/capsules/{id}/resume`. */
 export const DiskOnly = z
   .object({
     disk_only: z
@@ -112,6 +116,14 @@ export const UpdateCapsule = z
   })
   .meta({ id: "UpdateCapsule" });
 export type UpdateCapsule = z.infer<typeof UpdateCapsule>;
+
+/** Body of `POST /v1/capsules/{id}/pause`. */
+export const PauseCapsule = DiskOnly.extend({
+  hibernate: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Moves it to the object store too, so that its host holds nothing of it." }),
+}).meta({ id: "PauseCapsule" });
 
 /** Body of `POST /v1/capsules/{id}/timeout`. */
 export const SetTimeout = z.object({ timeout_sec: z.int().min(0).max(limits.timeoutSec) }).meta({ id: "SetTimeout" });

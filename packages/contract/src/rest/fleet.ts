@@ -37,6 +37,11 @@ export const Host = z
         memory_mb_capacity: z.int().meta({ description: "0 while the host has not told its size." }),
       })
       .meta({ description: "What sandboxes have reserved." }),
+    move_class: z
+      .string()
+      .optional()
+      .meta({ description: "Hosts of the same class and store can resume each other's sandboxes." }),
+    store: z.string().optional().meta({ description: "Names the object store of the host." }),
     cert_expires_at: z.iso.datetime().optional(),
     created_by: z.string(),
     created_at: z.iso.datetime(),
@@ -95,7 +100,13 @@ export const HostIdentity = z
 export type HostIdentity = z.infer<typeof HostIdentity>;
 
 /** What a deletion would end. */
-export const HostDeletion = z.object({ host: Host, sandbox_ids: z.array(z.string()) }).meta({ id: "HostDeletion" });
+export const HostDeletion = z
+  .object({
+    host: Host,
+    sandbox_ids: z.array(z.string()),
+    can_drain: z.boolean().meta({ description: "Whether a drain would take them to other hosts first." }),
+  })
+  .meta({ id: "HostDeletion" });
 export type HostDeletion = z.infer<typeof HostDeletion>;
 
 /** Body of `POST /v1/hosts/{host}/tags`. */
@@ -110,8 +121,22 @@ export const HostTag = z
   })
   .meta({ id: "HostTag" });
 
-/** How far a drain has come: it pauses what runs, and is over when nothing does. */
+/** How far the emptying of a host has come. */
 export const HostDrain = z
-  .object({ host: Host, running: z.int(), paused: z.array(z.string()), failed: z.record(z.string(), z.string()) })
+  .object({
+    host: Host,
+    running: z.int().meta({ description: "Sandboxes that still hold memory of it." }),
+    total: z.int().meta({ description: "Sandboxes that it began with." }),
+    moved: z.array(z.string()).meta({ description: "Those that run on another host." }),
+    hibernated: z
+      .array(z.string())
+      .meta({ description: "Those that are in the object store; any fitting host resumes them." }),
+    paused: z
+      .array(z.string())
+      .meta({ description: "Those that are paused where they are: no other host could resume them." }),
+    failed: z.record(z.string(), z.string()).meta({ description: "Those that could not leave, and why." }),
+    started_at: z.iso.datetime(),
+    finished_at: z.iso.datetime().optional(),
+  })
   .meta({ id: "HostDrain" });
 export type HostDrain = z.infer<typeof HostDrain>;

@@ -2,6 +2,7 @@ import { capsuleId, headers, parseSandboxId, rest, type SandboxId, states, Wrenn
 import { z } from "zod";
 import type { Services } from "../services/index.ts";
 import type { Labels } from "../services/labels.ts";
+import type { Hibernation } from "../services/moves/hibernation.ts";
 import type { Sandboxes } from "../services/sandboxes.ts";
 import type { Snapshots } from "../services/snapshots.ts";
 import type { Once } from "../store/once.ts";
@@ -54,8 +55,10 @@ const shower =
     return rows.map((row) => capsule(row, names));
   };
 
+type Life = { sandboxes: Sandboxes; hibernation: Hibernation };
+
 /** `/v1/capsules`: the life of sandboxes. */
-export function capsuleRoutes(app: App, { sandboxes, snapshots, labels }: Services): void {
+export function capsuleRoutes(app: App, { sandboxes, hibernation, snapshots, labels }: Services): void {
   const show = shower(snapshots);
   const one = async (row: SandboxRow) => (await show([row]))[0];
   endpoint(
@@ -127,7 +130,7 @@ export function capsuleRoutes(app: App, { sandboxes, snapshots, labels }: Servic
     async ({ caller, id }) => sandboxes.destroy(caller, id),
   );
   labelling(app, labels, one);
-  changes(app, sandboxes, one);
+  changes(app, { sandboxes, hibernation }, one);
   forks(app, snapshots, { show, one });
 }
 
@@ -153,20 +156,39 @@ function labelling(app: App, labels: Labels, one: One): void {
   );
 }
 
-function changes(app: App, sandboxes: Sandboxes, one: One): void {
-  const codes = ["invalid_state", "insufficient_storage", "quota_exceeded", ...hostCodes] as const;
+function changes(app: App, { sandboxes, hibernation }: Life, one: One): void {
+  const codes = [
+    "no_hosts_available",
+    "invalid_state",
+    "insufficient_storage",
+    "quota_exceeded",
+    ...hostCodes,
+  ] as const;
   endpoint(
     app,
     {
       method: "post",
       path: "/v1/capsules/{id}/pause",
-      summary: "Stop a sandbox, keeping memory and disk, or the disk alone.",
-      body: rest.DiskOnly,
+      summary: "Stop a sandbox, keeping memory and disk, or the disk alone: on its host, or in the object store.",
+      body: rest.PauseCapsule,
       status: 200,
       answer: rest.Capsule,
-      codes,
+      codes: [...codes, "conflict", "unavailable"],
     },
-    async ({ caller, id, body }) => one(await sandboxes.pause(caller, id, { diskOnly: body.disk_only })),
+    async ({ caller, id, body }) =>
+      one(await (body.hibernate ? hibernation : sandboxes).pause(caller, id, { diskOnly: body.disk_only })),
+  );
+  endpoint(
+    app,
+    {
+      method: "post",
+      path: "/v1/capsules/{id}/hibernate",
+      summary: "Move a sandbox to the object store, pausing it first if it runs; any fitting host resumes it.",
+      status: 200,
+      answer: rest.Capsule,
+      codes: [...codes, "conflict", "unavailable"],
+    },
+    async ({ caller, id }) => one(await hibernation.pause(caller, id)),
   );
   endpoint(
     app,

@@ -1,5 +1,5 @@
 import { capsuleId, type hostagent, type rest } from "@wrenn/contract";
-import { hiddenStates } from "../store/phase.ts";
+import { hiddenStates, isStored } from "../store/phase.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 
 const mib = 1024 * 1024;
@@ -30,6 +30,7 @@ export function capsule(row: SandboxRow, names: Names): rest.Capsule {
     last_updated: row.updatedAt.toISOString(),
     ...(origin !== undefined && { origin }),
     ...(row.reason && hiddenStates.includes(row.state) && { error: row.reason }),
+    ...(isStored(row) && { hibernated: true }),
     ...(Object.keys(metadata).length > 0 && { metadata }),
   };
 }

@@ -1,5 +1,6 @@
 import { headers, type hostagent, WrennError } from "@wrenn/contract";
 import type { LoadedHost } from "../store/fleet/hosts.ts";
+import type { SandboxRow } from "../store/schema/index.ts";
 import { type Host, hostError } from "./host.ts";
 import { type Needs, rank, type Strategy, serves } from "./placement.ts";
 
@@ -16,6 +17,9 @@ const newcomerMs = 1_000;
 export type CallOptions = { timeoutMs: number; headers: Record<string, string> };
 /** A host of the registry and the way to it. */
 export type Member = { row: LoadedHost; host: Host };
+
+/** What placing a sandbox of the object store needs to know of it. */
+export type Stored = Pick<SandboxRow, "teamId" | "memoryMib" | "vcpus" | "hostId" | "storeId" | "moveClass">;
 
 /** The hosts this control plane knows, and which of them takes a new sandbox. */
 export class Fleet {
@@ -63,6 +67,18 @@ export class Fleet {
     const ranked = rank(all, needs, this.strategy, this.#turn++);
     if (ranked.length > 0) return ranked.map(({ id }) => this.host(id));
     throw none(all.filter(serves(all, needs.team)), needs);
+  }
+
+  /**
+   * Hosts that can resume a sandbox from the object store, best first: where it was last may have its template, or even
+   * itself, still. Throws `no_hosts_available`, and says why.
+   */
+  places({ teamId: team, memoryMib, vcpus, hostId, storeId, moveClass }: Stored): string[] {
+    const all = this.members.map(({ row }) => row);
+    const fits = (row: LoadedHost) => row.storeId === storeId && row.moveClass === moveClass;
+    const ranked = rank(all, { team, memoryMib, vcpus, fits }, this.strategy, this.#turn++).map(({ id }) => id);
+    if (ranked.length === 0) throw noneResumes(all.filter(fits));
+    return ranked.includes(hostId) ? [hostId, ...ranked.filter((id) => id !== hostId)] : ranked;
   }
 
   /** The templates of all hosts that are there, each name once. Throws what they do when none answers. */
@@ -160,6 +176,21 @@ function none(mine: readonly LoadedHost[], { zone, memoryMib }: Needs): WrennErr
     });
   return full(memoryMib);
 }
+
+/** Why no host resumes what is in the object store. */
+const noneResumes = (fitting: readonly LoadedHost[]): WrennError =>
+  new WrennError(
+    "no_hosts_available",
+    fitting.length === 0
+      ? "The sandbox is in an object store, and no host that reaches it can run it."
+      : "No host that can resume the sandbox takes sandboxes now.",
+    {
+      remedy:
+        fitting.length === 0
+          ? "Start a host with the same WRENN_STORE, VMM, processor and wrenn-agent version; the sandbox is kept."
+          : "Check that wrenn-agent runs on them, or uncordon one; the sandbox is kept.",
+    },
+  );
 
 /** The error when every host has its memory reserved. */
 export const full = (memoryMib: number): WrennError =>

@@ -6,7 +6,14 @@ export const strategies = ["least-loaded", "bin-pack", "round-robin"] as const;
 export type Strategy = (typeof strategies)[number];
 
 /** What a new sandbox needs of its host; sizes that are not told count as the smallest usual ones. */
-export type Needs = { team: string; memoryMib: number; vcpus: number; zone?: string | undefined };
+export type Needs = {
+  team: string;
+  memoryMib: number;
+  vcpus: number;
+  zone?: string | undefined;
+  /** Whether a host could run it at all; any where it is absent. */
+  fits?: (host: LoadedHost) => boolean;
+};
 
 /** A core runs this many virtual ones: most sandboxes wait for their user most of the time. */
 const vcpusPerCore = 8;
@@ -33,6 +40,7 @@ const seeminglyFull = 3;
 export function rank(all: readonly LoadedHost[], needs: Needs, strategy: Strategy, turn: number): LoadedHost[] {
   const open = all
     .filter(serves(all, needs.team))
+    .filter(needs.fits ?? (() => true))
     .filter((host) => host.mode === "active" && host.status === "online")
     .filter((host) => needs.zone === undefined || host.zone === needs.zone)
     .map((host, at) => ({ host, score: left(host, needs), at }));

@@ -1,5 +1,5 @@
 import { arrows, type Event, events, hostagent, isFinal, type State, states, step } from "@wrenn/contract";
-import { isOver } from "../store/phase.ts";
+import { isOver, isPaused, isStored } from "../store/phase.ts";
 import type { Change } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 
@@ -41,6 +41,8 @@ function closure(start: State): Set<State> {
 export function reflect(row: SandboxRow, report: hostagent.Sandbox, asked = false): Change | undefined {
   const state = stateOf[report.state];
   if (state === undefined || isFinal(row.state)) return undefined;
+  // The store has it: what hosts do to what is left of it says nothing, but that one runs it after all.
+  if (isStored(row) && isPaused(row) && state !== "running") return undefined;
   const run = Number(report.run);
   const version = Number(report.version);
   const certain = asked || row.state === "missing";
@@ -58,6 +60,13 @@ export function isOrphan(row: SandboxRow, report: hostagent.Sandbox): boolean {
   if (state === undefined || state === "stopped" || state === "stopping") return false;
   return isFinal(row.state) || (row.state === "error" && row.startedAt === null);
 }
+
+/** Whether a host still has a sandbox that is in the object store, and nobody brings back. */
+export const isLeftBehind = (row: SandboxRow, report: hostagent.Sandbox): boolean =>
+  isStored(row) && isPaused(row) && isPausedReport(report);
+
+/** Whether a host says that a sandbox is paused. */
+export const isPausedReport = ({ state }: hostagent.Sandbox): boolean => state === SandboxState.PAUSED;
 
 const time = (ms: bigint): Date | null => (ms > 0n ? new Date(Number(ms)) : null);
 

@@ -158,6 +158,7 @@ export class Registry implements AsyncDisposable {
       memoryMib,
       diskMib: Number(facts.diskMib),
       capacityMib: capacityOf(memoryMib, this.ground.memoryOvercommit),
+      ...{ moveClass: facts.moveClass, storeId: facts.store },
     });
   }
 }

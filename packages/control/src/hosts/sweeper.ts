@@ -1,5 +1,5 @@
-import type { State } from "@wrenn/contract";
-import { lostStates, makingStates, movingStates } from "../store/phase.ts";
+import { type State, step } from "@wrenn/contract";
+import { isPaused, isStored, lostStates, makingStates, movingStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { Adopter } from "./adopter.ts";
 import { type Host, hostError } from "./host.ts";
@@ -40,11 +40,19 @@ export class Sweeper implements AsyncDisposable {
   /** Settles a row whose sandbox the host does not have; a change under way may yet make it, so that is left to time. */
   async settleAbsent(row: SandboxRow, abandoned = false): Promise<void> {
     const { store } = this.ground;
+    if (isStored(row)) return await this.#backInStore(row);
     const moving = (movingStates as readonly State[]).includes(row.state);
     if (moving && !abandoned) return;
     const reason = reasons[row.state] ?? lostReason;
     if (row.state === "pending" || row.state === "starting") await store.advance(row, "fail", { reason });
     else if (row.state !== "error") await store.advance(row, "gone", { reason });
+  }
+
+  /** The store has it, whatever became of its way to this host. */
+  async #backInStore(row: SandboxRow): Promise<void> {
+    if (isPaused(row)) return;
+    if (step(row.state, "paused")) await this.ground.store.advance(row, "paused", { reason: lostReason });
+    else await this.ground.store.advance(row, "gone", { reason: "" });
   }
 
   #tick(): void {

@@ -6,7 +6,7 @@ import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
-import { isOrphan } from "./reflect.ts";
+import { isLeftBehind, isOrphan, isPausedReport } from "./reflect.ts";
 import { record } from "./reports.ts";
 import { Sweeper } from "./sweeper.ts";
 
@@ -113,7 +113,8 @@ export class Watcher implements AsyncDisposable {
     rows.delete(report.id);
     const row = await record(this.ground.store, report, { host: this.host.id });
     if (!row) this.#stranger(report.id);
-    else if (row.hostId !== this.host.id || isOrphan(row, report)) await this.#destroyOrphan(row);
+    else if (isLeftBehind(row, report)) await this.#removePaused(report);
+    else if (row.hostId !== this.host.id || isOrphan(row, report)) await this.#destroyOrphan(row, report);
   }
 
   /** Everything the host has was named: what is left in `rows` it does not have. Changes under way are the sweeper's. */
@@ -130,12 +131,21 @@ export class Watcher implements AsyncDisposable {
     this.#log.warn({ sandbox: id }, "the host has a sandbox that is not in this database; it is left alone");
   }
 
-  async #destroyOrphan(row: SandboxRow): Promise<void> {
+  /** Its files are in the object store, where its row says it is. */
+  async #removePaused({ id, run }: hostagent.Sandbox): Promise<void> {
+    await this.host.rpc.destroySandbox({ id, pausedRun: run }, { timeoutMs: silenceMs }).catch((err) => {
+      this.#log.warn({ err, sandbox: id }, "what a sandbox left behind could not be removed");
+    });
+  }
+
+  async #destroyOrphan(row: SandboxRow, report: hostagent.Sandbox): Promise<void> {
     this.#log.warn(
       { sandbox: row.id, state: row.state },
       "the host has a sandbox that is over, or on another host; it is removed",
     );
-    await this.host.rpc.destroySandbox({ id: row.id }, { timeoutMs: silenceMs }).catch((err) => {
+    // A paused one may be on its way back here by now, as a later incarnation.
+    const fence = isPausedReport(report) ? { pausedRun: report.run } : {};
+    await this.host.rpc.destroySandbox({ id: row.id, ...fence }, { timeoutMs: silenceMs }).catch((err) => {
       this.#log.warn({ err, sandbox: row.id }, "an orphan could not be removed");
     });
   }

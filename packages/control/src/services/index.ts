@@ -5,6 +5,8 @@ import type { Log } from "../log.ts";
 import type { SecretStore } from "../store/e2b/secrets.ts";
 import type { VolumeStore } from "../store/e2b/volumes.ts";
 import type { EventStore } from "../store/events.ts";
+import type { DrainStore } from "../store/fleet/drains.ts";
+import type { ParcelStore } from "../store/fleet/parcels.ts";
 import type { UsageStore } from "../store/fleet/usage.ts";
 import type { KeyStore } from "../store/keys.ts";
 import type { OnceStore } from "../store/once.ts";
@@ -29,6 +31,10 @@ import { Hosts, type HostsGround } from "./fleet/hosts.ts";
 import { Guests } from "./guests.ts";
 import { Keys } from "./keys.ts";
 import { Labels } from "./labels.ts";
+import { Collector } from "./moves/collector.ts";
+import { Drains } from "./moves/drains.ts";
+import { Hibernation } from "./moves/hibernation.ts";
+import { StoreKeys } from "./moves/store-keys.ts";
 import { Networks } from "./network/networks.ts";
 import { Policies } from "./network/policies.ts";
 import { Audit } from "./people/audit.ts";
@@ -63,7 +69,9 @@ export type Ground = {
   /** What secrets that must be read again are encrypted with; 32 bytes. */
   encryptionKey: Buffer;
   fleet: Fleet;
-  hosts: Omit<HostsGround, "sandboxes">;
+  hosts: Omit<HostsGround, "sandboxes" | "drains">;
+  parcelStore: ParcelStore;
+  drainStore: DrainStore;
   channels: ChannelsGround;
   usageStore: UsageStore;
   log: Log;
@@ -77,10 +85,12 @@ export function buildServices(ground: Ground) {
   const audit = new Audit(ground.peopleStore.audit, ground.encryptionKey, log);
   const events = new Events({ audit, store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
   const quotas = new Quotas(ground.peopleStore);
+  const storeKeys = new StoreKeys(ground.encryptionKey);
   const policies = new Policies(ground.secretStore, ground.channels.box);
   const sandboxes = new Sandboxes({
     quotas,
     policies,
+    storeKeys,
     store: sandboxStore,
     once: ground.onceStore,
     snapshots: snapshotStore,
@@ -90,6 +100,15 @@ export function buildServices(ground: Ground) {
     events,
     log,
     agentToken: agentTokens(ground.agentSecret),
+  });
+  const hibernation = new Hibernation(sandboxes, ground.parcelStore, storeKeys);
+  const drains = new Drains({
+    store: ground.drainStore,
+    hosts: ground.hosts.store,
+    sandboxes,
+    hibernation,
+    fleet,
+    log,
   });
   const waker = new Waker(sandboxes);
   const networks = new Networks(sandboxes, policies);
@@ -132,7 +151,10 @@ export function buildServices(ground: Ground) {
     fleet,
     channels: new Channels(ground.channels),
     usage: ground.usageStore,
-    hosts: new Hosts({ ...ground.hosts, sandboxes }),
+    hosts: new Hosts({ ...ground.hosts, sandboxes, drains }),
+    hibernation,
+    drains,
+    collector: new Collector(ground.parcelStore, fleet, storeKeys, log),
     keys,
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
     access: new Access(keys, people.sessions, ground.access.corsOrigins),

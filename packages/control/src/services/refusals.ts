@@ -15,6 +15,13 @@ export const wrongState = (row: Pick<SandboxRow, "id" | "state">) =>
     details: { id: capsuleId(row.id), state: row.state },
   });
 
+/** The error of an action that needs a sandbox's host, of one that is in the object store. */
+export const isHibernated = ({ id }: Pick<SandboxRow, "id">) =>
+  new WrennError("invalid_state", "The sandbox is hibernated: it is in the object store.", {
+    remedy: "Resume it first.",
+    details: { id: capsuleId(id), state: "paused" },
+  });
+
 const remedyFor: Partial<Record<State, string>> = {
   running: "It runs already; there is nothing to do.",
   paused: "Resume it first.",

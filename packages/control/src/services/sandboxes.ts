@@ -13,7 +13,7 @@ import { type Host, hostError } from "../hosts/host.ts";
 import { record } from "../hosts/reports.ts";
 import type { Log } from "../log.ts";
 import type { Once, OnceStore } from "../store/once.ts";
-import { isBeingMade, isOver, isRunning, isSettled } from "../store/phase.ts";
+import { isBeingMade, isOver, isPaused, isRunning, isSettled, isStored } from "../store/phase.ts";
 import { type Change, type ListFilter, NameTaken, NoRoom, type SandboxStore, type Seen } from "../store/sandboxes.ts";
 import type { Defaults, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
@@ -22,10 +22,11 @@ import type { Caller } from "./caller.ts";
 import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
+import type { StoreKeys } from "./moves/store-keys.ts";
 import type { Rendered } from "./network/placeholders.ts";
 import type { Policies } from "./network/policies.ts";
 import type { Quotas } from "./people/quotas.ts";
-import { absent, nameTaken, otherCreation, wrongState } from "./refusals.ts";
+import { absent, isHibernated, nameTaken, otherCreation, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
 
 /** How often a creation that another request began is looked at. */
@@ -70,6 +71,8 @@ export class Sandboxes {
   readonly log: Log;
   readonly quotas: Pick<Quotas, "admit" | "timeoutFor">;
   readonly policies: Policies;
+  /** What opens the object store for a host that a sandbox comes to. */
+  readonly storeKeys: StoreKeys;
   /** What the guest agent of a sandbox asks its callers for. */
   readonly agentToken: (id: SandboxId) => string;
 
@@ -86,6 +89,7 @@ export class Sandboxes {
       | "log"
       | "quotas"
       | "policies"
+      | "storeKeys"
       | "agentToken"
     >,
   ) {
@@ -100,6 +104,7 @@ export class Sandboxes {
       log: this.log,
       quotas: this.quotas,
       policies: this.policies,
+      storeKeys: this.storeKeys,
       agentToken: this.agentToken,
     } = ground);
   }
@@ -250,7 +255,9 @@ export class Sandboxes {
   resume(caller: Caller, id: SandboxId, { endAt, diskOnly = false }: ResumeWish = {}): Promise<SandboxRow> {
     return this.tasks.run(async () => {
       const seen = await this.get(caller, id);
-      const resume: Restart = (host, request, options) => host.rpc.resumeSandbox({ ...request, diskOnly }, options);
+      const stored = isStored(seen) ? { parcel: seen.parcel, vaults: this.storeKeys.of(seen.teamId) } : {};
+      const wish = { diskOnly, ...stored };
+      const resume: Restart = (host, request, options) => host.rpc.resumeSandbox({ ...request, ...wish }, options);
       return await this.#restart(caller, { ...seen, ...renewal(seen, endAt) }, "resume", resume);
     });
   }
@@ -259,6 +266,7 @@ export class Sandboxes {
   rollback(caller: Caller, id: SandboxId, snapshot: string): Promise<SandboxRow> {
     return this.tasks.run(async () => {
       const found = await this.get(caller, id);
+      if (isStored(found)) throw isHibernated(found);
       const seen = { ...found, ...renewal(found) };
       const rollback: Restart = (host, request, options) => host.rpc.rollbackSandbox({ ...request, snapshot }, options);
       return await this.#restart(caller, seen, step(seen.state, "rollback") ? "rollback" : "resume", rollback);
@@ -266,23 +274,39 @@ export class Sandboxes {
   }
 
   async #restart(caller: Caller, seen: SandboxRow, event: Event, call: Restart): Promise<SandboxRow> {
-    const change = { run: seen.run + 1, endAt: seen.endAt, askedBy: caller.actor };
-    const row = await this.#advance(seen, event, change).catch(async (thrown) => {
-      if (!(thrown instanceof WrennError)) throw thrown;
-      // Only a lack of room keeps the row of a paused sandbox as it was.
-      const now = step(seen.state, event) ? await this.store.find(seen.id) : undefined;
-      throw now?.state === seen.state && now.run === seen.run ? full(seen.memoryMib) : thrown;
-    });
-    const host = this.fleet.host(row.hostId);
+    if (!step(seen.state, event)) throw wrongState(seen);
+    const places = isStored(seen) ? this.fleet.places(seen) : [seen.hostId];
+    let row = await this.#restarting(caller, seen, event, places);
     return await this.events.told(caller, { kind: "capsule.resume", id: row.id }, async () => {
-      try {
-        const request = { id: row.id, run: BigInt(row.run), network: await this.policies.wire(row) };
-        const { sandbox } = await call(host, request, this.fleet.options(caller, limits.resume));
-        return await this.#reached(row, sandbox!);
-      } catch (thrown) {
-        throw await this.#settle(caller, host, row, thrown);
+      for (;;) {
+        const host = this.fleet.host(row.hostId);
+        try {
+          const request = { id: row.id, run: BigInt(row.run), network: await this.policies.wire(row) };
+          const limit = isStored(row) ? limits.hibernate : limits.resume;
+          const { sandbox } = await call(host, request, this.fleet.options(caller, limit));
+          return await this.#reached(row, sandbox!);
+        } catch (thrown) {
+          const error = await this.#settle(caller, host, row, thrown);
+          if (!isStored(row) || places.length === 0 || !elsewhereToo.has(error.code)) throw error;
+          const now = await this.get(caller, row.id);
+          if (!isStored(now) || !isPaused(now)) throw error;
+          row = await this.#restarting(caller, { ...now, endAt: seen.endAt }, event, places);
+        }
       }
     });
+  }
+
+  /** The row as its next incarnation, on the first of `places` that has room; those that were tried are taken out. */
+  async #restarting(caller: Caller, seen: SandboxRow, event: Event, places: string[]): Promise<SandboxRow> {
+    const change = { run: seen.run + 1, endAt: seen.endAt, askedBy: caller.actor };
+    for (let hostId = places.shift(); hostId !== undefined; hostId = places.shift()) {
+      const row = await this.store.advance(seen, event, { ...change, hostId });
+      if (row) return row;
+      // Only a lack of room keeps the row of a paused sandbox as it was.
+      const now = (await this.store.find(seen.id)) ?? seen;
+      if (now.state !== seen.state || now.run !== seen.run) throw wrongState(now);
+    }
+    throw full(seen.memoryMib);
   }
 
   /** Removes the sandbox; removing one that is gone, or being removed, succeeds. */
@@ -306,6 +330,8 @@ export class Sandboxes {
 
   /** Carries out a deletion that has been written down. */
   async remove(row: SandboxRow, options: Partial<CallOptions> = { timeoutMs: limits.destroy }): Promise<void> {
+    // What a host may have of it is removed when the host is heard: no row will want it.
+    if (isStored(row)) return void (await this.store.advance(row, "gone", { reason: "" }));
     try {
       await this.fleet.host(row.hostId).rpc.destroySandbox({ id: row.id }, options);
     } catch (thrown) {
@@ -328,6 +354,7 @@ export class Sandboxes {
   async setTimeout(caller: Caller, id: SandboxId, wishSec: number): Promise<SandboxRow> {
     const row = await this.get(caller, id);
     if (!isSettled(row)) throw wrongState(row);
+    if (isStored(row)) throw isHibernated(row);
     const timeoutSec = await this.quotas.timeoutFor(caller, wishSec);
     const answer = await this.#ask(
       row,
@@ -392,7 +419,9 @@ export class Sandboxes {
       const { sandbox } = await host.rpc.getSandbox({ id: row.id }, this.fleet.options(caller, limits.quick));
       await record(this.store, sandbox!, { host: host.id, asked: row });
     } catch (cause) {
-      if (hostError(cause).code === "not_found") await this.store.advance(row, "gone", { reason: "host_lost_it" });
+      // What is in the object store is there whatever becomes of its way back; a host that brings it yet is overruled.
+      if (isStored(row)) await this.store.advance(row, "paused", { reason: error.message });
+      else if (hostError(cause).code === "not_found") await this.store.advance(row, "gone", { reason: "host_lost_it" });
       else this.log.warn({ err: cause, sandbox: row.id, requestId: caller.requestId }, "the state is settled later");
     }
     return error;
@@ -401,6 +430,15 @@ export class Sandboxes {
 
 /** Failures of a create after which another host may do better. */
 const elsewhere: ReadonlySet<string> = new Set(["host_unavailable", "insufficient_storage"]);
+
+/** Failures of a return from the object store after which another host may do better. */
+const elsewhereToo: ReadonlySet<string> = new Set([
+  ...elsewhere,
+  "no_hosts_available",
+  "agent_error",
+  "conflict",
+  "unavailable",
+]);
 
 const needsOf = (spec: Wishes) => ({ memoryMib: spec.memory_mb ?? 0, vcpus: spec.vcpus ?? 0 });
 

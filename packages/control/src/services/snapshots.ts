@@ -2,14 +2,14 @@ import { capsuleId, type hostagent, type SandboxId, WrennError } from "@wrenn/co
 import { taken } from "../hosts/adopter.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
-import { isRunning, isSettled } from "../store/phase.ts";
+import { isRunning, isSettled, isStored } from "../store/phase.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import { renewal } from "./e2b/deadlines.ts";
 import type { Events } from "./events.ts";
 import { limits } from "./limits.ts";
-import { wrongState } from "./refusals.ts";
+import { isHibernated, wrongState } from "./refusals.ts";
 import type { Sandboxes, Wishes } from "./sandboxes.ts";
 import type { Tasks } from "./tasks.ts";
 
@@ -145,6 +145,7 @@ export class Snapshots {
   async #settled(caller: Caller, id: SandboxId, { name }: Label): Promise<SandboxRow> {
     const row = await this.sandboxes.get(caller, id);
     if (!isSettled(row)) throw wrongState(row);
+    if (isStored(row)) throw isHibernated(row);
     if (name !== undefined) {
       if (await this.store.named(caller.team, name)) throw isTaken(name);
       if (await this.#template(name)) throw reserved(name);

@@ -7,6 +7,7 @@ const channel = "wrenn_events";
 export const eventKinds = [
   "capsule.create",
   "capsule.pause",
+  "capsule.hibernate",
   "capsule.resume",
   "capsule.destroy",
   "capsule.state.changed",

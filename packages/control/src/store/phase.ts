@@ -8,8 +8,12 @@ export const isRunning = ({ state }: Phase): boolean => state === "running";
 export const makingStates = ["pending", "starting"] as const satisfies readonly State[];
 /** Whether its creation is under way. */
 export const isBeingMade = ({ state }: Phase): boolean => (makingStates as readonly State[]).includes(state);
+/** Whether it is in the object store: its host holds nothing that counts, and any fitting host can resume it. */
+export const isStored = ({ parcel }: { readonly parcel: string }): boolean => parcel !== "";
 /** Whether nothing is under way and the sandbox can be used or resumed. */
 export const isSettled = ({ state }: Phase): boolean => state === "running" || state === "paused";
+/** Whether it is paused. */
+export const isPaused = ({ state }: Phase): boolean => state === "paused";
 /** Whether it is paused, or on the way there or back. */
 export const isDozing = ({ state }: Phase): boolean =>
   state === "paused" || state === "pausing" || state === "resuming";

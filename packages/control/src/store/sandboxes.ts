@@ -25,6 +25,9 @@ const losable = states.filter((state) => step(state, "lost") === "missing" && st
 const isDue = sql`${sandboxes.endAt} <= now()`;
 const byId = eq(sandboxes.id, sql.placeholder("id"));
 
+/** It was on its way from the object store, which has it still. */
+const isReturning = sql`${sandboxes.parcel} <> '' and ${sandboxes.state} = 'resuming'`;
+
 /** The database refuses to reserve more of a host than it has, or anything of one that takes no new sandboxes. */
 export class NoRoom extends Error {}
 
@@ -216,7 +219,7 @@ export class SandboxStore {
       < now() - ${silenceMs} * interval '1 millisecond'`;
     const rows = await this.#db
       .update(sandboxes)
-      .set({ state: "missing", updatedAt: sql`now()` })
+      .set({ state: sql`case when ${isReturning} then 'paused' else 'missing' end`, updatedAt: sql`now()` })
       .where(and(eq(sandboxes.hostId, host), inArray(sandboxes.state, losable), silent))
       .returning({ id: sandboxes.id });
     for (const { id } of rows) for (const listener of this.#changed) listener(id);

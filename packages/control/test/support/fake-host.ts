@@ -15,6 +15,9 @@ type Step =
   | "resume"
   | "resumed"
   | "destroy"
+  | "hibernate"
+  | "bring"
+  | "discard"
   | "checkpoint"
   | "rollback"
   | "snapshots"
@@ -64,6 +67,12 @@ export class FakeHost {
   points: hostagent.MetricPoint[] = [];
   /** The log of every sandbox. */
   entries: hostagent.LogEntry[] = [];
+  /** What it tells of its store; hosts of one store have its parcels in common. */
+  storeId = "";
+  moveClass = "class";
+  parcels = new Map<string, hostagent.Sandbox>();
+  /** The keys of the store that it was given last. */
+  vaults: hostagent.Vaults | undefined;
   /** Milliseconds each life-cycle step takes. */
   delayMs = 0;
 
@@ -208,17 +217,36 @@ export class FakeHost {
       };
     return {
       getHost: wrap("host", async () => ({
+        moveClass: this.moveClass,
+        store: this.storeId,
         templates: [{ name: "minimal", sizeBytes: 1n, createdAtMs: 1_700_000_000_000n, ready: true }],
       })),
       createSandbox: wrap("create", (request: hostagent.CreateSandboxRequest) => this.#create(request)),
       pauseSandbox: wrap("pause", ({ id, diskOnly }: hostagent.PauseSandboxRequest) =>
         this.#move(id, "pause", { diskOnly }),
       ),
-      resumeSandbox: wrap("resume", ({ id, run, network }: hostagent.ResumeSandboxRequest) => {
+      resumeSandbox: wrap("resume", async ({ id, run, parcel, network }: hostagent.ResumeSandboxRequest) => {
         if (network) this.networks.set(id, network);
+        if (parcel) await this.#bring(parcel);
         return this.#move(id, "resume", { run, diskOnly: false });
       }),
-      destroySandbox: wrap("destroy", async ({ id }: { id: string }) => {
+      hibernateSandbox: wrap("hibernate", async ({ id, vaults }: hostagent.HibernateSandboxRequest) => {
+        const found = this.#need(id);
+        if (found.state !== SandboxState.PAUSED) throw new WrennError("invalid_state", "wrong state");
+        await Bun.sleep(this.delayMs);
+        const name = `parcel-${id}-${found.run}`;
+        this.vaults = vaults;
+        this.parcels.set(name, found);
+        return { parcel: { id: name, moveClass: this.moveClass, store: this.storeId, bytes: 1_000n } };
+      }),
+      discardParcels: wrap("discard", async ({ parcels }: hostagent.DiscardParcelsRequest) => {
+        for (const parcel of parcels) this.parcels.delete(parcel);
+        return {};
+      }),
+      destroySandbox: wrap("destroy", async ({ id, pausedRun }: hostagent.DestroySandboxRequest) => {
+        const found = this.sandboxes.get(id);
+        const isOther = found?.state !== SandboxState.PAUSED || found.run !== pausedRun;
+        if (pausedRun !== undefined && isOther) return {};
         if (this.sandboxes.has(id)) this.change(id, SandboxState.STOPPED);
         this.sandboxes.delete(id);
         return {};
@@ -315,6 +343,13 @@ export class FakeHost {
     this.#put({ ...found, state: SandboxState.RESUMING, run });
     await Bun.sleep(this.delayMs);
     return { sandbox: this.#put({ ...found, state: SandboxState.RUNNING, run, origin: snapshot }) };
+  }
+
+  async #bring(parcel: string): Promise<void> {
+    await this.#step("bring");
+    const found = this.parcels.get(parcel);
+    if (!found) throw new WrennError("not_found", "no such parcel");
+    if (!this.sandboxes.has(found.id)) this.sandboxes.set(found.id, found);
   }
 
   async #move(id: string, how: "pause" | "resume", facts: { run?: bigint; diskOnly: boolean }) {

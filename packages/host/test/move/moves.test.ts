@@ -257,7 +257,7 @@ describe("faults of the way", () => {
       if (at <= broken) break; // it needed no more requests than were let pass
       if (result instanceof WrennError) expect(result.code).toBe("unavailable");
     }
-    expect(broken).toBeGreaterThan(10);
+    expect(broken).toBeGreaterThan(5); // each try needs fewer requests, since it sends less
     bucket.fault = () => undefined;
     const sent = await pair.one.moves("s3://wrenn/fleet", bucket.env).send(id, keys);
     expect(sent.sentBytes).toBe(0);

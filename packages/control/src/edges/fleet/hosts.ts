@@ -1,6 +1,6 @@
 import { headers, rest, WrennError } from "@wrenn/contract";
 import { z } from "zod";
-import type { Hosts, Registered } from "../../services/fleet/hosts.ts";
+import type { Drained, Hosts, Registered } from "../../services/fleet/hosts.ts";
 import type { LoadedHost } from "../../store/fleet/hosts.ts";
 import { type App, endpoint } from "../endpoint.ts";
 
@@ -87,8 +87,8 @@ function lifeRoutes(app: App, hosts: Hosts): void {
       summary: "What a deletion of the host would end.",
     },
     async ({ caller, c }) => {
-      const { host, sandboxes } = await hosts.preview(caller, c.req.param("host")!);
-      return { host: show(host), sandbox_ids: sandboxes };
+      const { host, sandboxes, canMove } = await hosts.preview(caller, c.req.param("host")!);
+      return { host: show(host), sandbox_ids: sandboxes, can_drain: canMove };
     },
   );
   endpoint(
@@ -132,12 +132,24 @@ function modeRoutes(app: App, hosts: Hosts): void {
     app,
     {
       ...{ method: "post", path: "/v1/hosts/{host}/drain", status: 200, answer: rest.HostDrain, codes: one },
-      summary: "Keep new sandboxes away and pause those that run; answers when that is done.",
+      query: z.object({
+        wait: z
+          .enum(["true", "false"])
+          .default("true")
+          .meta({ description: "`false` answers at once; a GET of the same path tells how far it has come." }),
+      }),
+      summary:
+        "Empty a host: what runs on it moves to other hosts, or is paused where none could resume it; new ones stay away.",
     },
-    async ({ caller, c }): Promise<rest.HostDrain> => {
-      const { host, paused, failed } = await hosts.drain(caller, c.req.param("host")!);
-      return { host: show(host), running: host.load.sandboxes, paused, failed: Object.fromEntries(failed) };
+    async ({ caller, query, c }) => drained(await hosts.drain(caller, c.req.param("host")!, query.wait === "true")),
+  );
+  endpoint(
+    app,
+    {
+      ...{ method: "get", path: "/v1/hosts/{host}/drain", status: 200, answer: rest.HostDrain, codes: one },
+      summary: "How far the emptying of a host has come.",
     },
+    async ({ caller, c }) => drained(await hosts.drained(caller, c.req.param("host")!)),
   );
 }
 
@@ -200,8 +212,23 @@ export function show(host: LoadedHost): rest.Host {
       memory_mb_reserved: host.load.memoryMib,
       memory_mb_capacity: host.capacityMib,
     },
+    ...(host.moveClass && { move_class: host.moveClass }),
+    ...(host.storeId && { store: host.storeId }),
     created_at: host.createdAt.toISOString(),
     updated_at: host.updatedAt.toISOString(),
+  };
+}
+
+function drained({ host, drain }: Drained): rest.HostDrain {
+  const ids = (wanted: string) =>
+    Object.entries(drain.outcomes).flatMap(([id, { outcome }]) => (outcome === wanted ? [id] : []));
+  const failed = Object.entries(drain.outcomes).filter(([, { outcome }]) => outcome === "failed");
+  return {
+    ...{ host: show(host), running: host.load.sandboxes, total: drain.total },
+    ...{ moved: ids("moved"), hibernated: ids("hibernated"), paused: ids("paused") },
+    failed: Object.fromEntries(failed.map(([id, { error = "" }]) => [id, error])),
+    started_at: drain.startedAt.toISOString(),
+    ...(drain.finishedAt && { finished_at: drain.finishedAt.toISOString() }),
   };
 }
 

@@ -1,15 +1,14 @@
 import { createHmac } from "node:crypto";
 import { capsuleId, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import { capacityOf } from "../../hosts/placement.ts";
+import type { DrainRow } from "../../store/fleet/drains.ts";
 import type { HostStore, LoadedHost } from "../../store/fleet/hosts.ts";
 import type { HostTokenStore, TokenPair } from "../../store/fleet/tokens.ts";
 import type { HostMode } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
+import type { Drains } from "../moves/drains.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { Authority, Identity } from "./authority.ts";
-
-/** Sandboxes that a drain pauses at once: each writes its memory to the host's disk. */
-const drainedAtOnce = 4;
 
 /** What the service stands on. */
 export type HostsGround = {
@@ -19,6 +18,7 @@ export type HostsGround = {
   /** What the secrets that replicas show to agents are made from. */
   agentSecret: Buffer;
   sandboxes: Sandboxes;
+  drains: Drains;
   memoryOvercommit: number;
   /** The API key that was given to the server at start: it administers an installation that has no people yet. */
   operatorKey: string | undefined;
@@ -26,6 +26,9 @@ export type HostsGround = {
 
 /** A host's agent as it is handed its identity. */
 export type Registered = { host: LoadedHost; pair: TokenPair; identity: Identity; agentToken: string; ca: string };
+
+/** A host that is emptied, and how far that has come. */
+export type Drained = { host: LoadedHost; drain: DrainRow };
 
 /** The machines of an installation: who may join, what they are wanted for, and their end. */
 export class Hosts {
@@ -116,11 +119,12 @@ export class Hosts {
     return host;
   }
 
-  /** What a deletion would end. */
-  async preview(caller: Caller, id: string): Promise<{ host: LoadedHost; sandboxes: string[] }> {
+  /** What a deletion would end, and whether a drain would take it to other hosts first. */
+  async preview(caller: Caller, id: string): Promise<{ host: LoadedHost; sandboxes: string[]; canMove: boolean }> {
     const host = await this.owned(caller, id);
     const all = await this.ground.store.sandboxesOn(id);
-    return { host, sandboxes: all.map((row) => capsuleId(row.id as SandboxId)) };
+    const sandboxes = all.map((row) => capsuleId(row.id as SandboxId));
+    return { host, sandboxes, canMove: this.ground.drains.hasOtherPlace({ hostId: id }) };
   }
 
   /** Takes a host out. Throws `has_active_sandboxes` unless it is empty or forced; then its sandboxes end first. */
@@ -128,7 +132,7 @@ export class Hosts {
     const { sandboxes } = await this.preview(caller, id);
     if (sandboxes.length > 0 && !force)
       throw new WrennError("has_active_sandboxes", `The host has ${sandboxes.length} sandboxes.`, {
-        remedy: "Delete them first, or delete the host with force=true, which ends them.",
+        remedy: "Drain the host or delete them first, or delete the host with force=true, which ends them.",
         details: { sandbox_ids: sandboxes.slice(0, 100).join(",") },
       });
     await this.ground.store.setMode(id, "maintenance"); // nothing new comes while the rest goes
@@ -147,29 +151,27 @@ export class Hosts {
     return this.get(caller, id);
   }
 
-  /** Keeps new sandboxes away and pauses those that run; they can be resumed when the host is active again. */
-  async drain(
-    caller: Caller,
-    id: string,
-  ): Promise<{ host: LoadedHost; paused: string[]; failed: Map<string, string> }> {
+  /**
+   * Keeps new sandboxes away and empties the host: what is on it goes on elsewhere, or is paused where no other host could
+   * resume it. Answers when that is done, or at once unless `waits`.
+   */
+  async drain(caller: Caller, id: string, waits: boolean): Promise<Drained> {
     await this.setMode(caller, id, "draining");
-    const { sandboxes, store } = this.ground;
-    const queue = (await store.sandboxesOn(id)).filter(({ state }) => state === "running");
-    const paused: string[] = [];
-    const failed = new Map<string, string>();
-    const work = async () => {
-      for (let next = queue.shift(); next; next = queue.shift()) {
-        const row = await sandboxes.store.find(next.id);
-        if (!row) continue;
-        const name = capsuleId(row.id);
-        await sandboxes
-          .pause({ ...caller, team: row.teamId }, row.id)
-          .then(() => paused.push(name))
-          .catch((thrown) => failed.set(name, WrennError.from(thrown).message));
-      }
-    };
-    await Promise.all(Array.from({ length: drainedAtOnce }, work));
-    return { host: await this.get(caller, id), paused, failed };
+    const { done } = await this.ground.drains.begin(caller, id);
+    if (waits) await done;
+    else done.catch(() => {}); // another replica, or this one, goes on after a while
+    return await this.drained(caller, id);
+  }
+
+  /** How far the emptying of a host has come. Throws `not_found` for one that nobody emptied. */
+  async drained(caller: Caller, id: string): Promise<Drained> {
+    const host = await this.get(caller, id);
+    const drain = await this.ground.drains.find(id);
+    if (drain) return { host, drain };
+    throw new WrennError("not_found", "Nobody has emptied this host.", {
+      remedy: "Begin with POST /v1/hosts/{host}/drain.",
+      details: { host: id },
+    });
   }
 
   /** Whether the caller looks after the installation. */

@@ -9,7 +9,7 @@ import type { HostsGround } from "./hosts.ts";
 import type { Local } from "./ways.ts";
 
 /** What hosts need before there are services: their stores, the authority that names them, and the local one's place. */
-export type FleetGround = { hosts: Omit<HostsGround, "sandboxes">; local: Local | undefined };
+export type FleetGround = { hosts: Omit<HostsGround, "sandboxes" | "drains">; local: Local | undefined };
 
 /** Opens it; the first replica of an installation makes the authority. */
 export async function openFleet(

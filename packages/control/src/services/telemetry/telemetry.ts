@@ -1,7 +1,8 @@
-import type { hostagent, SandboxId } from "@wrenn/contract";
+import { create } from "@bufbuild/protobuf";
+import { hostagent, type SandboxId } from "@wrenn/contract";
 import type { CallOptions, Fleet } from "../../hosts/fleet.ts";
 import { type Host, hostError } from "../../hosts/host.ts";
-import { isOver } from "../../store/phase.ts";
+import { isOver, isPaused, isStored } from "../../store/phase.ts";
 import type { Caller } from "../caller.ts";
 import { limits } from "../limits.ts";
 import { absent } from "../refusals.ts";
@@ -23,6 +24,7 @@ export class Telemetry {
   /** What happened in and around a sandbox. Throws `not_found` for one that is over. */
   async logs(caller: Caller, id: SandboxId, which: Which): Promise<hostagent.LogEntry[]> {
     const { after, limit, newest } = which;
+    if (await this.#isAway(caller, id)) return [];
     const { entries } = await this.#ask(caller, id, (rpc, options) =>
       rpc.getSandboxLogs({ id, after: BigInt(after), limit, newest }, options),
     );
@@ -32,7 +34,14 @@ export class Telemetry {
   /** Load of a sandbox over a span. Throws `not_found` for one that is over. */
   async metrics(caller: Caller, id: SandboxId, span: Span): Promise<hostagent.GetSandboxMetricsResponse> {
     const request = { id, startMs: BigInt(Math.round(span.startMs)), endMs: BigInt(Math.round(span.endMs)) };
+    if (await this.#isAway(caller, id)) return create(hostagent.GetSandboxMetricsResponseSchema);
     return this.#ask(caller, id, (rpc, options) => rpc.getSandboxMetrics(request, options));
+  }
+
+  /** In the object store a sandbox has neither: both begin anew with the host that it comes to. */
+  async #isAway(caller: Caller, id: SandboxId): Promise<boolean> {
+    const row = await this.sandboxes.get(caller, id);
+    return isStored(row) && isPaused(row);
   }
 
   async #ask<T>(

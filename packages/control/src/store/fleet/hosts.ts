@@ -17,8 +17,12 @@ export type NewHost = {
 };
 /** What a machine is and where its agent listens. */
 export type Machine = Pick<HostRow, "arch" | "cpuCores" | "memoryMib" | "diskMib" | "capacityMib">;
+/** What its agent tells as well: how its sandboxes can move. */
+export type Facts = Machine & Pick<HostRow, "moveClass" | "storeId">;
 
 const isThere = isNull(hosts.deletedAt);
+/** Whether a sandbox is in the object store, and nowhere else. */
+const isAway = sql`(${sandboxes.parcel} <> '' and ${sandboxes.state} = 'paused')`;
 const noLoad: Load = { memoryMib: 0, vcpus: 0, sandboxes: 0 };
 
 /** Queries about hosts. */
@@ -104,16 +108,18 @@ export class HostStore {
   }
 
   /** Writes down what a machine is, unless that is known. */
-  async describe(id: string, machine: Machine): Promise<void> {
-    const { arch, cpuCores, memoryMib, diskMib, capacityMib } = machine;
+  async describe(id: string, machine: Facts): Promise<void> {
+    const { arch, cpuCores, memoryMib, diskMib, capacityMib, moveClass, storeId } = machine;
     await this.db
       .update(hosts)
       .set({ ...machine, updatedAt: sql`now()` })
       .where(
         and(
           eq(hosts.id, id),
-          sql`(${hosts.arch}, ${hosts.cpuCores}, ${hosts.memoryMib}, ${hosts.diskMib}, ${hosts.capacityMib})
-            is distinct from (${arch}, ${cpuCores}::int, ${memoryMib}::bigint, ${diskMib}::bigint, ${capacityMib}::bigint)`,
+          sql`(${hosts.arch}, ${hosts.cpuCores}, ${hosts.memoryMib}, ${hosts.diskMib}, ${hosts.capacityMib},
+              ${hosts.moveClass}, ${hosts.storeId})
+            is distinct from (${arch}, ${cpuCores}::int, ${memoryMib}::bigint, ${diskMib}::bigint, ${capacityMib}::bigint,
+              ${moveClass}, ${storeId})`,
         ),
       );
   }
@@ -128,7 +134,7 @@ export class HostStore {
     return await this.db
       .select({ id: sandboxes.id, state: sandboxes.state })
       .from(sandboxes)
-      .where(and(eq(sandboxes.hostId, id), ne(sandboxes.state, "stopped")))
+      .where(and(eq(sandboxes.hostId, id), ne(sandboxes.state, "stopped"), sql`not ${isAway}`))
       .orderBy(asc(sandboxes.createdAt));
   }
 
@@ -139,8 +145,10 @@ export class HostStore {
         .update(hosts)
         .set({ deletedAt: sql`now()`, isLocal: false, status: "unreachable", updatedAt: sql`now()` })
         .where(eq(hosts.id, id));
+      await transaction.execute(sql`update sandboxes set state = 'paused', updated_at = now()
+        where host_id = ${id} and parcel <> '' and state in ('resuming', 'missing')`); // the store has it
       await transaction.execute(sql`update sandboxes set state = 'stopped', reason = 'host_deleted', updated_at = now()
-        where host_id = ${id} and state <> 'stopped'`);
+        where host_id = ${id} and state <> 'stopped' and not (parcel <> '' and state = 'paused')`);
       await transaction.execute(sql`delete from snapshots where host_id = ${id}`);
       // Its access token stays until its time, so that the agent learns that the host is gone, not that it is a stranger.
       await transaction.execute(sql`delete from host_tokens where host_id = ${id} and kind <> 'access'`);

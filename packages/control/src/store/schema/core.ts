@@ -77,6 +77,11 @@ export const sandboxes = pgTable("sandboxes", {
   reason: text("reason").notNull().default(""),
   /** Who asked for the change under way; cleared by the database when the sandbox comes to rest. */
   askedBy: textMap("asked_by"),
+  /** Of a paused one that no host has: its name in the object store, which store, and which hosts can resume it. */
+  parcel: text("parcel").notNull().default(""),
+  storeId: text("store_id").notNull().default(""),
+  moveClass: text("move_class").notNull().default(""),
+  parcelBytes: bigint("parcel_bytes", { mode: "number" }).notNull().default(0),
   createdAt: time("created_at").notNull().defaultNow(),
   startedAt: time("started_at"),
   lastActiveAt: time("last_active_at"),

@@ -36,6 +36,9 @@ export const hosts = pgTable("hosts", {
   lastSeenAt: time("last_seen_at"),
   /** When it last called. */
   lastHeartbeatAt: time("last_heartbeat_at"),
+  /** Hosts of the same class can resume each other's sandboxes, by way of the same object store. */
+  moveClass: text("move_class").notNull().default(""),
+  storeId: text("store_id").notNull().default(""),
   createdBy: text("created_by").notNull().default(""),
   createdAt: time("created_at").notNull().defaultNow(),
   updatedAt: time("updated_at").notNull().defaultNow(),
