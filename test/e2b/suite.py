@@ -179,6 +179,9 @@ def _():
     assert box.get_info().end_at == info.end_at
     box.set_timeout(900)
     until(lambda: box.get_metrics())
+    box.update_network({"deny_out": ["203.0.113.0/24"]})
+    assert box.get_info().network["deny_out"] == ["203.0.113.0/24"]
+    box.update_network({})
     box.pause()
     assert not box.is_running()
     box.connect()

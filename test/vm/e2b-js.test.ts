@@ -236,6 +236,10 @@ describe("life", () => {
     expect((await box.getMetrics()).length).toBeGreaterThan(0);
     expect((await Sandbox.getMetrics(box.sandboxId))[0]!.memTotal).toBeGreaterThan(0);
     expect(await box.getMetrics({ start: new Date(0), end: new Date(1_000) })).toEqual([]);
+    await box.updateNetwork({ denyOut: ["203.0.113.0/24"] });
+    expect((await box.getInfo()).network?.denyOut).toEqual(["203.0.113.0/24"]);
+    await Sandbox.updateNetwork(box.sandboxId, {});
+    expect((await box.getInfo()).network?.denyOut ?? []).toEqual([]);
   });
 
   test("ends by itself, or goes on when traffic wakes it", async () => {

@@ -135,6 +135,10 @@ export class NetnsTap implements Nets, AsyncDisposable {
   async #setPolicy(sandbox: string, policy: NetPolicy): Promise<void> {
     const taken = this.#taken.get(sandbox);
     if (!taken) throw new WrennError("invalid_state", "the network is gone");
+    if (Object.keys(policy.rewrites ?? {}).length > 0)
+      throw new WrennError("unimplemented", "on this host's network no headers are set on requests", {
+        remedy: "Leave the rules for headers out, or use a host on user-mode networking (WRENN_NETWORK=user-mode).",
+      });
     const { netns } = taken.slot;
     await run(["ip", "netns", "exec", netns, "nft", "-f", "-"], policyRules(policy));
     taken.policy = policy;
