@@ -35,7 +35,7 @@ const timeoutSec = Number(values.timeout ?? 1800);
  * Files that take many minutes or need a machine that does nothing else: with LAB_FULL=1, or by name. The same faults
  * run whole on fake machines every time.
  */
-const long = ["agent.test.ts", "faults.test.ts", "operator.systemd.test.ts"];
+const long = ["agent.test.ts", "faults.test.ts", "qemu.test.ts"];
 const isFull = process.env.LAB_FULL === "1";
 
 async function runTests(names: readonly string[]): Promise<number> {

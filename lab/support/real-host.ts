@@ -20,6 +20,9 @@ import { quiet, spec } from "../../packages/host/test/support/host.ts";
 import { copyTemplates } from "../../test/support/data-folder.ts";
 import { wrennDir } from "./bench.ts";
 
+/** Boots of guests on KVM that is emulated itself, on a machine that does other things too. */
+const readyTimeoutMs = 400_000;
+
 /** Called before each effect of a driver with its name, such as `vmm.restore`; what it throws, the effect throws. */
 export type Before = (effect: string) => void | Promise<void>;
 
@@ -96,7 +99,7 @@ export class RealHost implements AsyncDisposable {
   }
 
   async #boot(): Promise<void> {
-    const config = compile({ dir: this.dir, token: "0123456789abcdef" });
+    const config = compile({ dir: this.dir, token: "0123456789abcdef", readyTimeoutMs });
     this.drivers = {
       limits: unlimited("not here"),
       ...watched(await this.makeDrivers(), (effect) => this.before(effect)),

@@ -1,17 +1,25 @@
 import { afterAll, expect, test } from "bun:test";
-import { vmmSuite } from "../../packages/host/test/suites/vmm.ts";
+import { type Booted, bootTemplate, vmmSuite } from "../../packages/host/test/suites/vmm.ts";
 import { firecrackerDrivers, networks, noFirecracker, noJailer, vmmBench } from "../support/bench.ts";
 import { leftInTheEnd } from "../support/left.ts";
 
 const nets = await networks("firecracker");
 
+/** Booted once, in a jail where there is one: what was taken in one home is restored in any other. */
+let template: Promise<Booted> | undefined;
+const booted = async () => {
+  template ??= vmmBench(noJailer ? plain! : jailed!).then(bootTemplate);
+  return (await template).frozen;
+};
+
 const plain = await firecrackerDrivers(nets, { jailed: false }).catch(() => undefined);
-vmmSuite("firecracker, plain", () => vmmBench(plain!), noFirecracker);
+vmmSuite("firecracker, plain", () => vmmBench(plain!), noFirecracker, booted);
 
 const jailed = await firecrackerDrivers(nets, { jailed: true }).catch(() => undefined);
-vmmSuite("firecracker, jailed", () => vmmBench(jailed!), noJailer);
+vmmSuite("firecracker, jailed", () => vmmBench(jailed!), noJailer, booted);
 
 afterAll(async () => {
+  await (await template)?.[Symbol.asyncDispose]();
   await nets[Symbol.asyncDispose]();
 });
 

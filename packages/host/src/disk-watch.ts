@@ -10,7 +10,7 @@ const lookEveryMs = 250;
 
 const reason = "the host's disk is nearly full: paused before its files could be lost";
 
-/** Gives free disk under a path, MiB. */
+/** Gives free disk under a folder, MiB. */
 export type FreeMib = (path: string) => Promise<number>;
 
 const freeMib: FreeMib = async (path) => {
@@ -54,13 +54,13 @@ export class DiskWatch implements AsyncDisposable {
   }
 
   async #look(): Promise<void> {
-    const { root } = this.sandboxes.kitchen.paths;
-    const free = await this.free(root);
+    const layers = `${this.sandboxes.kitchen.paths.root}/layers`; // which may be a file system of its own
+    const free = await this.free(layers);
     if (free >= minFreeDiskMib) await this.#letGo();
     // Sizes are known before they matter, so that the first look at a full disk knows who grows.
     const growing = free < 4 * minFreeDiskMib ? await this.#growing() : [];
     for (const sandbox of [...this.#held, ...growing])
-      if ((await this.free(root)) < minFreeDiskMib) await this.#stopAndPause(sandbox);
+      if ((await this.free(layers)) < minFreeDiskMib) await this.#stopAndPause(sandbox);
   }
 
   /** Those whose layers grew since the last look, the fastest first. */

@@ -17,26 +17,38 @@ export type VmmBench = {
 
 const size = { vcpus: 1, memoryMib: 512 };
 
-/** The promises of `Vmm`, for every driver. */
-export function vmmSuite(name: string, bench: () => Promise<VmmBench>, skip?: string): void {
+/** A template that was booted and frozen; disposing removes it. */
+export type Booted = AsyncDisposable & { readonly frozen: Frozen };
+
+/** Boots and freezes what a bench has to boot. */
+export async function bootTemplate(bench: VmmBench): Promise<Booted> {
+  const lab = await Lab.open(bench);
+  return { frozen: await lab.makeFrozen(), [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() };
+}
+
+/** The promises of `Vmm`, for every driver. `booted` is a template of another driver that this one can restore. */
+export function vmmSuite(
+  name: string,
+  bench: () => Promise<VmmBench>,
+  skip?: string,
+  booted?: () => Promise<Frozen>,
+): void {
   // One template for all rules: none of them changes it, and a boot takes longer than everything else.
-  let template: { lab: Lab; frozen: Frozen } | undefined;
+  let own: Booted | undefined;
   const rule = (title: string, run: (lab: Lab) => Promise<void>) =>
     (skip ? test.skip : test)(
       skip ? `${title} — skipped: ${skip}` : title,
       async () => {
         await using lab = await Lab.open(await bench(), async () => {
-          if (!template) {
-            const own = await Lab.open(await bench());
-            template = { lab: own, frozen: await own.makeFrozen() };
-          }
-          return template.frozen;
+          if (booted) return booted();
+          own ??= await bootTemplate(await bench());
+          return own.frozen;
         });
         await run(lab);
       },
       360_000, // real KVM that is emulated itself, on a busy machine
     );
-  afterAll(() => template?.lab[Symbol.asyncDispose]());
+  afterAll(() => own?.[Symbol.asyncDispose]());
 
   describe(`Vmm ${name}`, () => {
     rule("a restored machine answers once it was told to run, two at once do not disturb each other", async (lab) => {
@@ -213,7 +225,7 @@ class Lab implements AsyncDisposable {
     await memory.close();
     const { kernel } = this.bench;
     await using vm = await vmm.boot({ name: "template", dir, ...size, disk, nic, memory: `${dir}/memory`, kernel });
-    await agentOf({ nic }).ready(120_000, vm.exited);
+    await agentOf({ nic }).ready(300_000, vm.exited);
     await vm.stop();
     await vmm.freeze(vm, dir);
     return { dir, ...size, disk: { path: disk.path, format: disk.format } };
