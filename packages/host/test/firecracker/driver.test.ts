@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { mkdir } from "node:fs/promises";
+import { crc64, isWholeState } from "../../src/drivers/firecracker/device-state.ts";
 import { Firecracker } from "../../src/drivers/firecracker/driver.ts";
 import type { Vm } from "../../src/drivers/ports.ts";
 import { FakeFirecracker, type Fault } from "./fake.ts";
@@ -128,4 +129,16 @@ test("a machine knows which layer it writes to, by the file and not by its name"
   await using vm = await fake.vmm.restore(spec, await fake.frozen());
   const next = await fake.disk("next");
   expect([await vm.writesTo(spec.disk), await vm.writesTo(next)]).toEqual([true, false]);
+});
+
+test("device state is known to be whole by its sum; cut or changed it is not", () => {
+  const text = (value: string) => new TextEncoder().encode(value);
+  expect(crc64(text("123456789"))).toBe(0xe9c6_d914_c4b8_d9can); // the check value of this sum
+  expect(crc64(new Uint8Array(16).fill(123))).toBe(0x29d5_3572_1632_6566n); // an example of Firecracker's own
+  const whole = new Uint8Array(24).fill(123, 0, 16);
+  new DataView(whole.buffer).setBigUint64(16, 0x29d5_3572_1632_6566n, true);
+  expect(isWholeState(whole)).toBe(true);
+  expect(isWholeState(whole.subarray(0, 23))).toBe(false);
+  for (const at of whole.keys()) expect(isWholeState(whole.with(at, whole[at]! ^ 1))).toBe(false);
+  expect([isWholeState(new Uint8Array()), isWholeState(new Uint8Array(8))]).toEqual([false, false]);
 });

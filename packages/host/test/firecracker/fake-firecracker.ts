@@ -6,6 +6,7 @@
 import { appendFileSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { truncate } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { crc64 } from "../../src/drivers/firecracker/device-state.ts";
 import { wrongWith } from "./description.ts";
 import type { Fault } from "./fake.ts";
 
@@ -13,6 +14,10 @@ const [dir = "", ...args] = process.argv.slice(2);
 const { values } = parseArgs({ args, options: { "api-sock": { type: "string" }, id: { type: "string" } } });
 
 let state: "Not started" | "Running" | "Paused" = "Not started";
+/** A state with its sum. */
+const devices = new Uint8Array(16 + 8).fill(123, 0, 16);
+new DataView(devices.buffer).setBigUint64(16, crc64(devices.subarray(0, 16)), true);
+
 let memoryMib = 0;
 let memory: Uint8Array | undefined;
 
@@ -37,7 +42,7 @@ async function act(call: string, body: Record<string, unknown>): Promise<void> {
     state = body.resume_vm ? "Running" : "Paused";
   }
   if (call === "PUT /snapshot/create") {
-    writeFileSync(String(body.snapshot_path), "devices");
+    writeFileSync(String(body.snapshot_path), devices); // first, as there
     writeFileSync(String(body.mem_file_path), "");
     await truncate(String(body.mem_file_path), memory?.length ?? memoryMib * 2 ** 20);
   }

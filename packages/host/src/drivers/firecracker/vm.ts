@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, type Stats, statSync } from "node:fs";
-import { chmod, copyFile, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, readFile, rename, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import { pagesOf } from "../../memory/pages.ts";
@@ -7,6 +7,7 @@ import type { Capture, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
 import { isMapped, MemoryWriter, type Taken, takeChanged } from "../process-memory.ts";
 import type { FirecrackerApi } from "./api.ts";
+import { isWholeState } from "./device-state.ts";
 import type { Home } from "./home.ts";
 import { type Launched, releaseGroup } from "./launch.ts";
 
@@ -128,16 +129,25 @@ export class FirecrackerVm implements Vm {
     throw new WrennError("agent_error", "the VM has no disk");
   }
 
-  /** Firecracker gives device state together with memory only; that memory is taken otherwise, and dropped here. */
+  /**
+   * Device state alone, which Firecracker's API does not know: it writes that first, durably, then the memory. So it is
+   * told to put the memory where no file can be; that it refuses, and what it wrote before is taken once its sum is right.
+   */
   async #saveDevices(path: string): Promise<void> {
-    const names = { snapshot_path: "device.new", mem_file_path: "memory.new" };
-    const inHome = (name: string) => `${this.home.root}/${name}`;
+    const name = "device.new";
+    const written = `${this.home.root}/${name}`;
+    const names = { snapshot_path: name, mem_file_path: "." };
     try {
-      await this.api.put("/snapshot/create", { snapshot_type: "Diff", ...names });
-      await rename(inHome(names.snapshot_path), path).catch(() => copyFile(inHome(names.snapshot_path), path));
+      const refusal = await this.api.put("/snapshot/create", { snapshot_type: "Full", ...names }).then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
+      const bytes = await readFile(written).catch(() => new Uint8Array());
+      if (!isWholeState(bytes)) throw refusal ?? new WrennError("agent_error", "Firecracker wrote no device state");
+      await rename(written, path).catch(() => copyFile(written, path));
       await chmod(path, 0o600);
     } finally {
-      for (const name of Object.values(names)) await rm(inHome(name), { force: true });
+      await rm(written, { force: true });
     }
   }
 }
