@@ -13,7 +13,7 @@ import { agentOf } from "../packages/host/src/machine.ts";
 import { firecracker, firecrackerDrivers, jailer, networks, noFirecracker } from "./support/bench.ts";
 import { RealHost, shell } from "./support/real-host.ts";
 
-const rounds = Number(process.env.LAB_ROUNDS ?? 5);
+const rounds = Number(process.env.LAB_ROUNDS || 5);
 const size = { memoryMib: 512 };
 const dirtyMib = 64;
 

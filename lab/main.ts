@@ -17,6 +17,7 @@ Options:
 Environment:
   FIRECRACKER_BIN, JAILER_BIN   this machine's programs (default /usr/local/bin/firecracker, /usr/local/bin/jailer)
   LAB_FULL=1, LAB_CYCLES=200    every fault at every step; so many creates and kills in a row
+  LAB_ROUNDS=5                  how often the bench measures each thing
   WRENN_DIR                     where the guest image and kernel come from
 
 Example:
@@ -35,7 +36,7 @@ const timeoutSec = Number(values.timeout ?? 1800);
  * Files that take many minutes or need a machine that does nothing else: with LAB_FULL=1, or by name. The same faults
  * run whole on fake machines every time.
  */
-const long = ["agent.test.ts", "faults.test.ts", "qemu.test.ts"];
+const long = ["agent.test.ts", "faults.test.ts", "full-disk.test.ts", "operator.systemd.test.ts", "qemu.test.ts"];
 const isFull = process.env.LAB_FULL === "1";
 
 async function runTests(names: readonly string[]): Promise<number> {
@@ -64,7 +65,7 @@ function runFiles(files: readonly string[], options: HostOptions = {}): Promise<
 
 async function runCommand(argv: readonly string[]): Promise<number> {
   return withHost(async (host) => {
-    const code = await host.run(argv, { timeoutSec });
+    const code = await host.run(argv, { timeoutSec, env: { LAB_ROUNDS: process.env.LAB_ROUNDS ?? "" } });
     if (values.get) {
       await mkdir(values.get, { recursive: true });
       await host.fetchFiles("/lab/out", values.get);
