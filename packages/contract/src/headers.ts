@@ -8,6 +8,8 @@ export const headers = {
   hostToken: "X-Wrenn-Host-Token",
   /** On requests to a host agent's `/proxy/…/49983`: the guest shall judge what its client shows, so no token is added. */
   asClient: "X-Wrenn-As-Client",
+  /** On requests to a host agent's `/proxy/…`: what listens there speaks TLS, with a certificate that nobody asks for. */
+  guestTls: "X-Wrenn-Guest-Tls",
   /** A registered host's own token, on the routes that only it may call. */
   registeredHost: "X-Host-Token",
   /** Opens the private ports of a sandbox; E2B clients send the same value as `e2b-traffic-access-token`. */

@@ -106,6 +106,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);
+  undo.use(services.networks);
   undo.use(services.drains);
   undo.use(services.collector);
   undo.use(new Pruner(eventStore, log));

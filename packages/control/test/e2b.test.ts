@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, te
 import { create as make } from "@bufbuild/protobuf";
 import { headers, hostagent, rest, type SandboxId } from "@wrenn/contract";
 import { SQL } from "bun";
+import { createRemoteJWKSet, decodeJwt, jwtVerify } from "jose";
 import { readMetadata } from "../src/edges/e2b/metadata.ts";
 import { plainName } from "../src/services/e2b/names.ts";
 import { apiKey, Plane } from "./support/plane.ts";
@@ -188,7 +189,7 @@ describe("pause and resume", () => {
 
   test("what is not held is refused by name, and makes nothing", async () => {
     const made = plane.host.sandboxes.size;
-    const body = { templateID: "minimal", network: { httpsPorts: [8443] } };
+    const body = { templateID: "minimal", volumeMounts: [{ name: "v", path: "/v" }] };
     expect(await refusal(plane.fetch("POST", "/sandboxes", body))).toMatchObject({ code: 400 });
     expect(plane.host.sandboxes.size).toBe(made);
   });
@@ -501,6 +502,52 @@ describe("ports", () => {
     const { sandboxID: id } = await create({ network: { maskRequestHost: "app.example:$" + "{PORT}" } });
     await toPort(id, 3000);
     expect(plane.host.seen.get(`/proxy/${id}/3000/`)!.get("x-forwarded-host")).toBe("app.example:3000");
+  });
+});
+
+test("a port whose server speaks TLS is told to the host, and no client can say so", async () => {
+  plane.host.apps.set(8443, plane.guest.address);
+  const { sandboxID: id } = await create({ network: { httpsPorts: [8443] } });
+  for (const port of [8443, 3000]) await toPort(id, port, { [headers.guestTls]: "1" });
+  const told = [8443, 3000].map((port) => plane.host.seen.get(`/proxy/${id}/${port}/`)!.get(headers.guestTls));
+  expect(told).toEqual(["1", null]);
+});
+
+describe("identity tokens", () => {
+  const token = (name: string) => `\${e2b.identity.tokens.${name}}`;
+  const rules = (name: string) => ({
+    "sts.test": [{ transform: { headers: { authorization: `Bearer ${token(name)}` } } }],
+  });
+  const iam = { tokens: { aws: { audience: "sts.test", tokenType: "JWT-SVID" as const } } };
+  const sent = (id: string) => plane.host.networks.get(id)!.rules[0]!.headers.authorization!.replace("Bearer ", "");
+
+  test("are signed for their audience, and anybody can check them", async () => {
+    const { sandboxID: id } = await create({ iam, network: { rules: rules("aws") } });
+    const found = (await (await fetch(`${plane.address}/.well-known/openid-configuration`)).json()) as {
+      issuer: string;
+      jwks_uri: string;
+    };
+    const keys = createRemoteJWKSet(new URL(found.jwks_uri));
+    const { payload } = await jwtVerify(sent(id), keys, { issuer: found.issuer, audience: "sts.test" });
+    expect(payload.sandbox_id).toBe(id);
+    expect(payload.sub).toStartWith("spiffe://localhost/team/");
+    expect(payload.sub).toEndWith(`/sandbox/${id}`);
+    expect(await jwtVerify(sent(id), keys, { audience: "other.test" }).catch(() => "refused")).toBe("refused");
+    const [fork] = await plane.json<{ sandbox: rest.e2b.Sandbox }[]>(201, "POST", `/sandboxes/${id}/fork`, {});
+    expect(decodeJwt(sent(fork!.sandbox.sandboxID)).sandbox_id).toBe(fork!.sandbox.sandboxID);
+  });
+
+  test("are not given out as keys, nor by a name that was not registered, nor of another type", async () => {
+    expect(await (await fetch(`${plane.address}/.well-known/jwks.json`)).text()).not.toContain('"d"');
+    const other = { tokens: { aws: { ...iam.tokens.aws, tokenType: "X509-SVID" } } };
+    for (const body of [
+      { iam, network: { rules: rules("gcp") } },
+      { network: { rules: rules("aws") } },
+      { iam: other },
+    ])
+      expect(await refusal(plane.fetch("POST", "/sandboxes", { templateID: "minimal", ...body }))).toMatchObject({
+        code: 400,
+      });
   });
 });
 

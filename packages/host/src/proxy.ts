@@ -18,6 +18,7 @@ const notForwarded = [
   "host",
   headers.hostToken,
   headers.asClient,
+  headers.guestTls,
 ];
 
 /** Each look at a port that is not open yet costs an emulated guest some milliseconds. */
@@ -25,6 +26,10 @@ const slowestLookMs = 250;
 
 /** Where a request goes, and what it needs on the way. */
 type Target = { readonly sandbox: Sandbox; readonly port: number; readonly address: string };
+
+/** The way to the guest is this machine's own; a certificate would prove nothing about it. */
+const unverified = { tls: { rejectUnauthorized: false } };
+const isTls = (request: Request): boolean => request.headers.has(headers.guestTls);
 
 /** Forwards a request to a sandbox's guest byte for byte, both ways as they come. */
 export async function forward(request: Request, sandboxes: Sandboxes): Promise<Response> {
@@ -37,7 +42,8 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
   if (port !== agentPort && calledBy) out.set("host", calledBy);
   const done = activity(sandbox);
   try {
-    const answer = await fetch(`http://${address}`, {
+    const answer = await fetch(`${isTls(request) ? "https" : "http"}://${address}`, {
+      ...(isTls(request) && unverified),
       method: request.method,
       headers: out,
       body: request.body,
@@ -60,7 +66,11 @@ export async function upgrade(
   sandboxes: Sandboxes,
 ): Promise<Response | undefined> {
   const { sandbox, port, address } = await target(request, sandboxes);
-  const { upstream, early } = await connectUpstream(`ws://${address}`, request).catch((thrown) => {
+  const { upstream, early } = await connectUpstream(
+    `${isTls(request) ? "wss" : "ws"}://${address}`,
+    request,
+    isTls(request) ? unverified : {},
+  ).catch((thrown) => {
     throw unreachable(thrown, port);
   });
   let end = () => {};

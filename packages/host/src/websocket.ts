@@ -15,14 +15,18 @@ const maxBehindBytes = 16 << 20;
 const sendable = (code: number): boolean => code === 1000 || (code >= 3000 && code <= 4999);
 
 /** Connects to the guest's end. Throws when it does not answer as a WebSocket. */
-export async function connectUpstream(url: string, request: Request): Promise<Pick<Bridge, "upstream" | "early">> {
+export async function connectUpstream(
+  url: string,
+  request: Request,
+  more: { tls?: { rejectUnauthorized: boolean } } = {},
+): Promise<Pick<Bridge, "upstream" | "early">> {
   const protocols = request.headers.get("sec-websocket-protocol")?.split(/\s*,\s*/) ?? [];
   const passed = ["authorization", "cookie", "origin", "user-agent"].flatMap((name) => {
     const value = request.headers.get(name);
     return value === null ? [] : [[name, value]];
   });
   // Bun takes options where browsers, whose types are in force here, take protocols.
-  const options = { protocols, headers: Object.fromEntries(passed) } as unknown as string[];
+  const options = { protocols, headers: Object.fromEntries(passed), ...more } as unknown as string[];
   const upstream = new WebSocket(url, options);
   upstream.binaryType = "arraybuffer";
   const early: Bridge["early"] = [];

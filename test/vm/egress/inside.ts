@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { dirname, join } from "node:path";
 import { rest } from "@wrenn/contract";
 import { Sandbox as E2b } from "e2b";
 import type { NetworkPolicy, Sandbox } from "wrenn";
@@ -172,6 +173,24 @@ describe("E2B's own client", () => {
     expect(await code("https://other.test/")).toBe("200");
     await sandbox.kill();
   });
+});
+
+test("a port whose server speaks TLS is reached, whatever its certificate", async () => {
+  const { url, apiKey } = system.ready;
+  const to = { apiKey: `e2b_${apiKey.replace(/^\w+_/, "")}`, apiUrl: url, sandboxUrl: url };
+  const sandbox = await E2b.create("base", { ...to, network: { httpsPorts: [8443] } });
+  for (const name of ["hosts.pem", "hosts.key"])
+    await sandbox.files.write(`/tmp/${name}`, await Bun.file(join(dirname(process.env.TEST_CA!), name)).text());
+  const serve =
+    "import http.server, ssl; s = http.server.HTTPServer(('', 8443), http.server.SimpleHTTPRequestHandler); c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain('/tmp/hosts.pem', '/tmp/hosts.key'); s.socket = c.wrap_socket(s.socket, server_side=True); s.serve_forever()";
+  await sandbox.commands.run(`cd /etc && exec python3 -c "${serve}"`, { background: true, timeoutMs: 0 });
+  const headers = { "e2b-sandbox-id": sandbox.sandboxId, "e2b-sandbox-port": "8443" };
+  const answer = await until("the server", async () => {
+    const got = await fetch(`${url}/hostname`, { headers });
+    return got.ok && (await got.text());
+  });
+  expect(answer).toStartWith("wrenn-");
+  await sandbox.kill();
 });
 
 describe("headers", () => {

@@ -39,6 +39,18 @@ export type NetworkUpdate = z.infer<typeof NetworkUpdate>;
 /** A volume in a sandbox. */
 export const VolumeMount = z.object({ name: z.string().min(1).max(255), path: z.string().min(1).max(4096) });
 
+/** Identity tokens that a sandbox's rules may use, by name (E2B protocol, section 4). */
+export const Iam = z.object({
+  tokens: z
+    .record(
+      z.string().regex(/^[A-Za-z0-9_-]{1,128}$/, "letters, digits, `_` and `-`"),
+      z.object({ audience: z.string().min(1).max(1_024), tokenType: z.literal("JWT-SVID") }),
+    )
+    .refine((tokens) => Object.keys(tokens).length <= 32, "at most 32 tokens")
+    .nullish(),
+});
+export type Iam = z.infer<typeof Iam>;
+
 /** Body of `POST /sandboxes` and `POST /v2/sandboxes`. */
 export const NewSandbox = z.object({
   templateID: z.string().min(1).max(255),
@@ -51,7 +63,7 @@ export const NewSandbox = z.object({
   allow_internet_access: z.boolean().nullish(),
   network: Network.nullish(),
   volumeMounts: z.array(VolumeMount).max(64).nullish(),
-  iam: z.unknown().nullish(),
+  iam: Iam.nullish(),
 });
 export type NewSandbox = z.infer<typeof NewSandbox>;
 

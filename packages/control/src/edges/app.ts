@@ -25,6 +25,7 @@ import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
 import { usageRoutes } from "./fleet/usage.ts";
 import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
+import { identityRoutes } from "./network/identity.ts";
 import { networkRoutes } from "./network/network.ts";
 import type { Doorway } from "./people/client.ts";
 import { auditing } from "./people/deeds.ts";
@@ -77,6 +78,7 @@ export function buildApp(
   metricRoutes(app, metrics, config.metricsToken);
   telemetryRoutes(app, services.telemetry);
   networkRoutes(app, services.networks);
+  identityRoutes(app, services.identities);
   logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
   hostRoutes(app, services.hosts);

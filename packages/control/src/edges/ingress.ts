@@ -141,6 +141,7 @@ export class Ingress {
   async #forward(passage: Passage): Promise<Response> {
     const sent = guestHeaders(passage.request, passage.requestId);
     const mask = passage.admission.terms?.network?.maskRequestHost;
+    if (speaksTls(passage)) sent.set(headers.guestTls, "1");
     // The host gives the guest this name as its own.
     if (mask) sent.set("x-forwarded-host", mask.replace(/\$\{PORT\}/g, String(passage.target.port)));
     const answer = await this.#answer({ ...passage, sent });
@@ -169,6 +170,7 @@ export class Ingress {
     const protocols = request.headers.get("sec-websocket-protocol")?.split(/\s*,\s*/) ?? [];
     const sent = guestHeaders(request, requestId);
     for (const name of [...sent.keys()]) if (name.startsWith("sec-websocket-")) sent.delete(name);
+    if (speaksTls(passage)) sent.set(headers.guestTls, "1");
     const upstream = admission.host.socket({ sandbox: target.id, port: target.port }, path, {
       headers: sent,
       protocols,
@@ -197,6 +199,10 @@ export class Ingress {
     return say(error.status, error.message);
   }
 }
+
+/** Whether the sandbox's owner said that its server at this port speaks TLS. */
+const speaksTls = ({ admission, target }: Passage): boolean =>
+  admission.terms?.network?.httpsPorts?.includes(target.port) ?? false;
 
 /** Refusals that a visitor is told of in their own words. */
 const spokenOf: readonly Code[] = ["invalid_request", "unauthorized", "forbidden"];

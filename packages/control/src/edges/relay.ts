@@ -21,7 +21,7 @@ const emptyStatuses: readonly number[] = [204, 205, 304];
 export function sentHeaders(from: Headers, requestId: string, drop: readonly string[]): Headers {
   const sent = new Headers(from);
   dropConnection(sent);
-  for (const name of ["host", headers.apiKey, headers.hostToken, ...drop]) sent.delete(name);
+  for (const name of ["host", headers.apiKey, headers.hostToken, headers.guestTls, ...drop]) sent.delete(name);
   sent.set(headers.requestId, requestId);
   // Without it `fetch` asks for compression, and the client would get an encoding it did not offer.
   if (!sent.has("accept-encoding")) sent.set("accept-encoding", "identity");

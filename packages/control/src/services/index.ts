@@ -35,6 +35,7 @@ import { Collector } from "./moves/collector.ts";
 import { Drains } from "./moves/drains.ts";
 import { Hibernation } from "./moves/hibernation.ts";
 import { StoreKeys } from "./moves/store-keys.ts";
+import { Identities } from "./network/identities.ts";
 import { Networks } from "./network/networks.ts";
 import { Policies } from "./network/policies.ts";
 import { Audit } from "./people/audit.ts";
@@ -86,7 +87,8 @@ export function buildServices(ground: Ground) {
   const events = new Events({ audit, store, sandboxes: sandboxStore, snapshots: snapshotStore, tasks, log });
   const quotas = new Quotas(ground.peopleStore);
   const storeKeys = new StoreKeys(ground.encryptionKey);
-  const policies = new Policies(ground.secretStore, ground.channels.box);
+  const identities = new Identities(ground.encryptionKey, () => people.site.server(""));
+  const policies = new Policies(ground.secretStore, ground.channels.box, identities);
   const sandboxes = new Sandboxes({
     quotas,
     policies,
@@ -139,6 +141,7 @@ export function buildServices(ground: Ground) {
     labels: new Labels(sandboxes, sandboxStore),
     snapshots,
     networks,
+    identities,
     leases: new Leases(sandboxes, snapshots, waker, networks),
     secrets: new Secrets({
       ...{ store: ground.secretStore, box: ground.channels.box, audit },

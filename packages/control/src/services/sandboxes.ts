@@ -125,9 +125,14 @@ export class Sandboxes {
    * Makes a sandbox and answers when it runs. Throws `not_found` for an unknown template and whatever the host throws.
    * With `once` it is made once however often it is asked for; throws `conflict` when the key was for something else.
    */
-  create(caller: Caller, spec: rest.CreateCapsule, once?: Once, placed?: Placed): Promise<SandboxRow> {
+  create(
+    caller: Caller,
+    spec: rest.CreateCapsule & Pick<Wishes, "terms">,
+    once?: Once,
+    placed?: Placed,
+  ): Promise<SandboxRow> {
     return this.tasks.run(async () => {
-      await this.policies.check(caller.team, spec.network);
+      await this.policies.check(caller.team, spec.network, spec.terms);
       const made = once && (await this.#made(caller, once));
       return made ?? (await this.start(caller, await this.#source(caller, spec), spec, { once, placed }));
     });

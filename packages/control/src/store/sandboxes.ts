@@ -151,13 +151,13 @@ export class SandboxStore {
     return rows.map(({ id }) => id);
   }
 
-  /** A team's running rows whose network policy has this text in it. */
-  async runningWithPolicy(team: string, text: string): Promise<SandboxRow[]> {
+  /** Running rows, of a team or of all, whose network policy has this text in it. */
+  async runningWithPolicy(text: string, team?: string): Promise<SandboxRow[]> {
     const holds = sql`strpos(${sandboxes.network}::text, ${text}) > 0`;
     return await this.#db
       .select()
       .from(sandboxes)
-      .where(and(eq(sandboxes.teamId, team), eq(sandboxes.state, "running"), holds));
+      .where(and(team === undefined ? undefined : eq(sandboxes.teamId, team), eq(sandboxes.state, "running"), holds));
   }
 
   /** How many rows are in each state; those that are stopped are not counted. */

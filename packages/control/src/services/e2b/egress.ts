@@ -40,14 +40,7 @@ export function policyOf(wish: Wish): rest.NetworkPolicy | undefined {
 const isPlain = (policy: rest.NetworkPolicy): boolean => Bun.deepEquals(policy, openPolicy);
 
 /** Throws `unimplemented` for parts of a creation that would change nothing. */
-export function refuseUnheld({ iam, volumeMounts, network }: rest.e2b.NewSandbox): void {
-  if ((network?.httpsPorts ?? []).length > 0)
-    throw new WrennError("unimplemented", "Ports of sandboxes are reached over plain HTTP from this server.", {
-      remedy: "Leave httpsPorts out, and let the program in the sandbox listen without TLS.",
-    });
-  const tokens = (iam as { tokens?: object } | null | undefined)?.tokens;
-  if (Object.keys(tokens ?? {}).length === 0 && (volumeMounts ?? []).length === 0) return;
-  throw new WrennError("unimplemented", "This server mounts no volumes and gives no identity tokens.", {
-    remedy: "Leave volumeMounts and iam out.",
-  });
+export function refuseUnheld({ volumeMounts }: rest.e2b.NewSandbox): void {
+  if ((volumeMounts ?? []).length === 0) return;
+  throw new WrennError("unimplemented", "This server mounts no volumes.", { remedy: "Leave volumeMounts out." });
 }

@@ -87,8 +87,8 @@ export class Leases {
   async setNetwork(caller: Caller, id: SandboxId, wish: rest.e2b.NetworkUpdate): Promise<void> {
     const { terms } = await this.get(caller, id);
     const { allow_internet_access: access, ...egress } = wish;
-    const { allowPublicTraffic, maskRequestHost } = terms?.network ?? {};
-    const network = { ...egress, allowPublicTraffic, maskRequestHost };
+    const { allowPublicTraffic, maskRequestHost, httpsPorts } = terms?.network ?? {};
+    const network = { ...egress, allowPublicTraffic, maskRequestHost, httpsPorts };
     const shown = terms ? { ...terms, allowInternetAccess: access ?? undefined, network } : undefined;
     await this.networks.set(caller, id, policyOf(wish) ?? openPolicy, shown);
   }
@@ -169,5 +169,6 @@ function termsOf(wish: rest.e2b.NewSandbox, timeoutSec: number): Terms {
     keepMemory: wish.autoPauseMemory ?? true,
     allowInternetAccess: wish.allow_internet_access ?? undefined,
     network: wish.network ?? undefined,
+    iam: wish.iam ?? undefined,
   };
 }

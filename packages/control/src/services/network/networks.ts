@@ -3,6 +3,7 @@ import { hostError } from "../../hosts/host.ts";
 import { isOver, isRunning, isSettled } from "../../store/phase.ts";
 import type { SandboxRow, Terms } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
+import { systemCaller } from "../e2b/deadlines.ts";
 import { limits } from "../limits.ts";
 import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
@@ -16,12 +17,24 @@ export type Seen = Pick<hostagent.GetSandboxNetworkResponse, "connections" | "de
   policy: rest.NetworkPolicy;
 };
 
+/** Identity tokens live for an hour: each is renewed when a quarter of that is over, and twice more if that fails. */
+const renewEveryMs = 15 * 60_000;
+
 /** What sandboxes may reach, and do reach. */
-export class Networks {
+export class Networks implements Disposable {
+  readonly #timer: Timer;
+
   constructor(
     readonly sandboxes: Sandboxes,
     readonly policies: Policies,
-  ) {}
+  ) {
+    this.#timer = setInterval(() => void this.renewTokens(), renewEveryMs);
+    this.#timer.unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
 
   /** A sandbox's policy, and what it reached and was refused in the last hour. Throws `not_found` for one that is over. */
   async get(caller: Caller, id: SandboxId): Promise<Seen> {
@@ -40,7 +53,7 @@ export class Networks {
   async set(caller: Caller, id: SandboxId, policy: rest.NetworkPolicy, terms?: Terms): Promise<SandboxRow> {
     const row = await this.#present(caller, id);
     if (!isSettled(row)) throw wrongState(row);
-    await this.policies.check(caller.team, policy);
+    await this.policies.check(caller.team, policy, row.terms);
     await this.#tell(caller, { ...row, network: policy });
     const written = await this.sandboxes.store.write(row, { network: policy, ...(terms && { terms }) });
     if (written) return written;
@@ -49,11 +62,20 @@ export class Networks {
 
   /** Has the hosts of running sandboxes use the value that a secret has now. One that is paused gets it when it resumes. */
   async renew(caller: Caller, secret: string): Promise<void> {
-    const rows = await this.sandboxes.store.runningWithPolicy(caller.team, `secrets.${secret}`);
-    const told = await Promise.allSettled(rows.map((row) => this.#tell(caller, row)));
+    await this.#renewAll(await this.sandboxes.store.runningWithPolicy(`secrets.${secret}`, caller.team));
+  }
+
+  /** Gives the hosts of running sandboxes fresh identity tokens. */
+  async renewTokens(): Promise<void> {
+    const rows = await this.sandboxes.store.runningWithPolicy("identity.tokens.").catch(() => []);
+    await this.#renewAll(rows);
+  }
+
+  async #renewAll(rows: readonly SandboxRow[]): Promise<void> {
+    const told = await Promise.allSettled(rows.map((row) => this.#tell(systemCaller(row), row)));
     for (const [at, result] of told.entries())
       if (result.status === "rejected")
-        this.sandboxes.log.warn({ err: result.reason, sandbox: rows[at]!.id }, "a secret's new value was not told");
+        this.sandboxes.log.warn({ err: result.reason, sandbox: rows[at]!.id }, "new values of a policy were not told");
   }
 
   async #tell(caller: Caller, row: SandboxRow): Promise<void> {

@@ -11,6 +11,7 @@ export type Terms = {
   keepMemory: boolean;
   allowInternetAccess?: boolean | undefined;
   network?: rest.e2b.Network | undefined;
+  iam?: rest.e2b.Iam | undefined;
 };
 
 /** A `jsonb` of {@link Terms}. */
