@@ -153,7 +153,7 @@ describe("a request that could be read in two ways", () => {
       const got = guest.got.slice(before);
       // What follows is a request of its own to a host that is none of ours, or part of a body: never a request to the guest.
       for (const text of got) {
-        expect(text.match(/^[A-Z]+ \/\S* HTTP\/1\.1\r\n/gm)?.length ?? 0).toBe(1);
+        expect(text.match(/^[A-Z]+ \/\S* HTTP\/1\.1\r\n/gm)?.length ?? 0).toBeLessThanOrEqual(1); // none yet where the connection is only opened
         expect(text.startsWith("GET /smuggled")).toBe(false);
       }
       expect(got.length).toBeLessThanOrEqual(1);
