@@ -35,6 +35,7 @@ export async function respond(request: Request, agent: Agent): Promise<Response>
 async function route(request: Request, agent: Agent): Promise<Response> {
   const { path, query } = targetOf(request.url);
   const { identity } = agent;
+  if (identity.failure) return httpError(500, "the identity of this sandbox could not be written down");
   if (!open.has(path) && !identity.accepts(request.headers.get("x-access-token")))
     return httpError(401, "unauthorized access, please provide a valid access token or method signing if supported");
   const method = agent.methods.get(path);

@@ -62,13 +62,15 @@ export class GuestAgent {
 
   /**
    * Gives a restored guest its identity. Throws unless the guest says that its random generator was reseeded: a guest
-   * without that shares its secrets with every other restore and must not be handed out.
+   * without that shares its secrets with every other restore and must not be handed out. The connection stays open for
+   * its first request; a rehearsal's does not, since it would be frozen with the guest.
    */
   async identify(identity: Identity, presentToken?: string): Promise<InitResponse> {
     const entropy = Buffer.from(crypto.getRandomValues(new Uint8Array(entropyBytes))).toString("base64");
     const request: InitRequest = { ...identity, timestamp: new Date().toISOString(), entropy };
-    const answer = await unpooled(`${this.#base}/init`, {
+    const answer = await fetch(`${this.#base}/init`, {
       method: "POST",
+      keepalive: !identity.rehearsal,
       headers: { "content-type": "application/json", ...holding(presentToken) },
       body: JSON.stringify(request),
       signal: AbortSignal.timeout(identityTimeoutMs),

@@ -7,13 +7,14 @@ import { trust, trustVariables } from "./certificates.ts";
 import { growRoot } from "./disk.ts";
 import { identityFile, sandboxVariables, writeSandboxFiles } from "./environment.ts";
 import { runRestoreHooks } from "./hooks.ts";
-import { reseedKernel, setClock, setHostname, setMachineId } from "./machine.ts";
+import { reseedKernel, setClock, setHostname, writeHostname, writeMachineId } from "./machine.ts";
 import { nanosecondsOf, parseInit } from "./request.ts";
 import type { Identity } from "./state.ts";
 
 /**
  * Answers `POST /init`: authorizes, checks everything, then changes. A call that is not newer than the last changes
  * nothing; one that carries entropy then fails, because a restore that did not take its identity must not be used.
+ * The names on the disk are written between the answer and the next request, of which none is served when that fails.
  */
 export async function initialize(request: Request, { identity, registry, ownsMachine }: Agent): Promise<Response> {
   const init = parseInit(Buffer.from(await request.bytes()).toString());
@@ -32,13 +33,26 @@ export async function initialize(request: Request, { identity, registry, ownsMac
   identity.take(init);
   Object.assign(identity.envs, ownsMachine || init.sandboxId ? sandboxVariables(init) : {}, init.envVars);
   if (ownsMachine) identity.save(identityFile);
+  if (ownsMachine) setImmediate(() => complete(init, identity));
   if (init.entropy === undefined) return new Response(null, { status: 204 });
   if (identity.isRehearsing) forgetHappenings(registry);
   identity.isRehearsing = init.rehearsal === true;
   const reseeded = ownsMachine && reseedKernel(Buffer.from(init.entropy, "base64"));
-  if (ownsMachine) void runRestoreHooks(identity.envs, identity.isRehearsing);
   const timestamp = new Date().toISOString();
   return Response.json({ reseeded, timestamp, hostname: hostname(), version, envdVersion } satisfies InitResponse);
+}
+
+/** The rest of an accepted call, before anything else happens in this process. */
+function complete(init: InitRequest, identity: Identity): void {
+  try {
+    if (init.hostname !== undefined) writeHostname(init.hostname);
+    if (init.machineId !== undefined) writeMachineId(init.machineId);
+  } catch (thrown) {
+    console.error("the identity could not be written down", thrown);
+    identity.failure = thrown;
+    return;
+  }
+  if (init.entropy !== undefined) void runRestoreHooks(identity.envs, identity.isRehearsing);
 }
 
 /** A sandbox knows nothing of the commands that its machine practised with. */
@@ -56,6 +70,5 @@ function authorize(request: Request, init: InitRequest, identity: Identity): voi
 function becomeMachine(init: InitRequest, at: bigint | undefined): void {
   if (at !== undefined) setClock(at);
   if (init.hostname !== undefined) setHostname(init.hostname);
-  if (init.machineId !== undefined) setMachineId(init.machineId);
   if (init.sandboxId !== undefined || init.templateId !== undefined) writeSandboxFiles(init);
 }

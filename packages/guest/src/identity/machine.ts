@@ -17,10 +17,14 @@ export function setClock(nanoseconds: bigint): void {
   systemCall("clock_settime", number.clock_settime, realTime, ptr(time));
 }
 
-/** Sets the host name, now and for the next boot, and lets it resolve. Throws a `SystemError`. */
+/** Sets the host name, until the next boot. Throws a `SystemError`. */
 export function setHostname(name: string): void {
   const bytes = Buffer.from(name);
   systemCall("sethostname", number.sethostname, ptr(bytes), bytes.length);
+}
+
+/** Writes the host name down for the next boot, and lets it resolve. */
+export function writeHostname(name: string): void {
   overwrite("/etc/hostname", `${name}\n`);
   overwrite("/etc/hosts", withOwnName(readIfThere("/etc/hosts"), name));
 }
@@ -42,7 +46,7 @@ function readIfThere(file: string): string {
 }
 
 /** Writes `/etc/machine-id`. */
-export function setMachineId(id: string): void {
+export function writeMachineId(id: string): void {
   overwrite("/etc/machine-id", `${id}\n`, 0o444);
 }
 

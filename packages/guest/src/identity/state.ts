@@ -5,6 +5,9 @@ import { overwrite } from "./overwrite.ts";
 
 type Saved = { accessToken: string; envs: Record<string, string>; workdir: string; user: string; newest: string };
 
+/** The text that is kept is padded to a multiple of this. */
+const savedBytes = 1024;
+
 /** What `/init` decides and every request reads. */
 export class Identity {
   /** Empty means that no token is set and every path is open. */
@@ -14,6 +17,8 @@ export class Identity {
   defaultWorkdir = "";
   /** The present identity is one to practise with. */
   isRehearsing = false;
+  /** Why the last identity is not complete: an agent with one serves nobody. */
+  failure: unknown;
   #defaultUser = "";
   #newest = -1n;
 
@@ -32,7 +37,9 @@ export class Identity {
   save(file: string): void {
     const { accessToken, envs, defaultWorkdir: workdir } = this;
     const saved: Saved = { accessToken, envs, workdir, user: this.#defaultUser, newest: String(this.#newest) };
-    overwrite(file, JSON.stringify(saved), 0o600);
+    const text = JSON.stringify(saved);
+    // As long as most others, so that it is written in place of the one before.
+    overwrite(file, text.padEnd(Math.ceil(text.length / savedBytes) * savedBytes), 0o600);
   }
 
   /**
