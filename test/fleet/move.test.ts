@@ -45,6 +45,12 @@ const modes = async (word: "cordon" | "uncordon", ...hosts: string[]) => {
   for (const host of hosts) await post(`/v1/hosts/${host}/${word}`);
 };
 
+/** The messages of a sandbox's log. */
+async function logged(id: string): Promise<string[]> {
+  const { entries } = await fleet.json<{ entries: { message: string }[] }>(0, "GET", `/v1/capsules/${id}/logs`);
+  return entries.map(({ message }) => message);
+}
+
 /** What a host's agent has of sandboxes, by its own files. */
 const snapshotsOn = (at: number) => readdir(`${fleet.agents[at]!.env.WRENN_DIR}/snapshots`);
 
@@ -68,12 +74,14 @@ describe("a fleet whose hosts share an object store", () => {
     const gone = await post(`/v1/capsules/${id}/hibernate`);
     expect(gone).toMatchObject({ status: "paused", hibernated: true, metadata: { kept: "yes" } });
     await until(async () => (await snapshotsOn(0)).length === 0);
+    expect(await logged(id)).toEqual([]); // nobody keeps it open
     await modes("cordon", fleet.hosts[0]!);
     const back = await post(`/v1/capsules/${id}/resume`);
     expect(back.status).toBe("running");
     expect(back.hibernated).toBeUndefined();
     expect(await hostOf(id)).not.toBe(fleet.hosts[0]!);
     expect(await memory(id)).toBe("remember me");
+    expect((await logged(id)).filter((line) => line === "running").length).toBe(2); // of both hosts
     await modes("uncordon", fleet.hosts[0]!);
     await fleet.json(0, "DELETE", `/v1/capsules/${id}`);
   }, 60_000);
@@ -142,9 +150,10 @@ describe("a fleet whose hosts share an object store", () => {
     const host = fleet.hosts[2]!;
     const made = await Promise.all([0, 1, 2].map(() => post("/v1/capsules", { availability_zone: "zone-2" })));
     for (const { id } of made) await memory(id, `of ${id}`);
+    const { name } = await post<rest.Snapshot>(`/v1/capsules/${made[2]!.id}/checkpoint`);
     await post(`/v1/capsules/${made[2]!.id}/pause`);
     const preview = await fleet.json<rest.HostDeletion>(0, "GET", `/v1/hosts/${host}/delete-preview`);
-    expect(preview).toMatchObject({ can_drain: true });
+    expect(preview).toMatchObject({ can_drain: true, snapshots: [name] });
     expect(preview.sandbox_ids.length).toBe(3);
     const drained = await post<rest.HostDrain>(`/v1/hosts/${host}/drain`);
     expect(drained).toMatchObject({ total: 3, failed: {}, paused: [], hibernated: [made[2]!.id], running: 0 });
@@ -155,7 +164,9 @@ describe("a fleet whose hosts share an object store", () => {
       expect(await hostOf(id)).not.toBe(host);
       expect(await memory(id)).toBe(`of ${id}`);
     }
-    await until(async () => (await snapshotsOn(2)).length === 0);
+    await until(async () => (await snapshotsOn(2)).length === 1);
+    expect((await fleet.fetch(0, "DELETE", `/v1/hosts/${host}`)).status).toBe(409); // the snapshot is there still
+    await fleet.json(0, "DELETE", `/v1/snapshots/${name}`);
     await fleet.json(0, "DELETE", `/v1/hosts/${host}`); // nothing to force
     await fleet.agents[2]!.kill();
     await post(`/v1/capsules/${made[2]!.id}/resume`);

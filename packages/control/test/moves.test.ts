@@ -180,6 +180,8 @@ describe("a drain of the only host", () => {
 
   test("a server that dies while it empties a host is followed by the next", async () => {
     const [host] = await hosts();
+    // It hears of the host's new mode a moment after the database has it.
+    await until(async () => (await plane.refusal("POST", "/v1/capsules", { template: "none" })).code === "not_found");
     const made = await plane.create();
     await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
     await sql`update hosts set mode = 'draining'`;

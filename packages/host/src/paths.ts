@@ -25,6 +25,11 @@ export class Paths {
     return `${this.root}/bases/${home}`;
   }
 
+  /** What happened in and around a sandbox. */
+  log(id: string): string {
+    return `${this.root}/journals/${id}`;
+  }
+
   /** Folder of a snapshot that is being written: without a name of its own until it is whole. */
   unfinishedSnapshot(id: string): string {
     return `${this.root}/snapshots/.making-${id}`;

@@ -104,6 +104,9 @@ export const HostDeletion = z
   .object({
     host: Host,
     sandbox_ids: z.array(z.string()),
+    snapshots: z
+      .array(z.string())
+      .meta({ description: "Names of snapshots that are on this host alone; a drain leaves them." }),
     can_drain: z.boolean().meta({ description: "Whether a drain would take them to other hosts first." }),
   })
   .meta({ id: "HostDeletion" });

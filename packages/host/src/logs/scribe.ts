@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { agentOf } from "../machine.ts";
@@ -137,9 +138,10 @@ export class Scribe implements AsyncDisposable {
     }
   }
 
-  #of({ id, state }: Readonly<SandboxRecord>, book = new Book()): Followed {
+  #of({ id, state }: Readonly<SandboxRecord>, known?: Book): Followed {
     const found = this.#followed.get(id);
     if (found) return found;
+    const book = known ?? this.#brought(id);
     const newest = book.after(0).findLast(({ source }) => source === "process");
     const isKnown = book.after(0, { limit: 1 }).length > 0;
     const followed = {
@@ -148,6 +150,12 @@ export class Scribe implements AsyncDisposable {
     };
     this.#followed.set(id, followed);
     return followed;
+  }
+
+  /** The log that a sandbox brought from another host; an empty one of a new sandbox. */
+  #brought(id: string): Book {
+    const path = `${this.dir}/${id}`;
+    return existsSync(path) ? Book.decode(readFileSync(path, "utf8")) : new Book();
   }
 
   async #save(id: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
-import { readdir, rename, rm } from "node:fs/promises";
+import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { type SandboxId, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { Drivers } from "../drivers/ports.ts";
@@ -147,6 +148,8 @@ export class Moves implements AsyncDisposable {
     const { paths } = this.#kitchen;
     const files: StoredFile[] = [];
     for (const id of layers) files.push({ ...(await storeFile(vault, paths.layer(id), course)), name: layerName(id) });
+    const log = paths.log(snapshot.sandbox);
+    if (existsSync(log)) files.push({ ...(await storeFile(vault, log, course)), name: logName });
     for (const name of await readdir(paths.snapshot(snapshot.id)))
       files.push({
         ...(await storeFile(vault, `${paths.snapshot(snapshot.id)}/${name}`, course)),
@@ -220,11 +223,21 @@ export class Moves implements AsyncDisposable {
     const unfinished = await unfinishedFolder(snapshot.id, paths, kept);
     for (const file of files.filter(({ name }) => name.startsWith("snapshot/")))
       await fetchFile(shelf.vault, file, `${unfinished}/${file.name.slice("snapshot/".length)}`, course);
+    await this.#bringLog(paths.log(facts.sandbox.id), (path) => {
+      const log = files.find(({ name }) => name === logName);
+      return log && fetchFile(shelf.vault, log, path, course);
+    });
     await publish(snapshot.id, paths);
     journal.snapshots.put({ ...snapshot, kind: "pause", templateKey });
     kept.move();
     const held = { state: "paused", machine: undefined, nextLayer: undefined, layer: snapshot.layer } as const;
     this.sandboxes.register({ ...facts.sandbox, ...held, snapshot: snapshot.id, templateKey });
+  }
+
+  async #bringLog(path: string, fetch: (path: string) => Promise<void> | undefined): Promise<void> {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await rm(`${path}${partOfLayer}`, { force: true });
+    await fetch(`${path}${partOfLayer}`)?.then(() => rename(`${path}${partOfLayer}`, path));
   }
 
   /** A layer that is here already is the same: one that others lie on is never written to. */
@@ -290,6 +303,7 @@ type Unpacking = {
   course: Course;
 };
 
+const logName = "log";
 const layerName = (id: string): string => `layers/${id}`;
 
 const moved = (id: string) =>

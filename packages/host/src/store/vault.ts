@@ -8,6 +8,10 @@ const tagBytes = 16;
 /** Level 1 keeps up with a disk; higher ones save a tenth of the bytes for several times the work. */
 const zstdLevel = 1;
 
+/** A line may damage too, and some services show an object that was just replaced half-written for a moment. */
+const readTries = 3;
+const readAgainMs = 100;
+
 /** A part of the store that one key opens: a team's, or what all teams have in common. */
 export type VaultKey = { readonly name: string; readonly key: Uint8Array };
 
@@ -68,8 +72,17 @@ export class Vault {
 
   /** Reads a value; `undefined` when it is not there. Throws `internal_error` that names it when it is damaged. */
   async read(key: string, signal?: AbortSignal): Promise<Uint8Array | undefined> {
-    const sealed = await this.store.get(key, signal);
-    if (sealed === undefined) return undefined;
+    for (let left = readTries; ; await Bun.sleep(readAgainMs)) {
+      const sealed = await this.store.get(key, signal);
+      if (sealed === undefined) return undefined;
+      const opened = await this.#open(key, sealed);
+      if (opened) return opened;
+      if (--left === 0) throw this.damaged(key, "its checksum differs");
+    }
+  }
+
+  /** `undefined` for what this key did not seal at this place, whole. */
+  async #open(key: string, sealed: Uint8Array): Promise<Uint8Array | undefined> {
     try {
       const nonce = sealed.subarray(0, nonceBytes);
       const decipher = createDecipheriv("aes-256-gcm", this.#sealKey, nonce).setAAD(Buffer.from(key));
@@ -77,7 +90,7 @@ export class Vault {
       const parts = [decipher.update(sealed.subarray(nonceBytes, -tagBytes)), decipher.final()];
       return await Bun.zstdDecompress(Buffer.concat(parts));
     } catch {
-      throw this.damaged(key, "its checksum differs");
+      return undefined;
     }
   }
 

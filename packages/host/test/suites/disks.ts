@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { WrennError } from "@wrenn/contract";
 import type { BaseDisk, Disk, Disks } from "../../src/drivers/ports.ts";
@@ -57,6 +57,25 @@ export function disksSuite(name: string, make: () => Disks, skip?: string): void
       await rm(layers[1]!);
       await using _ = await disks.open(layers[2]!);
       await disks.flatten(layers[2]!, base); // reads the whole chain
+    });
+
+    rule("layers that came from another host lie on what is below them here", async (disks, dir, base) => {
+      const extension = disks.extension;
+      const close = async (disk: Promise<Disk>) => (await disk)[Symbol.asyncDispose]();
+      const [low, high] = [`${dir}/a/a-rather-long-name.${extension}`, `${dir}/a/high.${extension}`];
+      await close(disks.create(base, low));
+      await close(disks.create({ path: low, format: disks.gives }, high));
+      await mkdir(`${dir}/there`);
+      const there = { path: `${dir}/there/rootfs.ext4`, format: "raw" } as const;
+      await copyFile(base.path, there.path);
+      const [movedLow, movedHigh] = [`${dir}/b/low.${extension}`, `${dir}/b/high.${extension}`];
+      await copyFile(low, movedLow);
+      await copyFile(high, movedHigh);
+      for (const gone of ["base", "a"]) await rm(`${dir}/${gone}`, { recursive: true });
+      await disks.rebase(movedLow, there);
+      await disks.rebase(movedHigh, { path: movedLow, format: disks.gives });
+      await close(disks.open(movedHigh));
+      await disks.flatten(movedHigh, there); // reads the whole chain
     });
   });
 }

@@ -87,8 +87,8 @@ function lifeRoutes(app: App, hosts: Hosts): void {
       summary: "What a deletion of the host would end.",
     },
     async ({ caller, c }) => {
-      const { host, sandboxes, canMove } = await hosts.preview(caller, c.req.param("host")!);
-      return { host: show(host), sandbox_ids: sandboxes, can_drain: canMove };
+      const { host, sandboxes, snapshots, canMove } = await hosts.preview(caller, c.req.param("host")!);
+      return { host: show(host), sandbox_ids: sandboxes, snapshots, can_drain: canMove };
     },
   );
   endpoint(

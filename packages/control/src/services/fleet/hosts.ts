@@ -27,6 +27,9 @@ export type HostsGround = {
 /** A host's agent as it is handed its identity. */
 export type Registered = { host: LoadedHost; pair: TokenPair; identity: Identity; agentToken: string; ca: string };
 
+/** What a deletion of a host ends: sandboxes, and snapshots by name, which no drain takes away. */
+export type Ending = { host: LoadedHost; sandboxes: string[]; snapshots: string[]; canMove: boolean };
+
 /** A host that is emptied, and how far that has come. */
 export type Drained = { host: LoadedHost; drain: DrainRow };
 
@@ -120,19 +123,21 @@ export class Hosts {
   }
 
   /** What a deletion would end, and whether a drain would take it to other hosts first. */
-  async preview(caller: Caller, id: string): Promise<{ host: LoadedHost; sandboxes: string[]; canMove: boolean }> {
+  async preview(caller: Caller, id: string): Promise<Ending> {
     const host = await this.owned(caller, id);
     const all = await this.ground.store.sandboxesOn(id);
     const sandboxes = all.map((row) => capsuleId(row.id as SandboxId));
-    return { host, sandboxes, canMove: this.ground.drains.hasOtherPlace({ hostId: id }) };
+    const snapshots = await this.ground.store.snapshotsOn(id);
+    return { host, sandboxes, snapshots, canMove: this.ground.drains.hasOtherPlace({ hostId: id }) };
   }
 
-  /** Takes a host out. Throws `has_active_sandboxes` unless it is empty or forced; then its sandboxes end first. */
+  /** Takes a host out. Throws `has_active_sandboxes` unless it is empty or forced; then what it has ends first. */
   async remove(caller: Caller, id: string, force: boolean): Promise<void> {
-    const { sandboxes } = await this.preview(caller, id);
-    if (sandboxes.length > 0 && !force)
-      throw new WrennError("has_active_sandboxes", `The host has ${sandboxes.length} sandboxes.`, {
-        remedy: "Drain the host or delete them first, or delete the host with force=true, which ends them.",
+    const { sandboxes, snapshots } = await this.preview(caller, id);
+    if (sandboxes.length + snapshots.length > 0 && !force)
+      throw new WrennError("has_active_sandboxes", `The host has ${counted(sandboxes, snapshots)}.`, {
+        remedy:
+          "Drain the host to move its sandboxes, or delete them and the snapshots; or delete the host with force=true, which ends them all.",
         details: { sandbox_ids: sandboxes.slice(0, 100).join(",") },
       });
     await this.ground.store.setMode(id, "maintenance"); // nothing new comes while the rest goes
@@ -198,6 +203,11 @@ export class Hosts {
     return { host, pair, identity, agentToken: this.agentToken(id), ca: this.ground.authority.pem };
   }
 }
+
+const counted = (sandboxes: readonly string[], snapshots: readonly string[]): string =>
+  [sandboxes.length > 0 && `${sandboxes.length} sandboxes`, snapshots.length > 0 && `${snapshots.length} snapshots`]
+    .filter(Boolean)
+    .join(" and ");
 
 const badToken = () =>
   new WrennError("unauthorized", "The host's token is unknown, used, or out of date.", {

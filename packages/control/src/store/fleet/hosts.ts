@@ -1,7 +1,7 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { and, asc, eq, inArray, isNull, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "../database.ts";
-import { type HostMode, type HostRow, hostLoads, hosts, hostTags, sandboxes } from "../schema/index.ts";
+import { type HostMode, type HostRow, hostLoads, hosts, hostTags, sandboxes, snapshots } from "../schema/index.ts";
 
 /** What is reserved of a host. */
 export type Load = { memoryMib: number; vcpus: number; sandboxes: number };
@@ -136,6 +136,16 @@ export class HostStore {
       .from(sandboxes)
       .where(and(eq(sandboxes.hostId, id), ne(sandboxes.state, "stopped"), sql`not ${isAway}`))
       .orderBy(asc(sandboxes.createdAt));
+  }
+
+  /** Names of the snapshots that teams have on a host, builds' own left out. */
+  async snapshotsOn(id: string): Promise<string[]> {
+    const rows = await this.db
+      .select({ name: snapshots.name })
+      .from(snapshots)
+      .where(and(eq(snapshots.hostId, id), eq(snapshots.ofBuild, false)))
+      .orderBy(asc(snapshots.createdAt));
+    return rows.map(({ name }) => name);
   }
 
   /** Takes a host out of the registry: what it still holds by our rows is over, and its snapshots are gone. */
