@@ -22,6 +22,14 @@ export const dashboard: Suite = {
       ...{ better: "lower", target: { absolute: 1_000 } },
     },
     {
+      ...{
+        id: "web-interactive",
+        text: "start of the page until it shows live data, CPU slowed down 4 times",
+        unit: "ms",
+      },
+      ...{ better: "lower", target: { absolute: 1_500 } },
+    },
+    {
       ...{ id: "web-rows", text: "a filter typed over 10,000 sandboxes until its rows are drawn", unit: "ms" },
       ...{ better: "lower", target: { absolute: 200 } },
     },
@@ -36,7 +44,7 @@ export const dashboard: Suite = {
     try {
       const { page, context: own } = await openPage(browser);
       await signIn(page, world);
-      if (context.wants("web-js", "web-fcp")) await load(context, page);
+      if (context.wants("web-js", "web-fcp", "web-interactive")) await load(context, page);
       await own.route(/\/v1\/capsules\?/, (route) => route.fulfill(fleetPage(route.request().url())));
       if (context.wants("web-rows", "web-scroll")) await list(context, page);
     } finally {
@@ -63,16 +71,18 @@ async function load(context: Context, page: Page): Promise<void> {
     if (response.mimeType === "text/javascript") scripts.add(requestId);
   });
   cdp.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => sizes.set(requestId, encodedDataLength));
-  const [weights, paints]: [number[], number[]] = [[], []];
+  const [weights, paints, ready]: [number[], number[], number[]] = [[], [], []];
   for (let run = 0; run < context.runs(5); run++) {
     scripts.clear();
     await page.goto(`${new URL(page.url()).origin}/`);
     await page.locator("[data-live=live]").waitFor();
+    ready.push(await page.evaluate(() => performance.now()));
     weights.push([...scripts].reduce((sum, id) => sum + (sizes.get(id) ?? 0), 0) / 1024);
     paints.push(await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]!.startTime));
   }
   context.keep("web-js", { values: weights });
   context.keep("web-fcp", { values: paints });
+  context.keep("web-interactive", { values: ready, note: "until the event stream is connected and the list is there" });
   await cdp.detach();
 }
 
@@ -112,7 +122,7 @@ async function list(context: Context, page: Page): Promise<void> {
 /** Types one letter and takes it back: all rows are filtered, sorted and drawn anew each time; the first is timed. */
 async function filterOnce(page: Page): Promise<number> {
   const elapsed = await page.evaluate(async () => {
-    const input = document.querySelector<HTMLInputElement>("input[placeholder^=Id]")!;
+    const input = document.querySelector<HTMLInputElement>("input[placeholder^=Name]")!;
     const set = (text: string) => {
       input.value = text;
       input.dispatchEvent(new Event("input", { bubbles: true }));

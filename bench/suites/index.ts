@@ -16,6 +16,7 @@ import { rtt } from "./rtt.ts";
 import { servers } from "./servers.ts";
 import { tti } from "./tti.ts";
 import { up } from "./up.ts";
+import { webTerminal } from "./web-terminal.ts";
 
 /** Every suite, in the order they run. The idle sandboxes of `life` would disturb others, and `up` ends what runs. */
 export const suites: readonly Suite[] = [
@@ -23,5 +24,5 @@ export const suites: readonly Suite[] = [
   fleet,
   ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
-  ...[dashboard, life, crowd, up],
+  ...[dashboard, webTerminal, life, crowd, up],
 ];

@@ -206,22 +206,60 @@ describe("a stranger, without reading anything", () => {
     ]);
   });
 
+  test("names it, and finds it by that", async () => {
+    await page.getByRole("button", { name: "Name", exact: true }).click();
+    await page.getByRole("dialog").getByLabel("Name").fill("first-of-all");
+    await page.getByRole("button", { name: "Name it" }).click();
+    await page.getByRole("heading", { name: "first-of-all" }).waitFor(slow);
+    expect((await Sandbox.info(first, { client: system.client })).name).toBe("first-of-all");
+  });
+
+  test("says what it may reach, and the sandbox is held to that", async () => {
+    await tab("Network").click();
+    await page.getByRole("button", { name: "Only some" }).click();
+    await page.getByLabel("It reaches these").fill("pypi.org\n*.pythonhosted.org\n");
+    await page.getByRole("button", { name: "Set it" }).click();
+    await page.getByText("The policy holds from now on.").waitFor(slow);
+    const { policy } = await Sandbox.network(first, { client: system.client });
+    expect(policy).toMatchObject({ internet: false, allow: ["pypi.org", "*.pythonhosted.org"] });
+  });
+
   test("is shown each page's actions as code", async () => {
     await page.getByRole("button", { name: "Show as CLI, SDK, curl" }).click();
     const dialog = page.getByRole("dialog");
-    await dialog.getByText(`wrenn checkpoint ${first} --name before`).waitFor();
+    await dialog.getByText(`wrenn network ${first} --no-internet`).waitFor();
     await dialog.getByRole("tab", { name: "curl" }).first().click();
-    await dialog.getByText(`/v1/capsules/${first}/checkpoint`).waitFor();
+    await dialog.getByText(`/v1/capsules/${first}/network`).first().waitFor();
     await page.keyboard.press("Escape");
   });
 
   test("and nothing complained meanwhile", () => expect(complaints.get(page)).toEqual([]));
 });
 
+describe("an administrator", () => {
+  test("makes a template of a sandbox of the installation, opens it to all, and deletes it", async () => {
+    const made = await system.create({ template: "minimal" });
+    await page.goto(at(`/admin/sandboxes/${made.id}`));
+    await page.locator("[data-terminal=open]").waitFor(slow);
+    await page.getByRole("button", { name: "Files" }).click();
+    await page.getByRole("region", { name: "Folder" }).waitFor(slow);
+    await page.getByRole("button", { name: "Snapshot and destroy" }).click();
+    await page.getByRole("dialog").getByLabel("Name of the template").fill("ours");
+    await page.getByRole("button", { name: "Make it" }).click();
+    await page.waitForURL(/admin\/sandboxes$/, slow);
+    await page.goto(at("/admin/templates"));
+    const row = page.getByRole("row", { name: /^ours/ });
+    await row.getByRole("button", { name: "Actions for ours" }).click();
+    await page.getByRole("menuitem", { name: "Delete" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+    await row.waitFor({ state: "detached", ...slow });
+  });
+});
+
 describe("when something is away", () => {
   test("a server that is killed takes nothing from an open terminal", async () => {
     await page.goto(at("/sandboxes"));
-    await page.getByRole("link", { name: /^cl-/ }).first().click();
+    await page.getByRole("link", { name: "first-of-all" }).click();
     await page.locator("[data-terminal=open]").waitFor(slow);
     await type("clear; for i in $(seq 1 40); do echo line $i of 40; sleep 0.2; done");
     await terminalShows(page, /line 3 of 40/);
@@ -232,6 +270,19 @@ describe("when something is away", () => {
     const lines = [...text.matchAll(/^line (\d+) of 40/gm)].map(([, number]) => Number(number));
     expect(lines).toEqual(Array.from({ length: lines.length }, (_, i) => 40 - lines.length + 1 + i));
     await page.locator("[data-live=live]").waitFor(slow);
+  });
+
+  test("the log of a build goes on over a server that is killed, and tells each line once", async () => {
+    const dockerfile = "FROM minimal\nRUN echo first of all\nRUN sleep 3\nRUN echo last of all\n";
+    const build = await system.client.builds.start("patient", { dockerfile });
+    await page.goto(at(`/templates/builds/${build.id}`));
+    const log = page.getByRole("log");
+    await log.getByText("first of all", { exact: true }).waitFor({ timeout: 120_000 });
+    process.kill(await system.pidOf("wrenn-cp"), "SIGKILL");
+    await page.getByText("The server is away").waitFor(slow);
+    await log.getByText("last of all", { exact: true }).waitFor({ timeout: 180_000 });
+    await page.getByText(/✓\s*success/).waitFor(slow);
+    expect(await log.getByText("first of all", { exact: true }).count()).toBe(1);
   });
 
   test("a sandbox that another program removes is shown as ended", async () => {
@@ -292,7 +343,14 @@ describe("when something is away", () => {
 });
 
 const people = ["/keys", "/team", "/audit", "/settings", "/usage", "/channels", "/hosts"];
-const administration = ["/admin/users", "/admin/teams", "/admin/audit", "/admin/settings"];
+const administration = [
+  "/admin/sandboxes",
+  "/admin/templates",
+  "/admin/users",
+  "/admin/teams",
+  "/admin/audit",
+  "/admin/settings",
+];
 const pages = ["/", "/sandboxes", "/templates", "/templates?view=builds", ...people, ...administration];
 
 describe("for everybody", () => {
@@ -305,7 +363,7 @@ describe("for everybody", () => {
       const id = (await system.client.list()).sandboxes.find(({ status }) => status === "running")!.id;
       const all = [
         ...pages,
-        ...["", "/files", "/processes", "/logs", "/metrics", "/ports", "/snapshots", "/events"].map(
+        ...["", "/files", "/processes", "/logs", "/metrics", "/ports", "/network", "/snapshots", "/events"].map(
           (part) => `/sandboxes/${id}${part}`,
         ),
       ];

@@ -154,6 +154,16 @@ test("sandboxes of the installation's own team are reached from any team, and no
   );
 });
 
+test("files of the installation's sandboxes are reached by the guest agent's own protocol, and its snapshots removed", async () => {
+  const { id } = await plane.create();
+  const health = `/v1/admin/capsules/${id}/agent/health`;
+  expect((await ann.ask("GET", health)).status).toBeLessThan(300);
+  expect(await bob.refusal("GET", health)).toEqual([403, "forbidden"]);
+  expect((await ann.ask("POST", `/v1/admin/capsules/${id}/snapshot`, { name: "ours" })).status).toBe(201);
+  expect((await ann.ask("DELETE", "/v1/admin/templates/ours")).status).toBe(204);
+  expect(await ann.refusal("DELETE", "/v1/admin/templates/ours")).toEqual([404, "not_found"]);
+});
+
 test("an administrator's terminal reaches them too, a member's does not", async () => {
   const { body: made } = await ann.ask<rest.Capsule>("POST", "/v1/admin/capsules", {});
   const first = (human: Human) =>

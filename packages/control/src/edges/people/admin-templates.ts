@@ -1,4 +1,4 @@
-import { rest } from "@wrenn/contract";
+import { rest, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import { needAdmin } from "../../services/access.ts";
 import type { Caller } from "../../services/caller.ts";
@@ -16,7 +16,7 @@ const CreateAdminBuild = rest.CreateBuild.extend({ name: z.string() }).meta({ id
 const own = (caller: Caller) => ({ ...needAdmin(caller), team: localTeam.id });
 
 /** `/v1/admin/templates` (Wrenn REST API 13). */
-export function adminTemplateRoutes(app: App, { admin, audit, templates }: Services): void {
+export function adminTemplateRoutes(app: App, { admin, audit, snapshots, templates }: Services): void {
   endpoint(
     app,
     {
@@ -29,12 +29,15 @@ export function adminTemplateRoutes(app: App, { admin, audit, templates }: Servi
     app,
     {
       ...{ method: "delete", path: "/v1/admin/templates/{name}", access: "admin", status: 204 },
-      summary: "Remove a template of the installation's own team.",
+      summary: "Remove a template or snapshot of the installation's own team.",
       codes: ["not_found", "forbidden", "conflict"],
     },
     async ({ caller, c }) => {
       const id = c.req.param("name")!;
-      await templates.remove(own(caller), id);
+      await templates.remove(own(caller), id).catch((thrown: unknown) => {
+        if (WrennError.from(thrown).code !== "not_found") throw thrown;
+        return snapshots.remove(own(caller), id);
+      });
       audit.note(own(caller), {
         resource: { type: "template", id },
         action: "delete",

@@ -1,4 +1,5 @@
 import { type SandboxInfo, type State, WrennError, type WrennEvent } from "wrenn";
+import { shortId } from "#lib/ui/format.ts";
 import { pastEvents } from "./history.ts";
 import { session } from "./session.svelte.ts";
 
@@ -51,6 +52,11 @@ class Live {
   /** A sandbox as it is now; undefined when it is not known. */
   find(id: string): SandboxInfo | undefined {
     return this.sandboxes?.find((one) => one.id === id);
+  }
+
+  /** What a sandbox is called: its name, else the beginning of its id. */
+  title(id: string): string {
+    return this.find(id)?.name ?? shortId(id);
   }
 
   /** Takes a sandbox that the page has learnt otherwise, such as one it has just created. */

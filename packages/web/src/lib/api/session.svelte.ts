@@ -20,6 +20,13 @@ class Session {
     fetch: (url, init) => this.#fetch(url, init),
   });
 
+  /** Speaks for the installation's own team, as an administrator may. */
+  readonly installation: Wrenn = new Wrenn({
+    baseUrl: location.origin,
+    authorize: () => csrf,
+    fetch: (url, init) => this.#fetch(url.replace("/v1/capsules", "/v1/admin/capsules"), init),
+  });
+
   /** The team that the person looks at now. */
   get team(): Team | undefined {
     return this.teams.find(({ id }) => id === this.me?.team_id);

@@ -121,6 +121,27 @@ export type InstallationSettings = {
   features: Record<string, boolean>;
 };
 
+export type AdminTemplate = {
+  name: string;
+  type: "base" | "snapshot";
+  vcpus: number;
+  memory_mb: number;
+  size_bytes: number;
+  team_id: string;
+  platform: boolean;
+  created_at: string;
+};
+export type AdminBuild = {
+  id: string;
+  template: string;
+  status: string;
+  current_step: number;
+  total_steps: number;
+  created_at: string;
+  completed_at?: string;
+  error?: { message: string };
+};
+
 export type Host = {
   id: string;
   type: "regular" | "byoc";

@@ -24,6 +24,12 @@ export const listRecipes = (): Recipe[] => [
 
 const life = (id: string): Recipe[] => [
   {
+    title: "Name it",
+    cli: `wrenn rename ${id} build`,
+    sdk: 'await sandbox.update({ name: "build" });',
+    curl: curl(`PATCH /v1/capsules/${id}`, { name: "build" }),
+  },
+  {
     title: "Get a handle of it",
     sdk: `import { Sandbox } from "wrenn";\n\nconst sandbox = await Sandbox.connect("${id}");`,
   },
@@ -125,6 +131,20 @@ const inside: Record<string, (id: string) => Recipe[]> = {
       curl: curl(`POST /v1/capsules/${id}/ports/8000`, { expires_sec: 3600 }),
     },
     { title: "A port of it on this machine", cli: `wrenn forward ${id} 8000` },
+  ],
+  "/network": (id) => [
+    {
+      title: "What it may reach, reached, and was refused",
+      cli: `wrenn network ${id}`,
+      sdk: "const { policy, connections, denials } = await sandbox.network();",
+      curl: curl(`GET /v1/capsules/${id}/network`),
+    },
+    {
+      title: "Let it reach only what is listed",
+      cli: `wrenn network ${id} --no-internet --allow pypi.org --allow '*.pythonhosted.org'`,
+      sdk: 'await sandbox.setNetwork({ internet: false, allow: ["pypi.org", "*.pythonhosted.org"] });',
+      curl: curl(`PUT /v1/capsules/${id}/network`, { internet: false, allow: ["pypi.org"] }),
+    },
   ],
   "/snapshots": (id) => [
     {

@@ -34,9 +34,22 @@ const quoted = (text: string): string => (/^[\w./:@%+,=-]+$/.test(text) ? text :
 
 /** The same sandbox made on the command line, by the SDK, and by any HTTP client. */
 export function createSnippets(options: CreateOptions, server: string): { cli: string; sdk: string; curl: string } {
-  const { template = "base", vcpus, memoryMiB, timeoutMs, timeoutAction, envs = {}, metadata = {} } = options;
+  const {
+    name,
+    network,
+    template = "base",
+    vcpus,
+    memoryMiB,
+    timeoutMs,
+    timeoutAction,
+    envs = {},
+    metadata = {},
+  } = options;
   const flags = [
+    name && `--name ${quoted(name)}`,
     `-t ${quoted(template)}`,
+    network?.internet === false && "--no-internet",
+    ...(network?.allow ?? []).map((rule) => `--allow ${quoted(rule)}`),
     vcpus && `--vcpus ${vcpus}`,
     memoryMiB && `--memory ${memoryMiB}M`,
     timeoutMs && `--timeout ${timeoutMs / 1000}s`,
@@ -45,7 +58,9 @@ export function createSnippets(options: CreateOptions, server: string): { cli: s
     ...Object.entries(metadata).map(([name, value]) => `--metadata ${quoted(`${name}=${value}`)}`),
   ].filter(Boolean);
   const body = {
+    ...(name && { name }),
     template,
+    ...(network && { network }),
     ...(vcpus && { vcpus }),
     ...(memoryMiB && { memory_mb: memoryMiB }),
     ...(timeoutMs && { timeout_sec: timeoutMs / 1000 }),
@@ -53,7 +68,7 @@ export function createSnippets(options: CreateOptions, server: string): { cli: s
     ...(Object.keys(envs).length > 0 && { envs }),
     ...(Object.keys(metadata).length > 0 && { metadata }),
   };
-  const given = Object.entries({ template, vcpus, memoryMiB, timeoutMs, envs, metadata }).filter(
+  const given = Object.entries({ name, template, network, vcpus, memoryMiB, timeoutMs, envs, metadata }).filter(
     ([, value]) => value !== undefined && value !== 0 && (typeof value !== "object" || Object.keys(value).length > 0),
   );
   return {

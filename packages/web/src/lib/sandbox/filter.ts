@@ -20,7 +20,7 @@ export function writeFilter({ text, status, template, sort }: Filter): string {
 }
 
 const values: Record<string, (one: SandboxInfo) => string | number> = {
-  id: (one) => one.id,
+  id: (one) => one.name ?? one.id,
   status: (one) => one.status,
   template: (one) => one.template,
   vcpus: (one) => one.vcpus,
@@ -48,6 +48,7 @@ export function filtered(all: readonly SandboxInfo[], filter: Filter): SandboxIn
 }
 
 function matches(one: SandboxInfo, text: string): boolean {
-  if (one.id.includes(text) || one.template.toLowerCase().includes(text)) return true;
+  if (one.id.includes(text) || one.name?.toLowerCase().includes(text) || one.template.toLowerCase().includes(text))
+    return true;
   return Object.entries(one.metadata).some(([name, value]) => `${name}=${value}`.toLowerCase().includes(text));
 }

@@ -8,6 +8,7 @@ export const tabs: readonly { path: string; label: string; icon: IconName }[] = 
   { path: "/logs", label: "Logs", icon: "log" },
   { path: "/metrics", label: "Metrics", icon: "pulse" },
   { path: "/ports", label: "Ports", icon: "plug" },
+  { path: "/network", label: "Network", icon: "globe" },
   { path: "/snapshots", label: "Snapshots", icon: "branch" },
   { path: "/events", label: "Events", icon: "clock" },
 ];

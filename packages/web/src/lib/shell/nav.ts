@@ -5,6 +5,8 @@ import type { IconName } from "#lib/ui/icons.ts";
 export type Place = { href: string; label: string; icon: IconName; go?: string };
 
 const administration: Place[] = [
+  { href: "/admin/sandboxes", label: "Own sandboxes", icon: "box" },
+  { href: "/admin/templates", label: "All templates", icon: "layers" },
   { href: "/admin/users", label: "Users", icon: "users" },
   { href: "/admin/teams", label: "Teams", icon: "globe" },
   { href: "/admin/audit", label: "Audit of all", icon: "shield" },

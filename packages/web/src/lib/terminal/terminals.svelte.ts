@@ -14,7 +14,7 @@ export class TerminalTab {
   link: Link | undefined;
 
   constructor(
-    readonly sandboxId: string,
+    readonly path: string,
     tag: string | undefined,
     readonly onKey: (event: KeyboardEvent) => boolean,
     readonly onTag: () => void,
@@ -37,7 +37,7 @@ export class TerminalTab {
     this.screen = screen;
     // The size is known once the page shows the screen.
     await new Promise((resolve) => requestAnimationFrame(resolve));
-    const url = `${location.origin.replace(/^http/, "ws")}/v1/capsules/${this.sandboxId}/pty`;
+    const url = `${location.origin.replace(/^http/, "ws")}${this.path}/pty`;
     this.link = new Link(
       { url, tag: this.tag },
       {
@@ -75,7 +75,8 @@ export class Terminals {
   current = $state<string>();
   onKey: (event: KeyboardEvent) => boolean = () => false;
 
-  constructor(readonly sandboxId: string) {
+  /** `path` is the sandbox's own in the API. */
+  constructor(readonly path: string) {
     for (const tag of this.#remembered()) this.open(tag);
   }
 
@@ -87,7 +88,7 @@ export class Terminals {
   /** Opens a terminal: the one of that tag, or a new one. */
   open(tag?: string): TerminalTab {
     const tab = new TerminalTab(
-      this.sandboxId,
+      this.path,
       tag,
       (event) => this.onKey(event),
       () => this.#remember(),
@@ -115,7 +116,7 @@ export class Terminals {
   }
 
   get #name(): string {
-    return `wrenn.terminals.${this.sandboxId}`;
+    return `wrenn.terminals.${this.path}`;
   }
 
   #remembered(): string[] {
@@ -136,15 +137,15 @@ export class Terminals {
 const maxKept = 4;
 const kept = new Map<string, Terminals>();
 
-/** The terminals of a sandbox, as they were left. */
-export function terminalsOf(sandboxId: string): Terminals {
-  const found = kept.get(sandboxId) ?? new Terminals(sandboxId);
-  kept.delete(sandboxId);
-  kept.set(sandboxId, found);
-  for (const [id, terminals] of kept)
+/** The terminals of the sandbox at a path of the API, as they were left. */
+export function terminalsOf(path: string): Terminals {
+  const found = kept.get(path) ?? new Terminals(path);
+  kept.delete(path);
+  kept.set(path, found);
+  for (const [other, terminals] of kept)
     if (kept.size > maxKept) {
       terminals.drop();
-      kept.delete(id);
+      kept.delete(other);
     }
   return found;
 }

@@ -5,6 +5,8 @@ export type Request = {
   action: string;
   value?: string | undefined;
   hint?: string | undefined;
+  /** Whether nothing is an answer too. */
+  mayBeEmpty?: boolean;
   /** What is wrong with an answer; undefined when nothing is. */
   check?: ((text: string) => string | undefined) | undefined;
   resolve: (text: string | undefined) => void;

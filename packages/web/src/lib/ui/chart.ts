@@ -50,7 +50,7 @@ export function drawChart(parent: HTMLElement, options: ChartOptions, data: Char
       cursor: { points: { size: 6 }, drag: { x: true, y: false } },
       scales: { y: { range: (_self, _low, high) => [0, options.max ?? Math.max(high * 1.1, 1e-9)] } },
       axes: [
-        { ...axis, space: 72, values: (_self, splits) => splits.map(timeOf) },
+        { ...axis, space: 72, size: 26, values: (_self, splits) => splits.map(timeOf) },
         {
           ...axis,
           ...(options.steps && { incrs: options.steps }),
