@@ -28,8 +28,8 @@ export type Launched = {
   readonly exited: Promise<string>;
 };
 
-/** A jailed process is no child of this one, so it is looked at. */
-const exitPollMs = 100;
+/** A jailed process is no child of this one, so it is looked at: for many VMs this is what an idle agent does. */
+const exitPollMs = 500;
 
 /** Where the control groups of our VMs are. */
 const cgroupRoot = "/sys/fs/cgroup/wrenn";
