@@ -13,6 +13,9 @@ const askedAtOnce = 32;
 /** A host that has just come tells its templates within milliseconds; a create waits no longer for one that does not. */
 const newcomerMs = 1_000;
 
+/** Hosts are asked every minute anyway; creates ask between, each time another host, this often at most. */
+const renewEveryMs = 100;
+
 /** Options of a host call. */
 export type CallOptions = { timeoutMs: number; headers: Record<string, string> };
 /** A host of the registry and the way to it. */
@@ -28,6 +31,7 @@ export class Fleet {
   /** Questions about templates under way. */
   readonly #asked = new Map<string, Promise<hostagent.Template[]>>();
   #turn = 0;
+  #renewedAt = Number.NEGATIVE_INFINITY;
   /** Called when a host is asked for that is not known: another replica may just have met it. */
   onUnknown: () => void = () => {};
   /** Called with what a host tells about its machine. */
@@ -117,6 +121,13 @@ export class Fleet {
     return await asked;
   }
 
+  /** Asks a host for its templates again, but of a large fleet not one host for every create. */
+  #renew(host: Host): void {
+    if (performance.now() - this.#renewedAt < renewEveryMs) return;
+    this.#renewedAt = performance.now();
+    this.templates(host).catch(() => {}); // its watcher tells when it is away
+  }
+
   async #ask(host: Host): Promise<hostagent.Template[]> {
     try {
       const facts = await host.rpc.getHost({}, { timeoutMs: quickMs });
@@ -130,7 +141,7 @@ export class Fleet {
 
   /**
    * Those of `hosts` that have a template, in their order. What they told last counts, however old, so that the hosts
-   * asked a moment ago are not preferred; the first ones are asked again meanwhile. Throws `not_found` when none has.
+   * asked a moment ago are not preferred; the first one is asked again meanwhile. Throws `not_found` when none has.
    */
   async having(hosts: readonly Host[], name: string): Promise<Host[]> {
     const has = (list: readonly hostagent.Template[] | undefined) => list?.some((template) => template.name === name);
@@ -139,7 +150,7 @@ export class Fleet {
       await Promise.race([Promise.allSettled(unknown.map((host) => this.templates(host))), Bun.sleep(newcomerMs)]);
     const known = hosts.filter(({ id }) => has(this.#templates.get(id)?.list));
     if (known.length > 0) {
-      for (const host of known.slice(0, 2)) this.templates(host).catch(() => {}); // its watcher tells when it is away
+      this.#renew(known[0]!);
       return known;
     }
     const asked = hosts.slice(0, askedAtOnce);

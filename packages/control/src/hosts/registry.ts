@@ -3,6 +3,7 @@ import type { LoadedHost } from "../store/fleet/hosts.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Host } from "./host.ts";
 import { capacityOf } from "./placement.ts";
+import { Unsettled } from "./unsettled.ts";
 import { Watcher, type WatchGround } from "./watcher.ts";
 
 /** The database tells of every change at once; loads, which it does not tell, are read this often. */
@@ -12,7 +13,7 @@ const askMs = 60_000;
 const channel = "wrenn_hosts";
 
 /** What the registry stands on. */
-export type RegistryGround = Omit<WatchGround, "seen"> & {
+export type RegistryGround = Omit<WatchGround, "seen" | "unsettled"> & {
   fleet: Fleet;
   client: SQL;
   /** The way to a host; `undefined` for one that cannot be reached from here, such as one that never registered. */
@@ -34,7 +35,11 @@ export class Registry implements AsyncDisposable {
   #again = false;
   #stopped = false;
 
-  private constructor(readonly ground: RegistryGround) {}
+  readonly #unsettled: Unsettled;
+
+  private constructor(readonly ground: RegistryGround) {
+    this.#unsettled = new Unsettled(ground.store, ground.timings.sweepMs / 2);
+  }
 
   /** Reads the registry for the first time and begins to follow it. */
   static async start(ground: RegistryGround): Promise<Registry> {
@@ -127,7 +132,7 @@ export class Registry implements AsyncDisposable {
     this.#followed.delete(row.id);
     const host = this.ground.connect(row);
     if (!host) return undefined;
-    const watcher = new Watcher(host, { ...this.ground, seen: (id) => this.#seen(id) });
+    const watcher = new Watcher(host, { ...this.ground, unsettled: this.#unsettled, seen: (id) => this.#seen(id) });
     this.#followed.set(row.id, { key, host, watcher });
     return host;
   }

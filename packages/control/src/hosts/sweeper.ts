@@ -13,6 +13,7 @@ const reasons: Partial<Record<State, string>> = {
   starting: "The creation was interrupted.",
   stopping: "",
 };
+const isOneOf = (states: readonly State[], { state }: SandboxRow): boolean => states.includes(state);
 const lostReason = "The host does not have it any more.";
 
 /** Looks now and then for what no report will settle: a silent host, and changes whose maker is gone. */
@@ -41,8 +42,7 @@ export class Sweeper implements AsyncDisposable {
   async settleAbsent(row: SandboxRow, abandoned = false): Promise<void> {
     const { store } = this.ground;
     if (isStored(row)) return await this.#backInStore(row);
-    const moving = (movingStates as readonly State[]).includes(row.state);
-    if (moving && !abandoned) return;
+    if (isOneOf(movingStates, row) && !abandoned) return;
     const reason = reasons[row.state] ?? lostReason;
     if (row.state === "pending" || row.state === "starting") await store.advance(row, "fail", { reason });
     else if (row.state !== "error") await store.advance(row, "gone", { reason });
@@ -74,11 +74,12 @@ export class Sweeper implements AsyncDisposable {
     }
     if (silent !== undefined) return;
     // What is missing while its host is heard was given up after the host had named what it has.
-    const found = await store.stale(this.host.id, lostStates, 0);
-    found.push(...(await store.stale(this.host.id, movingStates, timings.abandonedMs)));
-    for (const row of found)
-      await this.#settle(row).catch((err) => log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"));
-    for (const row of await store.stale(this.host.id, makingStates, timings.unstartedMs)) await this.#unstarted(row);
+    for (const { row, ageMs } of await this.ground.unsettled.on(this.host.id))
+      if (isOneOf(lostStates, row) || ageMs > timings.abandonedMs)
+        await this.#settle(row).catch((err) =>
+          log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"),
+        );
+      else if (isOneOf(makingStates, row) && ageMs > timings.unstartedMs) await this.#unstarted(row);
     await this.#adopter.look();
   }
 

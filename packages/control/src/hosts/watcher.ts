@@ -6,9 +6,10 @@ import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
-import { isLeftBehind, isOrphan, isPausedReport } from "./reflect.ts";
+import { isLeftBehind, isOrphan, isPausedReport, reflect } from "./reflect.ts";
 import { record } from "./reports.ts";
 import { Sweeper } from "./sweeper.ts";
+import type { Unsettled } from "./unsettled.ts";
 
 /** A host speaks at least every 15 s (hostagent.proto, KeepAlive): after three silences the connection is dead. */
 const silenceMs = 45_000;
@@ -21,6 +22,7 @@ export type WatchGround = {
   store: SandboxStore;
   hostStore: HostStore;
   snapshots: SnapshotStore;
+  unsettled: Unsettled;
   timings: Readonly<Timings>;
   log: Log;
   /** Notes that a host was heard of just now. */
@@ -110,7 +112,10 @@ export class Watcher implements AsyncDisposable {
   }
 
   async #changed(report: hostagent.Sandbox, rows: Map<string, SandboxRow>): Promise<void> {
+    const before = rows.get(report.id);
     rows.delete(report.id);
+    // A host that is met again names all it has, and most of it is as it was: that costs no query.
+    if (before && !reflect(before, report) && !isOrphan(before, report) && !isLeftBehind(before, report)) return;
     const row = await record(this.ground.store, report, { host: this.host.id });
     if (!row) this.#stranger(report.id);
     else if (isLeftBehind(row, report)) await this.#removePaused(report);

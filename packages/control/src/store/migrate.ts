@@ -21,6 +21,7 @@ import network from "../../migrations/0036_network.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
 import names from "../../migrations/0050_names.sql" with { type: "text" };
+import unsettled from "../../migrations/0051_unsettled.sql" with { type: "text" };
 import withoutPeople from "../../migrations/down/0010_people.sql" with { type: "text" };
 import withoutAudit from "../../migrations/down/0011_audit.sql" with { type: "text" };
 import withoutQuotas from "../../migrations/down/0012_quotas.sql" with { type: "text" };
@@ -34,6 +35,7 @@ import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { ty
 import withoutVolumes from "../../migrations/down/0035_volumes.sql" with { type: "text" };
 import withoutNetwork from "../../migrations/down/0036_network.sql" with { type: "text" };
 import withoutNames from "../../migrations/down/0050_names.sql" with { type: "text" };
+import withoutUnsettled from "../../migrations/down/0051_unsettled.sql" with { type: "text" };
 
 /** Every migration, in order; a schema has those whose names it holds. Text imports are part of a compiled program. */
 const migrations: readonly { name: string; text: string; down?: string }[] = [
@@ -58,6 +60,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0040_templates", text: templates },
   { name: "0041_build_secrets", text: buildSecrets },
   { name: "0050_names", text: names, down: withoutNames },
+  { name: "0051_unsettled", text: unsettled, down: withoutUnsettled },
 ];
 
 /** Any constant: all replicas of one database must use the same. */

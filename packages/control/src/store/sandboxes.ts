@@ -2,6 +2,7 @@ import { type Event, type SandboxId, type State, states, step } from "@wrenn/con
 import { SQL } from "bun";
 import { and, asc, count, desc, eq, gt, gte, inArray, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "./database.ts";
+import { lostStates, movingStates } from "./phase.ts";
 import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
 /** What a row looked like when it was read: the fence of the write that follows. `expired`: its time must be up. */
@@ -22,6 +23,9 @@ export type ListFilter = {
 
 /** States that become `missing` when their host is out of reach. A deletion stays wanted, so `stopping` is left alone. */
 const losable = states.filter((state) => step(state, "lost") === "missing" && state !== "stopping");
+/** Written out, so that PostgreSQL sees that the index of such rows (migration 0051) has them all. */
+const unsettledNames = [...movingStates, ...lostStates].map((state) => `'${state}'`).join(", ");
+const isUnsettled = sql`${sandboxes.state} in (${sql.raw(unsettledNames)})`;
 const isDue = sql`${sandboxes.endAt} <= now()`;
 const byId = eq(sandboxes.id, sql.placeholder("id"));
 
@@ -178,18 +182,10 @@ export class SandboxStore {
       .where(and(eq(sandboxes.hostId, host), ne(sandboxes.state, "stopped")));
   }
 
-  /** Rows of a host that have been in one of `from` for longer than `olderThanMs`. */
-  async stale(host: string, from: readonly State[], olderThanMs: number): Promise<SandboxRow[]> {
-    return await this.#db
-      .select()
-      .from(sandboxes)
-      .where(
-        and(
-          eq(sandboxes.hostId, host),
-          inArray(sandboxes.state, [...from]),
-          sql`${sandboxes.updatedAt} < now() - ${olderThanMs} * interval '1 millisecond'`,
-        ),
-      );
+  /** Every row between two settled states, or whose host was out of reach, with the time since its last change. */
+  async unsettled(): Promise<{ row: SandboxRow; ageMs: number }[]> {
+    const age = sql<number>`extract(epoch from now() - ${sandboxes.updatedAt}) * 1000`.mapWith(Number);
+    return await this.#db.select({ row: sandboxes, ageMs: age }).from(sandboxes).where(isUnsettled);
   }
 
   /** Takes the arrow `event` from `seen`; `undefined` when there is no such arrow or the row has changed since. */

@@ -1,0 +1,1 @@
+drop index sandboxes_unsettled;
