@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { rest } from "@wrenn/contract";
+import { SQL } from "bun";
 import { FakeHost } from "../../packages/control/test/support/fake-host.ts";
 import { Cluster } from "../../test/fleet/cluster.ts";
 import { freePort } from "../../test/fleet/fleet.ts";
@@ -8,8 +9,10 @@ import { end } from "../lib/processes.ts";
 import { summary } from "../measure.ts";
 import { readyLine, root } from "../world.ts";
 
-/** What one process of two cores shared with the server and the database holds; a thousand would measure that process. */
-const hostCount = 100;
+const hostCount = 1_000;
+const sandboxesEach = 100;
+/** Hosts that register at once. */
+const joining = 16;
 const inFlight = 64;
 const created = 1_500;
 /** Clock ticks of a second in `/proc/PID/stat` (getconf CLK_TCK). */
@@ -33,7 +36,11 @@ export const fleet: Suite = {
       ...{ better: "lower", target: { absolute: 10 } },
     },
     {
-      ...{ id: "fleet-cpu", text: `the server with ${hostCount} hosts and nothing to do, share of a core`, unit: "%" },
+      ...{
+        id: "fleet-cpu",
+        text: `the server with ${hostCount} hosts, ${hostCount * sandboxesEach} sandboxes and nothing to do, share of a core`,
+        unit: "%",
+      },
       ...{ better: "lower", target: { absolute: 50 } },
     },
     {
@@ -43,6 +50,7 @@ export const fleet: Suite = {
   ],
   async run(context) {
     await using world = await SimulatedFleet.start(context);
+    if (context.wants("fleet-cpu")) context.keep("fleet-cpu", { values: [await world.quietShare()] });
     if (context.wants("fleet-create")) context.keep("fleet-create", { values: [await world.rate()] });
     if (context.wants("fleet-place")) {
       const values = await world.placements(context.runs(300));
@@ -50,39 +58,58 @@ export const fleet: Suite = {
       const p99 = sorted[Math.floor(sorted.length * 0.99)]!;
       context.keep("fleet-place", { values: [p99], note: `Median ${summary(values).median.toFixed(1)} ms.` });
     }
-    if (context.wants("fleet-cpu")) context.keep("fleet-cpu", { values: [await world.quietShare()] });
     if (context.wants("fleet-memory")) context.keep("fleet-memory", { values: [world.residentMiB()] });
   },
 };
 
+/** A `wrenn-cp` of its own on the database, and its address. */
+async function serve(cluster: Cluster): Promise<[Bun.Subprocess, string]> {
+  const child = Bun.spawn([`${root}builds/wrenn-cp`], {
+    env: {
+      PATH: process.env.PATH ?? "",
+      DATABASE_URL: cluster.url,
+      WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
+      WRENN_BOOTSTRAP_API_KEY: apiKey,
+      WRENN_DIR: `/tmp/wrenn-bench-${process.pid}`,
+      LOG_LEVEL: process.env.BENCH_LOG ?? "error",
+    },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const line = await readyLine(child.stdout);
+  if (line === undefined) throw new Error("wrenn-cp ended before it was ready");
+  return [child, (JSON.parse(line) as { address: string }).address];
+}
+
 class SimulatedFleet implements AsyncDisposable {
   readonly hosts: FakeHost[] = [];
+  /** The id of each, in the same order. */
+  readonly ids: string[] = [];
 
   private constructor(
     readonly cluster: Cluster,
-    readonly child: Bun.Subprocess,
-    readonly address: string,
+    public child: Bun.Subprocess,
+    public address: string,
   ) {}
 
   static async start(context: Context): Promise<SimulatedFleet> {
     const cluster = await Cluster.start();
-    const child = Bun.spawn([`${root}builds/wrenn-cp`], {
-      env: {
-        PATH: process.env.PATH ?? "",
-        DATABASE_URL: cluster.url,
-        WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
-        WRENN_BOOTSTRAP_API_KEY: apiKey,
-        WRENN_DIR: `/tmp/wrenn-bench-${process.pid}`,
-        LOG_LEVEL: "error",
-      },
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const line = await readyLine(child.stdout);
-    if (line === undefined) throw new Error("wrenn-cp ended before it was ready");
-    const world = new SimulatedFleet(cluster, child, (JSON.parse(line) as { address: string }).address);
-    for (let count = 0; count < hostCount; count++) await world.#join();
+    const world = new SimulatedFleet(cluster, ...(await serve(cluster)));
+    let begun = performance.now();
+    const told = (what: string) => {
+      context.say(`${what} after ${((performance.now() - begun) / 1_000).toFixed(1)} s`);
+      begun = performance.now();
+    };
+    let left = hostCount;
+    const joins = async () => {
+      while (left-- > 0) await world.#join();
+    };
+    await Promise.all(Array.from({ length: joining }, joins));
+    told(`${hostCount} hosts have joined`);
+    await world.#fill();
+    told(`${hostCount * sandboxesEach} sandboxes are there`);
+    await world.#restart();
     await world.#online();
-    context.say(`${hostCount} hosts are online`);
+    told("a server that was started anew is met by every host");
     return world;
   }
 
@@ -137,6 +164,28 @@ class SimulatedFleet implements AsyncDisposable {
     await this.cluster[Symbol.asyncDispose]();
   }
 
+  /** Sandboxes that run, in the rows and on the hosts; made one by one they would take minutes. */
+  async #fill(): Promise<void> {
+    await using sql = new SQL(this.cluster.url, { max: 1 });
+    await sql`set session_replication_role = replica`;
+    await sql`insert into sandboxes (id, team_id, host_id, template, state, run, version, vcpus, memory_mib, disk_mib,
+        timeout_sec, timeout_action, started_at)
+      select lpad(((host.at - 1) * ${sandboxesEach} + n)::text, 25, '0'), (select id from teams order by created_at limit 1),
+        host.id, 'minimal', 'running', 1, 1, 1, 512, 1024, 0, 'pause', now()
+      from jsonb_array_elements_text(${JSON.stringify(this.ids)}::text::jsonb) with ordinality as host (id, at),
+        generate_series(1, ${sandboxesEach}) n`;
+    await sql`update host_loads set sandboxes = ${sandboxesEach}, vcpus = ${sandboxesEach}, memory_mib = ${sandboxesEach * 512}`;
+    await sql.unsafe("analyze sandboxes; analyze hosts; analyze host_loads").simple();
+    const sizes = { vcpus: 1, memoryMib: 512, diskMib: 1_024, timeoutSec: 0 };
+    for (const [at, host] of this.hosts.entries())
+      for (let n = 1; n <= sandboxesEach; n++) host.plant(String(at * sandboxesEach + n).padStart(25, "0"), sizes);
+  }
+
+  async #restart(): Promise<void> {
+    await end(this.child, 15_000);
+    [this.child, this.address] = await serve(this.cluster);
+  }
+
   async #join(): Promise<void> {
     const port = await freePort();
     const made = await this.#post<rest.RegistrableHost>("/v1/hosts", {});
@@ -149,6 +198,7 @@ class SimulatedFleet implements AsyncDisposable {
     const host = new FakeHost("http://127.0.0.1:9", tls, port);
     host.token = agent_token;
     this.hosts.push(host);
+    this.ids.push(made.host.id);
   }
 
   async #online(): Promise<void> {
