@@ -3,7 +3,7 @@ import type { rest } from "@wrenn/contract";
 import { SQL } from "bun";
 import { FakeHost } from "../../packages/control/test/support/fake-host.ts";
 import { Cluster } from "../../test/fleet/cluster.ts";
-import { freePort } from "../../test/fleet/fleet.ts";
+import { heldPort } from "../../test/fleet/fleet.ts";
 import type { Context, Suite } from "../context.ts";
 import { end } from "../lib/processes.ts";
 import { summary } from "../measure.ts";
@@ -93,7 +93,8 @@ class SimulatedFleet implements AsyncDisposable {
 
   static async start(context: Context): Promise<SimulatedFleet> {
     const cluster = await Cluster.start();
-    const world = new SimulatedFleet(cluster, ...(await serve(cluster)));
+    await using undo = new AsyncDisposableStack();
+    const world = undo.use(new SimulatedFleet(cluster, ...(await serve(cluster))));
     let begun = performance.now();
     const told = (what: string) => {
       context.say(`${what} after ${((performance.now() - begun) / 1_000).toFixed(1)} s`);
@@ -110,6 +111,7 @@ class SimulatedFleet implements AsyncDisposable {
     await world.#restart();
     await world.#online();
     told("a server that was started anew is met by every host");
+    undo.move();
     return world;
   }
 
@@ -187,7 +189,7 @@ class SimulatedFleet implements AsyncDisposable {
   }
 
   async #join(): Promise<void> {
-    const port = await freePort();
+    const { port, free } = await heldPort();
     const made = await this.#post<rest.RegistrableHost>("/v1/hosts", {});
     const identity = await this.#post<rest.HostIdentity>("/v1/hosts/register", {
       ...{ token: made.registration_token, address: `127.0.0.1:${port}` },
@@ -195,6 +197,7 @@ class SimulatedFleet implements AsyncDisposable {
     });
     const { cert_pem: cert, key_pem: key, ca_cert_pem: ca, agent_token } = identity;
     const tls = { cert, key, ca, requestCert: true, rejectUnauthorized: true };
+    await free();
     const host = new FakeHost("http://127.0.0.1:9", tls, port);
     host.token = agent_token;
     this.hosts.push(host);

@@ -143,9 +143,15 @@ export class TestFleet implements AsyncDisposable {
 
 /** A port that was free just now. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
+  const { port, free } = await heldPort();
+  await free();
+  return port;
+}
+
+/** A port that nobody else gets until it is set free. */
+export async function heldPort(): Promise<{ port: number; free(): Promise<void> }> {
+  const server = createServer((socket) => socket.destroy()); // `close` waits for whoever came meanwhile
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   const { port } = server.address() as { port: number };
-  await new Promise((closed) => server.close(closed));
-  return port;
+  return { port, free: () => new Promise((closed) => server.close(() => closed())) };
 }

@@ -1,5 +1,7 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { WrennError } from "@wrenn/contract";
 import { type Strategy, strategies } from "./hosts/placement.ts";
+import type { KeyPair } from "./tls/signing.ts";
 
 /** What concerns hosts, as it is written; everything may be absent. */
 export type FleetOptions = {
@@ -11,6 +13,8 @@ export type FleetOptions = {
   memoryOvercommit?: number | undefined;
   /** Whether channels may write to private addresses. */
   privateDestinations?: boolean | undefined;
+  /** PEM of the authority that names hosts and replicas, and of its key (PKCS#8 or SEC1, P-256); made when absent. */
+  authority?: { cert: string | undefined; key: string | undefined } | undefined;
 };
 
 /** The same, complete and checked. */
@@ -19,6 +23,7 @@ export type FleetConfig = Readonly<{
   strategy: Strategy;
   memoryOvercommit: number;
   privateDestinations: boolean;
+  authority: KeyPair | undefined;
 }>;
 
 /** Guests share their template's pages and use what they touch: measured, an idle one of 512 MiB holds about 110. */
@@ -34,7 +39,7 @@ export function compileFleet(options: FleetOptions = {}): FleetConfig {
   const { privateDestinations = false } = options;
   return Object.freeze({
     ...{ local: localOf(options), strategy: strategy as Strategy },
-    ...{ memoryOvercommit, privateDestinations },
+    ...{ memoryOvercommit, privateDestinations, authority: authorityOf(options) },
   });
 }
 
@@ -45,9 +50,27 @@ export function fleetFromEnvironment(env: Readonly<Record<string, string | undef
     localToken: env.WRENN_HOST_TOKEN || undefined,
     strategy: env.WRENN_PLACEMENT || undefined,
     memoryOvercommit: env.WRENN_MEMORY_OVERCOMMIT ? Number(env.WRENN_MEMORY_OVERCOMMIT) : undefined,
+    authority: { cert: pem(env.WRENN_CA_CERT), key: pem(env.WRENN_CA_KEY) },
     privateDestinations: ["1", "true"].includes(env.WRENN_PRIVATE_DESTINATIONS ?? ""),
   };
 }
+
+function authorityOf({ authority: { cert, key } = { cert: undefined, key: undefined } }: FleetOptions) {
+  if (cert === undefined && key === undefined) return undefined;
+  if (cert === undefined || key === undefined)
+    throw bad("Only one of WRENN_CA_CERT and WRENN_CA_KEY is set.", "Set both, or neither: then an authority is made.");
+  try {
+    if (new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) return { cert, key };
+  } catch (cause) {
+    throw bad("WRENN_CA_CERT or WRENN_CA_KEY is no PEM text that can be read.", caRemedy, cause);
+  }
+  throw bad("WRENN_CA_KEY is not the key of WRENN_CA_CERT.", caRemedy);
+}
+
+/** A file of variables has no place for line ends; `\n` stands for them there. */
+const pem = (text: string | undefined) => text?.replaceAll("\\n", "\n") || undefined;
+
+const caRemedy = "Set the text of a certificate and of its own P-256 key, as `openssl` writes them.";
 
 function localOf({ localAddress, localToken }: FleetOptions): FleetConfig["local"] {
   if (localAddress === undefined) return undefined;
@@ -62,4 +85,5 @@ function localOf({ localAddress, localToken }: FleetOptions): FleetConfig["local
   return { address: new URL(address).origin, token: localToken };
 }
 
-const bad = (message: string, remedy: string) => new WrennError("invalid_request", message, { remedy });
+const bad = (message: string, remedy: string, cause?: unknown) =>
+  new WrennError("invalid_request", message, { remedy, cause });

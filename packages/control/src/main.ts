@@ -31,6 +31,7 @@ Environment:
   WRENN_TLS_CERT, WRENN_TLS_KEY  PEM files for DOMAIN and *.DOMAIN; default one of the authority in $WRENN_DIR/tls
   WRENN_METRICS_TOKEN      what a scraper of /metrics shows as Authorization: Bearer; without it there are none
   WRENN_DASHBOARD_DIR      folder of the built dashboard; default dashboard/ beside this program
+  WRENN_CA_CERT, WRENN_CA_KEY  PEM text of the authority that names hosts (P-256); without them one is made and kept
   WRENN_ENCRYPTION_KEY     64 hex digits; what secrets that must be read again are encrypted with
   CP_PUBLIC_URL            where browsers find this server, for links in mails and sign-in by providers
   OAUTH_REDIRECT_URL       where browsers find the dashboard, if it is somewhere else

@@ -69,6 +69,26 @@ describe("an API key", () => {
     expect((await ann.ask("POST", "/v1/api-keys", { scopes: ["everything"] })).code).toBe("invalid_request");
   });
 
+  test("made for channels manages them, or only reads them; one without scopes does not", async () => {
+    const channel = { name: "by-key", provider: "webhook", config: { url: "http://127.0.0.1:9" }, events: ["host.up"] };
+    const { key } = await make(ann, { scopes: ["channels:read", "channels:write"] });
+    const made = await byKey(plane, key, "POST", "/v1/channels", channel);
+    expect(made.status).toBe(201);
+    const path = `/v1/channels/${(made.body as rest.Channel).id}`;
+    const reader = (await make(ann, { scopes: ["channels:read"] })).key;
+    expect((await byKey(plane, reader, "GET", path)).status).toBe(200);
+    expect((await byKey(plane, reader, "DELETE", path)).code).toBe("forbidden");
+    expect((await byKey(plane, (await make(ann)).key, "DELETE", path)).code).toBe("unauthorized");
+    expect((await byKey(plane, key, "DELETE", path)).status).toBe(204);
+    expect((await byKey(plane, key, "GET", "/v1/capsules")).code).toBe("forbidden");
+  });
+
+  test("made for secrets reads or keeps them", async () => {
+    const { key } = await make(ann, { scopes: ["secrets:write"] });
+    expect((await byKey(plane, key, "POST", "/secrets", { name: "TOKEN", value: "x" })).status).toBe(201);
+    expect((await byKey(plane, key, "GET", "/secrets")).status).toBe(403);
+  });
+
   test("opens nothing that is for people", async () => {
     const { key } = await make(bob);
     for (const path of ["/v1/me", "/v1/api-keys", "/v1/teams", "/v1/audit-logs"])

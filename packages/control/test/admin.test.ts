@@ -20,6 +20,8 @@ const entries = async (query: string) =>
 
 test("administrators see all teams and accounts, page by page", async () => {
   await bob.ask("POST", "/v1/capsules", {});
+  const channel = { name: "mine", provider: "webhook", config: { url: "http://127.0.0.1:9" }, events: ["host.up"] };
+  expect((await bob.ask("POST", "/v1/channels", channel)).status).toBe(201);
   const { body: teams } = await ann.ask<rest.AdminTeams>("GET", "/v1/admin/teams");
   expect(teams).toMatchObject({ total: 2, page: 1, per_page: 100, total_pages: 1 });
   expect(teams.teams.find(({ id }) => id === bob.auth.team_id)).toMatchObject({
@@ -27,6 +29,7 @@ test("administrators see all teams and accounts, page by page", async () => {
     owner_email: "bob@example.com",
     member_count: 1,
     active_sandbox_count: 1,
+    channel_count: 1,
   });
   const { body: users } = await ann.ask<rest.AdminUsers>("GET", "/v1/admin/users");
   expect(users.users.map(({ email, is_admin }) => [email, is_admin])).toEqual([

@@ -139,6 +139,19 @@ test("filters by repeated and by comma separated words", async () => {
   expect(items.map(({ action }) => action)).toEqual(["add", "create"]);
 });
 
+test("what the holder of a sandbox's token does through the agent's port is told too", async () => {
+  const made = await plane.fetch("POST", "/sandboxes", { templateID: "minimal" });
+  const { sandboxID: id, envdAccessToken: token } = (await made.json()) as Record<string, string>;
+  const at = { [headers.e2bSandboxId]: id!, [headers.e2bSandboxPort]: "49983" };
+  const read = await fetch(`${plane.address}/files?path=/etc/passwd`, {
+    headers: { ...at, [headers.accessToken]: token! },
+  });
+  expect(read.status).toBe(200);
+  const told = async () => (await all()).find(({ metadata }) => metadata?.path === "/etc/passwd");
+  while (!(await told())) await Bun.sleep(20);
+  expect(await told()).toMatchObject({ action: "file_read", resource_id: `cl-${id}`, actor_type: "api_key" });
+});
+
 test("entries of a time when the database is away are written when it is back, and no text keeps one from being stored", async () => {
   await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
   await sql`alter table audit_logs rename to audit_away`;

@@ -214,7 +214,10 @@ export const TransferTeam = z.object({ user_id: z.string() }).meta({ id: "Transf
 export const FoundUser = z.object({ user_id: z.string(), email: z.string() }).meta({ id: "FoundUser" });
 export type FoundUser = z.infer<typeof FoundUser>;
 
-/** What a key may do; a key without scopes may do everything a team's program can. */
+/**
+ * What a key may do; a key without scopes may do everything a team's program can. Channels are for people, and for keys
+ * that were made for them.
+ */
 export const scopes = [
   "sandboxes:read",
   "sandboxes:write",
@@ -222,6 +225,10 @@ export const scopes = [
   "templates:read",
   "templates:write",
   "events:read",
+  "channels:read",
+  "channels:write",
+  "secrets:read",
+  "secrets:write",
 ] as const;
 export const Scope = z.enum(scopes);
 export type Scope = (typeof scopes)[number];

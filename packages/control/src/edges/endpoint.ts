@@ -23,7 +23,7 @@ export const newApp = (): App => new OpenAPIHono<Env>();
 const maxJsonBytes = 4 * 1024 * 1024;
 
 /** Classes of callers. */
-export type Class = "team" | "person" | "admin" | "open";
+export type Class = "team" | "person" | "granted" | "admin" | "open";
 
 /** One route as its document and its decoder need it. `codes` are its errors beyond those every route can give. */
 export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
@@ -31,8 +31,8 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   /** In OpenAPI's notation: `/v1/capsules/{id}`. */
   path: string;
   /**
-   * Who may call (Wrenn REST API 1.4): anybody with a key or a session; a person who is signed in; an administrator of
-   * the installation; or, for a route that is added before the door, everybody.
+   * Who may call (Wrenn REST API 1.4): anybody with a key or a session; a person who is signed in; a person, or a key
+   * whose scopes grant it; an administrator of the installation; or, for a route that is added before the door, everybody.
    */
   access?: Class;
   summary: string;
@@ -80,7 +80,8 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
 
 /** Throws `unauthorized` or `forbidden` for a caller of another class. */
 function admit(caller: Caller, access: Class | undefined): void {
-  if (access === "person") needPerson(caller);
+  // A key's scopes were looked at at the door; one without any was not made for what is a person's.
+  if (access === "person" || (access === "granted" && !caller.scopes)) needPerson(caller);
   if (access === "admin") needAdmin(caller);
 }
 
@@ -164,8 +165,7 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
   const codes: Code[] = [
     ...(isPublic ? [] : always),
     ...(isPublic || spec.method === "get" ? [] : (["csrf_required"] as const)),
-    ...(spec.access === undefined || spec.access === "team" ? (["forbidden"] as const) : []),
-    ...(spec.access === "admin" ? (["forbidden"] as const) : []),
+    ...(spec.access !== "person" && spec.access !== "open" ? (["forbidden"] as const) : []),
     ...(namesSandbox(spec.path) ? (["invalid_request", "not_found"] as const) : []),
     ...(spec.body || spec.rawBody ? withBody : spec.query ? (["invalid_request"] as const) : []),
     ...(spec.codes ?? []),
@@ -188,7 +188,7 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
 }
 
 const securityOf = (access: Class = "team"): Record<string, string[]>[] => [
-  ...(access === "team" ? [{ [headers.apiKey]: [] }] : []),
+  ...(access === "team" || access === "granted" ? [{ [headers.apiKey]: [] }] : []),
   { session: [] },
 ];
 

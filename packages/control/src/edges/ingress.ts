@@ -13,9 +13,11 @@ import { hostError } from "../hosts/host.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Bearers } from "../services/e2b/bearers.ts";
+import type { Audit } from "../services/people/audit.ts";
 import type { Admission, Credentials, Ports } from "../services/ports.ts";
 import { isPassing } from "../store/phase.ts";
 import { Bridge } from "./bridge.ts";
+import { insideOf } from "./people/deeds.ts";
 import { relay, sentHeaders } from "./relay.ts";
 import { requestIdOf } from "./request-id.ts";
 import type { Connection } from "./socket.ts";
@@ -52,13 +54,14 @@ export class Ingress {
 
   readonly ports: Ports;
   readonly bearers: Bearers;
+  readonly audit: Pick<Audit, "by">;
 
   constructor(
-    services: { ports: Ports; bearers: Bearers },
+    services: { ports: Ports; bearers: Bearers; audit: Pick<Audit, "by"> },
     readonly log: Log,
     readonly metrics: Metrics,
   ) {
-    ({ ports: this.ports, bearers: this.bearers } = services);
+    ({ ports: this.ports, bearers: this.bearers, audit: this.audit } = services);
   }
 
   /** Whether a request is for a port, by the host it names, its headers, or what only its sandbox's agent takes. */
@@ -135,7 +138,19 @@ export class Ingress {
     const admission = await this.ports.admitToAgent(target.id);
     const sent = sentHeaders(request.headers, requestId, []);
     sent.set(headers.asClient, "1");
-    return await this.#answer({ target, request, admission, path: pathname + search, sent });
+    const answer = await this.#answer({ target, request, admission, path: pathname + search, sent });
+    this.#note(request.method, new URL(request.url), { id: target.id, team: admission.team, status: answer.status });
+    return answer;
+  }
+
+  /** The audit log tells what was done through the agent's port too, by whoever holds the sandbox's token. */
+  #note(method: string, { pathname, searchParams }: URL, seen: { id: SandboxId; team: string; status: number }): void {
+    const deed = insideOf(seen.id, method, `/agent${pathname}`);
+    if (!deed || isRefusal(seen.status)) return;
+    const path = searchParams.get("path");
+    const failed = seen.status >= 400;
+    const metadata = { ...(path !== null && { path }), ...(failed && { status: `${seen.status}` }) };
+    this.audit.by(tokenHolder, seen.team, { ...deed, ...(failed && { status: "error" }), metadata });
   }
 
   async #forward(passage: Passage): Promise<Response> {
@@ -203,6 +218,12 @@ export class Ingress {
 /** Whether the sandbox's owner said that its server at this port speaks TLS. */
 const speaksTls = ({ admission, target }: Passage): boolean =>
   admission.terms?.network?.httpsPorts?.includes(target.port) ?? false;
+
+/** Clients of the E2B dialect show the guest agent its own token: which key it was handed out to, nobody knows then. */
+const tokenHolder = { type: "api_key", id: "", name: "holder of the sandbox's token" } as const;
+
+/** The agent let nobody in: a stranger must not fill a team's log. */
+const isRefusal = (status: number): boolean => status === 401 || status === 403;
 
 /** Refusals that a visitor is told of in their own words. */
 const spokenOf: readonly Code[] = ["invalid_request", "unauthorized", "forbidden"];

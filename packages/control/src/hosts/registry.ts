@@ -87,8 +87,11 @@ export class Registry implements AsyncDisposable {
     try {
       do {
         this.#again = false;
+        const begun = performance.now();
         await this.#noteHeard();
         await this.#read();
+        // A thousand hosts that come at once are a thousand changes, each of which would have them all read.
+        if (this.#again) await Bun.sleep(performance.now() - begun);
       } while (this.#again && !this.#stopped);
     } catch (err) {
       this.ground.log.warn({ err }, "the registry of hosts could not be read");

@@ -91,9 +91,9 @@ export class Ports {
   }
 
   /** Lets a request on to the sandbox's agent, which judges itself what the client shows. Throws as {@link admit}. */
-  async admitToAgent(id: SandboxId): Promise<Admission> {
+  async admitToAgent(id: SandboxId): Promise<Admission & { team: string }> {
     const route = await this.guests.visit(id);
-    return { host: await this.#awake(id, route), terms: route.terms };
+    return { host: await this.#awake(id, route), terms: route.terms, team: route.team };
   }
 
   async #awake(id: SandboxId, { host, asleep, team }: Route): Promise<Host> {

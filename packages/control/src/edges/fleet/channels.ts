@@ -12,7 +12,7 @@ export function channelRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "post", path: "/v1/channels", access: "person", status: 201, codes: ["conflict"] },
+      ...{ method: "post", path: "/v1/channels", access: "granted", status: 201, codes: ["conflict"] },
       ...{ body: rest.CreateChannel, answer: rest.Channel },
       summary: "Make a channel; the secret of a webhook is shown this once.",
     },
@@ -24,7 +24,7 @@ export function channelRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "get", path: "/v1/channels", access: "person", status: 200, answer: z.array(rest.Channel) },
+      ...{ method: "get", path: "/v1/channels", access: "granted", status: 200, answer: z.array(rest.Channel) },
       summary: "The team's channels, by name.",
     },
     async ({ caller }) => (await channels.list(caller)).map(show),
@@ -32,7 +32,7 @@ export function channelRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "post", path: "/v1/channels/test", access: "person", status: 200, body: rest.TestChannel },
+      ...{ method: "post", path: "/v1/channels/test", access: "granted", status: 200, body: rest.TestChannel },
       ...{ answer: z.object({ status: z.literal("ok") }), codes: ["agent_error", "timeout"] },
       summary: "Send a test message.",
     },
@@ -49,7 +49,7 @@ function oneRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "get", path: one, access: "person", status: 200, answer: rest.Channel, codes: ["not_found"] },
+      ...{ method: "get", path: one, access: "granted", status: 200, answer: rest.Channel, codes: ["not_found"] },
       summary: "One channel.",
     },
     async ({ caller, c }) => show(await channels.get(caller, c.req.param("channel")!)),
@@ -57,7 +57,7 @@ function oneRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "patch", path: one, access: "person", status: 200, body: rest.UpdateChannel, answer: rest.Channel },
+      ...{ method: "patch", path: one, access: "granted", status: 200, body: rest.UpdateChannel, answer: rest.Channel },
       summary: "Change a channel's name and events; both are replaced.",
       codes: ["not_found", "conflict"],
     },
@@ -66,7 +66,7 @@ function oneRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "put", path: `${one}/config`, access: "person", status: 200, codes: ["not_found"] },
+      ...{ method: "put", path: `${one}/config`, access: "granted", status: 200, codes: ["not_found"] },
       ...{ body: rest.ConfigureChannel, answer: rest.Channel },
       summary: "Replace a channel's configuration; a webhook's new secret is shown this once.",
     },
@@ -78,7 +78,7 @@ function oneRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "delete", path: one, access: "person", status: 204, codes: ["not_found"] },
+      ...{ method: "delete", path: one, access: "granted", status: 204, codes: ["not_found"] },
       summary: "Remove a channel.",
     },
     async ({ caller, c }) => void (await channels.remove(caller, c.req.param("channel")!)),
@@ -94,7 +94,7 @@ function deliveryRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "get", path: `${one}/deliveries`, access: "person", status: 200, codes: ["not_found"] },
+      ...{ method: "get", path: `${one}/deliveries`, access: "granted", status: 200, codes: ["not_found"] },
       ...{ query: DeliveryQuery, answer: z.array(rest.Delivery) },
       summary: "What was and is on its way to the channel, newest first; `dead` are those that were given up.",
     },
@@ -104,7 +104,7 @@ function deliveryRoutes(app: App, channels: Channels): void {
   endpoint(
     app,
     {
-      ...{ method: "post", path: `${one}/deliveries/{delivery}/replay`, access: "person", status: 202 },
+      ...{ method: "post", path: `${one}/deliveries/{delivery}/replay`, access: "granted", status: 202 },
       summary: "Deliver once more, from the first try on.",
       codes: ["not_found"],
     },

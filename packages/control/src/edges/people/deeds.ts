@@ -1,4 +1,4 @@
-import { capsuleId, parseSandboxId } from "@wrenn/contract";
+import { capsuleId, parseSandboxId, type SandboxId } from "@wrenn/contract";
 import type { MiddlewareHandler } from "hono";
 import type { Audit, Deed } from "../../services/people/audit.ts";
 import type { Env } from "../endpoint.ts";
@@ -60,9 +60,14 @@ export function auditing(audit: Audit): MiddlewareHandler<Env> {
 
 function inside(method: string, path: string): Deed | undefined {
   const [, id, rest] = /^\/v1\/(?:admin\/)?capsules\/([^/]+)(\/.+)$/.exec(path) ?? [];
-  const action = rest && actions.find(([how, where]) => how.test(method) && where.test(rest))?.[2];
-  const sandbox = id && parseSandboxId(id);
-  return action && sandbox ? { resource: { type: "sandbox", id: capsuleId(sandbox) }, action } : undefined;
+  const sandbox = parseSandboxId(id ?? "");
+  return sandbox && rest ? insideOf(sandbox, method, rest) : undefined;
+}
+
+/** What a request to a path below a sandbox does inside its guest, if it is one of what is noted. */
+export function insideOf(sandbox: SandboxId, method: string, path: string): Deed | undefined {
+  const action = actions.find(([how, where]) => how.test(method) && where.test(path))?.[2];
+  return action ? { resource: { type: "sandbox", id: capsuleId(sandbox) }, action } : undefined;
 }
 
 function changed(method: string, path: string): Deed | undefined {

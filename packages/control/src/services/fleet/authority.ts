@@ -1,4 +1,5 @@
 import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded
+import { createPrivateKey } from "node:crypto";
 import { isIP } from "node:net";
 import {
   BasicConstraintsExtension,
@@ -10,7 +11,16 @@ import {
   X509CertificateGenerator,
 } from "@peculiar/x509";
 import { WrennError } from "@wrenn/contract";
-import { algorithm, dayMs, exportKey, importKey, newAuthority, newKeys, validFor } from "../../tls/signing.ts";
+import {
+  algorithm,
+  dayMs,
+  exportKey,
+  importKey,
+  type KeyPair,
+  newAuthority,
+  newKeys,
+  validFor,
+} from "../../tls/signing.ts";
 import type { Box } from "../people/secrets.ts";
 
 /** Agents renew theirs every day; a week lets one be off over a weekend. */
@@ -46,6 +56,14 @@ export class Authority {
         remedy: "Start wrenn-cp with the WRENN_ENCRYPTION_KEY that this database was first used with.",
       });
     const authority = new Authority(new X509Certificate(cert), await importKey(opened));
+    await authority.renew();
+    return authority;
+  }
+
+  /** The operator's own authority, the same for every replica; nothing of it is kept. */
+  static async given({ cert, key }: KeyPair): Promise<Authority> {
+    const pkcs8 = createPrivateKey(key).export({ type: "pkcs8", format: "pem" }) as string;
+    const authority = new Authority(new X509Certificate(cert), await importKey(pkcs8));
     await authority.renew();
     return authority;
   }

@@ -14,16 +14,17 @@ export type FleetGround = { hosts: Omit<HostsGround, "sandboxes" | "drains">; lo
 /** Opens it; the first replica of an installation makes the authority. */
 export async function openFleet(
   db: Database,
-  { local, memoryOvercommit }: FleetConfig,
+  { local, memoryOvercommit, authority }: FleetConfig,
   secrets: { encryptionKey: Buffer; operatorKey: string | undefined },
 ): Promise<FleetGround> {
   const store = new HostStore(db);
+  const box = new Box(secrets.encryptionKey);
   const keep = (make: () => Promise<string>) => sharedText(db, "certificate_authority", make);
   return {
     hosts: {
       store,
       tokens: new HostTokenStore(db),
-      authority: await Authority.open(keep, new Box(secrets.encryptionKey)),
+      authority: authority ? await Authority.given(authority) : await Authority.open(keep, box),
       agentSecret: await sharedSecret(db, "agent_secret"),
       memoryOvercommit,
       operatorKey: secrets.operatorKey,

@@ -5,11 +5,15 @@ const insideGuest = /^\/v1\/capsules\/[^/]+\/(exec|files|processes|pty|agent|por
 /** Sandboxes in the E2B dialect, whose answers carry the token of the guest's agent. */
 const withAgentToken = /^(\/v\d)?\/sandboxes(\/|$)/;
 
-const resources: readonly [path: RegExp, resource: "sandboxes" | "templates" | "events"][] = [
+type Resource = "sandboxes" | "templates" | "events" | "channels" | "secrets";
+
+const resources: readonly [path: RegExp, resource: Resource][] = [
   [/^\/v1\/capsules(\/|$)/, "sandboxes"],
   [withAgentToken, "sandboxes"],
   [/^(\/v\d)?\/(snapshots|templates|builds)(\/|$)/, "templates"],
   [/^\/v1\/events(\/|$)/, "events"],
+  [/^\/v1\/channels(\/|$)/, "channels"],
+  [/^\/secrets(\/|$)/, "secrets"],
 ];
 
 /** The scopes that a key needs for a path of either dialect; `undefined` where no scope opens it. */

@@ -32,6 +32,7 @@ export class AdminStore {
           active.map((state) => sql`${state}`),
           sql`, `,
         )})) as sandboxes,
+        (select count(*) from channels c where c.team_id = t.id) as channels,
         count(*) over () as total
       from teams t
       left join lateral (select u.name, u.email from memberships m join users u on u.id = m.user_id
@@ -139,7 +140,7 @@ const adminTeam = (row: Row): rest.AdminTeam => ({
   owner_name: String(row.owner_name),
   owner_email: String(row.owner_email),
   active_sandbox_count: Number(row.sandboxes),
-  channel_count: 0,
+  channel_count: Number(row.channels),
 });
 
 const adminUser = (row: Row): rest.AdminUser => ({
