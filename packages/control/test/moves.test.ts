@@ -94,7 +94,7 @@ describe("a sandbox in the object store", () => {
     await plane.host.down();
     await plane.json(204, "DELETE", `/v1/capsules/${capsule.id}`);
     expect((await get(capsule)).status).toBe("stopped");
-    plane.host.up();
+    await plane.host.comesBack();
     await until(async () => (await hosts())[0]!.status === "online");
   });
 
@@ -104,7 +104,7 @@ describe("a sandbox in the object store", () => {
     await plane.host.down();
     expect((await refused(capsule, "resume")).status).toBe(503);
     expect(await get(capsule)).toMatchObject({ status: "paused", hibernated: true });
-    plane.host.up();
+    await plane.host.comesBack();
     plane.host.heal();
     await until(async () => (await hosts())[0]!.status === "online");
     expect((await act(capsule, "resume")).status).toBe("running");

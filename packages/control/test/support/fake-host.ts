@@ -58,6 +58,8 @@ export class FakeHost {
   readonly #log: hostagent.Sandbox[] = [];
   #server: Bun.Server<string> | undefined;
   #port = 0;
+  /** How often a control plane has been told all there is. */
+  #meetings = 0;
   /** Requests that reached a guest. */
   proxied = 0;
   /** Makes every stream of a guest break off after its head. */
@@ -140,6 +142,13 @@ export class FakeHost {
       },
     });
     this.#port = this.#server.port!;
+  }
+
+  /** Listens again, and resolves when a control plane has met it again: until then it may yet be given up. */
+  async comesBack(): Promise<void> {
+    const before = this.#meetings;
+    this.up();
+    while (this.#meetings === before) await Bun.sleep(10);
   }
 
   /** Drops every connection and stops listening. */
@@ -374,6 +383,7 @@ export class FakeHost {
     let next = this.#log.length;
     for (const value of this.sandboxes.values()) yield { event: { case: "changed", value } };
     yield { event: { case: "synced", value: {} } };
+    this.#meetings++;
     while (!signal.aborted) {
       while (next < this.#log.length) yield { event: { case: "changed", value: this.#log[next++]! } };
       await new Promise<void>((wake) => {

@@ -110,15 +110,17 @@ export class HostStore {
   /** Writes down what a machine is, unless that is known. */
   async describe(id: string, machine: Facts): Promise<void> {
     const { arch, cpuCores, memoryMib, diskMib, capacityMib, moveClass, storeId } = machine;
+    // A host that does not tell its size says nothing about what it can take.
+    const capacity = memoryMib === 0 ? sql`${hosts.capacityMib}` : sql`${capacityMib}::bigint`;
     await this.db
       .update(hosts)
-      .set({ ...machine, updatedAt: sql`now()` })
+      .set({ ...machine, capacityMib: capacity, updatedAt: sql`now()` })
       .where(
         and(
           eq(hosts.id, id),
           sql`(${hosts.arch}, ${hosts.cpuCores}, ${hosts.memoryMib}, ${hosts.diskMib}, ${hosts.capacityMib},
               ${hosts.moveClass}, ${hosts.storeId})
-            is distinct from (${arch}, ${cpuCores}::int, ${memoryMib}::bigint, ${diskMib}::bigint, ${capacityMib}::bigint,
+            is distinct from (${arch}, ${cpuCores}::int, ${memoryMib}::bigint, ${diskMib}::bigint, ${capacity},
               ${moveClass}, ${storeId})`,
         ),
       );
