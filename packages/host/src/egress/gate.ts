@@ -90,7 +90,7 @@ export class Gate implements AsyncDisposable {
 
   #mayAsk(name: string): boolean {
     if (this.#judge.mayAsk(name)) return true;
-    this.ledger.denied({ host: name, ip: "", port: 53 });
+    this.ledger.denied({ host: name, ip: "", port: 53 }, "udp"); // names are asked for by either; this is the usual one
     return false;
   }
 

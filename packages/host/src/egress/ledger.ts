@@ -20,8 +20,8 @@ export class Ledger {
   }
 
   /** Counts one that was not. */
-  denied(to: Pick<Flow, "host" | "ip" | "port">): void {
-    count(this.#denied, to);
+  denied(to: Pick<Flow, "host" | "ip" | "port">, protocol: Flow["protocol"] = "tcp"): void {
+    count(this.#denied, to).protocol = protocol;
   }
 
   /** Both, the newest first. */
