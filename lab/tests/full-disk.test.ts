@@ -24,9 +24,9 @@ const title = "a guest that fills the host's disk is paused before its layer is 
     await Bun.$`fallocate -l ${bavail * bsize - (700 << 20)} ${layers}/ballast`.quiet();
     await using _ = new DiskWatch(host.sandboxes, quiet);
     const state = () => host.sandboxes.find(id).record;
-    const writing = host.sh(id, "cat /dev/zero >/root/much; sync").catch(() => {}); // cut off by the pause
+    // The pause takes its guest away, so nobody ends this connection.
+    void host.sh(id, "cat /dev/zero >/root/much; sync").catch(() => {});
     for (let left = 1_200; left > 0 && state().state !== "paused"; left--) await Bun.sleep(100);
-    await writing;
     expect(state()).toMatchObject({ state: "paused", reason: expect.stringContaining("nearly full") });
     await rm(`${layers}/ballast`);
     await host.sandboxes.resume(id, 2);
@@ -37,5 +37,5 @@ const title = "a guest that fills the host's disk is paused before its layer is 
     ).toBe("kept\nmore\n");
     await host.sandboxes.destroy(id);
   },
-  400_000,
+  900_000,
 );
