@@ -39,6 +39,7 @@ const counter = "n=0; trap 'echo $n > /tmp/count' USR1; while :; do n=$((n+1)); 
 async function counted(sandbox: Sandbox, pid: number): Promise<number> {
   const { stdout } = await sandbox.commands.run(
     `rm -f /tmp/count; kill -USR1 ${pid}; until [ -s /tmp/count ]; do sleep 0.1; done; cat /tmp/count`,
+    { timeoutMs: 240_000 },
   );
   return Number(stdout);
 }
@@ -51,7 +52,7 @@ describe("a sandbox that moves between hosts", () => {
     const random = crypto.getRandomValues(new Uint8Array(3 << 20));
     await sandbox.files.write("/root/kept.bin", random);
     await sandbox.commands.run("mount -t tmpfs none /mnt && head -c 5000000 /dev/urandom > /mnt/memory");
-    const { pid } = await sandbox.commands.run(counter, { background: true });
+    const { pid } = await sandbox.commands.run(counter, { background: true, timeoutMs: 0 });
     const before = await counted(sandbox, pid);
     const sum = (await sandbox.commands.run("sha256sum /mnt/memory /root/kept.bin")).stdout;
 
