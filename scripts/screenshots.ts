@@ -19,14 +19,16 @@ async function signUp(page: Page, url: string): Promise<void> {
 
 /** A fleet with something to see: a project with a server, a checkpoint and a copy, and a paused one. */
 async function prepare(system: System): Promise<string> {
-  const main = await system.create({ metadata: { name: "api" } });
+  const main = await system.create({ name: "api" });
   await main.files.write("~/app/server.py", source);
   await main.files.write("~/app/README.md", "# An API\n\nRuns on port 8000.\n");
   await main.commands.run("cd app && python3 server.py", { background: true, timeoutMs: 0 });
   await main.checkpoint({ name: "before-upgrade" });
+  await main.files.write("~/app/limits.json", '{ "perMinute": 60 }\n');
+  await main.files.write("~/app/README.md", "# An API\n\nRuns on port 8000, with limits.\n");
   const [copy] = await main.fork({ metadata: { name: "trial" } });
   await copy!.checkpoint({ name: "trial-done" });
-  const waiting = await system.create({ template: "minimal", metadata: { name: "agent-7" } });
+  const waiting = await system.create({ template: "minimal", name: "agent-7" });
   await waiting.pause();
   return main.id;
 }
@@ -80,6 +82,11 @@ try {
   await visit(page, `/sandboxes/${id}/snapshots`);
   await page.getByText("before-upgrade").first().waitFor(slow);
   await take(page, "snapshots");
+  await visit(page, `/sandboxes/${id}/snapshots?from=before-upgrade&to=${id}`);
+  await page.getByText("/home/user/app/limits.json").waitFor(slow);
+  await take(page, "compare");
+  await visit(page, `/sandboxes/${id}/network`);
+  await take(page, "network");
   await page.keyboard.press("Control+k");
   await page.waitForTimeout(400);
   await take(page, "palette");
@@ -100,6 +107,9 @@ try {
   await dark.getByRole("textbox", { name: "Text of server.py" }).waitFor(slow);
   await dark.waitForTimeout(800);
   await take(dark, "files");
+  await visit(dark, `/sandboxes/${id}/logs`);
+  await dark.getByRole("log").waitFor(slow);
+  await take(dark, "logs");
   await visit(dark, `/sandboxes/${id}/metrics?range=5m`);
   await dark.locator("canvas").first().waitFor(slow);
   await take(dark, "metrics");
