@@ -9,14 +9,11 @@ export const exceptions: Record<Language, Readonly<Record<string, string>>> = {
   js: {
     "Sandbox.betaPause": "an older name of `pause`",
     "sandbox.betaPause": "an older name of `pause`",
-    "sandbox.getMcpUrl": "a name only; no template with a gateway is built in",
-    "sandbox.getMcpToken": "there is no gateway in `base`",
   },
   python: {
     "sandbox.beta_create": "an older name of `create`",
     "sandbox.beta_pause": "an older name of `pause`",
-    "sandbox.get_mcp_token": "there is no gateway in `base`",
-    "sandbox.get_mcp_url": "a name only; no template with a gateway is built in",
+    "async sandbox.beta_pause": "an older name of `pause`",
   },
 };
 

@@ -1,6 +1,19 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { rm } from "node:fs/promises";
-import { CommandExitError, FileNotFoundError, NotFoundError, Sandbox, SandboxNotFoundError, TimeoutError } from "e2b";
+import {
+  CommandExitError,
+  FileNotFoundError,
+  NotFoundError,
+  Sandbox,
+  SandboxNotFoundError,
+  Secret,
+  Template,
+  TemplateBase,
+  TimeoutError,
+  Volume,
+  VolumeNotFoundError,
+  VolumePathNotFoundError,
+} from "e2b";
 import { Sandbox as EarlySandbox } from "e2b-early";
 import { Methods } from "../support/e2b-methods.ts";
 import { checkTable, exceptions } from "../support/e2b-table.ts";
@@ -13,10 +26,15 @@ let box: Sandbox;
 
 beforeAll(async () => {
   system = await System.start("e2b-js");
-  // All that a program written for E2B is told: three variables.
+  // All that a program written for E2B is told: three variables, and a fourth where it uses volumes.
   process.env.E2B_API_KEY = system.ready.apiKey.replace(/^wrn_/, "e2b_");
   process.env.E2B_API_URL = system.ready.url;
   process.env.E2B_SANDBOX_URL = system.ready.url;
+  process.env.E2B_VOLUME_API_URL = system.ready.url;
+  methods.watch({ name: "Secret", on: Secret, skip: internal });
+  methods.watch({ name: "Template", on: TemplateBase, skip: internal }); // what `Template` shows is its
+  methods.watch({ name: "Volume", on: Volume, skip: internal });
+  methods.watch({ name: "volume", on: Volume.prototype, skip: internal });
   methods.watch({ name: "Sandbox", on: Object.getPrototypeOf(Sandbox), skip: internal });
   methods.watch({ name: "Sandbox", on: Sandbox, skip: internal });
   methods.watch({ name: "sandbox", on: Sandbox.prototype, skip: internal });
@@ -25,18 +43,21 @@ beforeAll(async () => {
     ["sandbox.commands", box.commands],
     ["sandbox.files", box.files],
     ["sandbox.pty", box.pty],
+    ["sandbox.git", box.git],
   ] as const)
     methods.watch({ name, on: Object.getPrototypeOf(on), skip: internal });
 });
 
 afterAll(async () => {
-  for (const name of ["E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL"]) delete process.env[name];
+  for (const name of ["E2B_API_KEY", "E2B_API_URL", "E2B_SANDBOX_URL", "E2B_VOLUME_API_URL"]) delete process.env[name];
   await system?.end().then((left) => expect(left).toEqual(nothingLeft));
 });
 
 /** Not for users: the SDK's own steps, which the others call. */
 const internal = [
   ...["createSandbox", "forkSandbox", "connectSandbox", "resolveApiOpts", "fileUrl"],
+  ...["runGit", "runShell", "getRemoteUrl", "resolveRemoteName", "withRemoteCredentials", "hasUpstream"],
+  ...["flushDecoders", "iterateEvents", "handleEvents"],
   ...["start", "toWriteInfo", "writeFile", "uploadFiles", "compose", "checkStdin", "isVersion", "get", "fromFormData"],
 ];
 
@@ -66,6 +87,7 @@ describe("commands", () => {
 
   test("in the background are listed, fed, attached to, signalled and killed", async () => {
     const reader = await box.commands.run("cat", { background: true, stdin: true });
+    methods.watch({ name: "commandHandle", on: Object.getPrototypeOf(reader), skip: internal });
     expect((await box.commands.list()).map(({ pid }) => pid)).toContain(reader.pid);
     await box.commands.sendStdin(reader.pid, "fed\n");
     await box.commands.closeStdin(reader.pid);
@@ -75,6 +97,17 @@ describe("commands", () => {
     expect(await box.commands.kill(sleeper.pid)).toBe(true);
     expect(await attached.wait().catch((thrown) => thrown.exitCode)).toBe(-1);
     expect(await box.commands.kill(sleeper.pid)).toBe(false);
+  });
+
+  test("are fed, left and killed by their handle", async () => {
+    const reader = await box.commands.run("cat", { background: true, stdin: true });
+    await reader.sendStdin("by its handle\n");
+    await reader.closeStdin();
+    expect((await reader.wait()).stdout).toBe("by its handle\n");
+    const sleeper = await box.commands.run("sleep 600", { background: true });
+    const second = await box.commands.connect(sleeper.pid);
+    await second.disconnect();
+    expect(await sleeper.kill()).toBe(true);
   });
 
   test("that take longer than allowed are ended", async () => {
@@ -140,6 +173,7 @@ describe("files", () => {
     const watch = await box.files.watchDir("watched", ({ name, type }) => void told.push(`${type} ${name}`), {
       recursive: true,
     });
+    methods.watch({ name: "watchHandle", on: Object.getPrototypeOf(watch), skip: internal });
     await box.files.write("watched/deep/f", "two");
     await until("the event", () => told.includes("write deep/f"));
     await watch.stop();
@@ -267,6 +301,25 @@ describe("life", () => {
     expect(await box.commands.kill(sleeper.pid)).toBe(true);
   });
 
+  test("a pause without memory keeps files and gives processes up; so does a connect", async () => {
+    await using paused = disposable(await Sandbox.create("minimal"));
+    const { sandbox } = paused;
+    await sandbox.commands.run("sleep 600", { background: true, timeoutMs: 0 });
+    await sandbox.files.write("/tmp/../var/tmp/kept", "kept");
+    const boot = () => sh("cat /proc/sys/kernel/random/boot_id", sandbox);
+    const first = await boot();
+    await sandbox.pause({ keepMemory: false });
+    await sandbox.connect();
+    const second = await boot();
+    expect([await sandbox.files.read("/var/tmp/kept"), await sandbox.commands.list()]).toEqual(["kept", []]);
+    await sandbox.files.write("/var/tmp/kept", "again");
+    await sandbox.pause();
+    const answer = await system.rest("POST", `/v2/sandboxes/${sandbox.sandboxId}/connect`, { memory: false });
+    expect(answer.status).toBe(201);
+    expect(await sandbox.files.read("/var/tmp/kept")).toBe("again");
+    expect(new Set([first, second, await boot()]).size).toBe(3);
+  }, 240_000); // boots twice
+
   test("a snapshot is a template, and a fork is a sandbox of its own", async () => {
     await box.files.write("state", "before");
     const [fork] = await box.fork();
@@ -296,6 +349,90 @@ describe("life", () => {
     expect(await Sandbox.connect(short.sandboxId).catch((thrown) => thrown)).toBeInstanceOf(NotFoundError);
   });
 });
+
+test("git works as the SDK drives it: a repository, its branches, a remote and who is asked for what", async () => {
+  const { git } = box;
+  const path = "/home/user/repo";
+  await git.init(path, { initialBranch: "main" });
+  await git.configureUser("Ann", "ann@example.com", { scope: "local", path });
+  await box.files.write(`${path}/a.txt`, "one");
+  await git.add(path);
+  expect((await git.status(path)).hasStaged).toBe(true);
+  await git.commit(path, "first");
+  await git.createBranch(path, "side");
+  await git.checkoutBranch(path, "main");
+  expect((await git.branches(path)).branches.sort()).toEqual(["main", "side"]);
+  await git.deleteBranch(path, "side");
+  await git.setConfig("pull.rebase", "false", { scope: "local", path });
+  expect(await git.getConfig("pull.rebase", { scope: "local", path })).toBe("false");
+  await sh(`git clone -q --bare ${path} /home/user/remote.git`);
+  await git.remoteAdd(path, "origin", "/home/user/remote.git");
+  expect(await git.remoteGet(path, "origin")).toBe("/home/user/remote.git");
+  await box.files.write(`${path}/a.txt`, "two");
+  await git.restore(path, { paths: ["a.txt"] });
+  await git.reset(path, { mode: "hard" });
+  expect(await box.files.read(`${path}/a.txt`)).toBe("one");
+  await git.push(path, { remote: "origin", branch: "main" });
+  await git.pull(path, { remote: "origin", branch: "main" });
+  await git.clone("/home/user/remote.git", { path: "/home/user/copy" });
+  expect(await box.files.read("/home/user/copy/a.txt")).toBe("one");
+  await git.dangerouslyAuthenticate({
+    username: "ann",
+    password: "secret",
+    host: "git.example.com",
+    protocol: "https",
+  });
+}, 240_000);
+
+test("volumes hold files that outlive every sandbox", async () => {
+  const volume = await Volume.create("notes");
+  expect(await volume.makeDir("/a/b", { force: true })).toMatchObject({ type: "directory", path: "/a/b" });
+  const wrote = await volume.writeFile("/a/b/f.txt", "hällo", { mode: 0o600 });
+  expect(wrote).toMatchObject({ type: "file", path: "/a/b/f.txt", size: 6, mode: 0o600 });
+  const again = await Volume.connect(volume.volumeId);
+  expect(await again.readFile("/a/b/f.txt")).toBe("hällo");
+  expect(await again.readFile("/a/b/f.txt", { format: "bytes" })).toEqual(new TextEncoder().encode("hällo"));
+  expect(await new Response(await again.readFile("/a/b/f.txt", { format: "stream" })).text()).toBe("hällo");
+  expect((await again.list("/", { depth: 3 })).map(({ path }) => path)).toEqual(["/a", "/a/b", "/a/b/f.txt"]);
+  expect(await again.updateMetadata("/a/b/f.txt", { mode: 0o644 })).toMatchObject({ mode: 0o644 });
+  expect((await again.getInfo("/a/b/f.txt")).mtime.getTime()).toBeGreaterThan(0);
+  await again.remove("/a/b");
+  expect([await again.exists("/a/b/f.txt"), await again.exists("/a")]).toEqual([false, true]);
+  await expect(again.readFile("/a/b/f.txt")).rejects.toBeInstanceOf(VolumePathNotFoundError);
+  expect(await Volume.list()).toEqual([{ volumeId: volume.volumeId, name: "notes" }]);
+  expect((await Volume.getInfo(volume.volumeId)).name).toBe("notes");
+  const mounted = { volumeMounts: { "/mnt": volume } };
+  await expect(Sandbox.create("minimal", mounted)).rejects.toThrow("mounts no volumes");
+  expect(await Volume.destroy(volume.volumeId)).toBe(true);
+  expect(await Volume.destroy(volume.volumeId)).toBe(false);
+  await expect(Volume.connect(volume.volumeId)).rejects.toBeInstanceOf(VolumeNotFoundError);
+});
+
+test("secrets are kept, named, changed and forgotten", async () => {
+  const made = await Secret.create("js_key", "hunter2", { metadata: { for: "js" } });
+  expect((await Secret.update("js_key", "hunter3")).version).toBe(made.version + 1);
+  expect((await Secret.getInfo("js_key")).metadata).toEqual({ for: "js" });
+  expect((await Secret.list().nextItems()).map(({ name }) => name)).toEqual(["js_key"]);
+  expect(await Secret.exists("js_key")).toBe(true);
+  expect(Secret.fill("js_key")).toContain("js_key");
+  Secret.iamToken({ audience: "x" } as unknown as Parameters<typeof Secret.iamToken>[0]);
+  expect([await Secret.destroy("js_key"), await Secret.destroy("js_key")]).toEqual([true, false]);
+});
+
+test("a template is built, told of, named by tags, and sandboxes start from it", async () => {
+  const template = Template().fromTemplate("minimal").runCmd("echo built > /var/tmp/built");
+  const built = await Template.build(template, "js-built", { cpuCount: 1, memoryMB: 512 });
+  await using copy = disposable(await Sandbox.create("js-built"));
+  expect(await copy.sandbox.files.read("/var/tmp/built")).toBe("built\n");
+  const again = await Template.buildInBackground(template, "js-built", { cpuCount: 1, memoryMB: 512 });
+  await until("the second build", async () => (await Template.getBuildStatus(again)).status === "ready");
+  expect([await Template.exists("js-built"), await Template.aliasExists("nope")]).toEqual([true, false]);
+  expect((await Template.assignTags("js-built", ["stable"])).tags).toEqual(["stable"]);
+  expect((await Template.getTags(built.templateId)).map(({ tag }) => tag).sort()).toEqual(["default", "stable"]);
+  await Template.removeTags("js-built", ["stable"]);
+  expect(await Template.toJSON(template, false)).toContain("echo built");
+  expect(Template.toDockerfile(Template().fromImage("debian:12").runCmd("true"))).toContain("FROM debian:12");
+}, 240_000);
 
 describe("by Node, as users run it", () => {
   test("a kill in the middle of a command is told as what it was", async () => {
@@ -330,8 +467,17 @@ test("an early version of the SDK works the same", async () => {
   await early.files.write("/tmp/f", "early");
   expect((await early.commands.run("cat /tmp/f")).stdout).toBe("early");
   expect((await EarlySandbox.getInfo(early.sandboxId)).sandboxId).toBe(early.sandboxId);
+  await early.betaPause();
+  await early.connect();
+  expect(await early.files.read("/tmp/f")).toBe("early");
   await early.kill();
   expect(await early.isRunning()).toBe(false);
+});
+
+test("the gateway's token is read where a template has one", async () => {
+  await box.files.write("/etc/mcp-gateway/.token", "of the gateway", { user: "root" });
+  expect(await box.getMcpToken()).toBe("of the gateway");
+  expect(box.getMcpUrl()).toBe(`https://${box.getHost(50_005)}/mcp`);
 });
 
 test("every public method has worked, or docs/e2b.md says why not", async () => {

@@ -52,7 +52,10 @@ export async function forward(request: Request, sandboxes: Sandboxes): Promise<R
       signal: request.signal,
     });
     if (!answer.body) done();
-    return new Response(answer.body && counted(answer.body, done), { status: answer.status, headers: answer.headers });
+    const { phase } = sandbox;
+    const isCut = () => isUnframed(answer) && sandbox.phase !== phase;
+    const body = answer.body && counted(answer.body, done, isCut);
+    return new Response(body, { status: answer.status, headers: answer.headers });
   } catch (thrown) {
     done();
     throw unreachable(thrown, port);
@@ -145,14 +148,22 @@ function unreachable(thrown: unknown, port: number): WrennError {
   });
 }
 
-/** The same bytes; calls `done` when they have ended, failed, or nobody wants them any more. */
-function counted(body: ReadableStream<Uint8Array>, done: () => void): ReadableStream<Uint8Array> {
+/** Whether only the end of the connection tells where a body ends (RFC 9112, 6.3): a machine that ended looks the same. */
+const isUnframed = ({ headers: given }: Response): boolean =>
+  !given.has("content-length") && !given.has("transfer-encoding");
+
+/**
+ * The same bytes; calls `done` when they have ended, failed, or nobody wants them any more. What ends when `isCut` says so
+ * fails instead.
+ */
+function counted(body: ReadableStream<Uint8Array>, done: () => void, isCut: () => boolean): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream({
     async pull(controller) {
       try {
         const { value, done: ended } = await reader.read();
         if (value) controller.enqueue(value);
+        if (ended && isCut()) throw new Error("the sandbox ended before its answer did");
         if (ended) {
           done();
           controller.close();

@@ -28,6 +28,13 @@ const cookieName = "wrenn_port";
 
 /** `{port}-{sandbox}.{any domain}` (Wrenn REST API 14); the id with or without its prefix. */
 const hostPattern = /^(\d+)-(cl-[0-9a-z]+|[0-9a-z]+)\./i;
+/** An answer that says no more than that all is well. */
+function withoutBody({ headers: given }: Response): Response {
+  const kept = new Headers(given);
+  for (const name of ["content-type", "content-length"]) kept.delete(name);
+  return new Response(null, { status: 204, headers: kept });
+}
+
 /** Methods that `fetch` cannot send; no guest needs them through a proxy. */
 const unsendable: readonly string[] = ["CONNECT", "TRACE", "TRACK"];
 /** An answer of the host itself is a short JSON envelope. */
@@ -140,7 +147,8 @@ export class Ingress {
     sent.set(headers.asClient, "1");
     const answer = await this.#answer({ target, request, admission, path: pathname + search, sent });
     this.#note(request.method, new URL(request.url), { id: target.id, team: admission.team, status: answer.status });
-    return answer;
+    // What our own host reads there, clients of this dialect do not expect (E2B protocol, section 7).
+    return pathname === "/health" && answer.ok ? withoutBody(answer) : answer;
   }
 
   /** The audit log tells what was done through the agent's port too, by whoever holds the sandbox's token. */

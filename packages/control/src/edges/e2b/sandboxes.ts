@@ -64,8 +64,10 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
   );
   route(routes, "DELETE /sandboxes/:id", {}, ({ caller, c }) => leases.kill(caller, sandboxOf(c)));
   route(routes, "POST /sandboxes/:id/pause", { body: rest.e2b.Pause }, async ({ caller, body, c }) => {
-    const wish = { onlyHealthy: body.requireHealthyGuest ?? false, diskOnly: body.memory === false };
-    await leases.pause(caller, sandboxOf(c), wish);
+    const diskOnly = body.memory === false;
+    // Without its memory it keeps only what a healthy guest has written to its disk.
+    const onlyHealthy = diskOnly || (body.requireHealthyGuest ?? false);
+    await leases.pause(caller, sandboxOf(c), { onlyHealthy, diskOnly });
   });
   route(routes, "POST /sandboxes/:id/fork", { status: 201, body: rest.e2b.Fork }, async ({ caller, body, c }) => {
     const forks = await leases.fork(caller, sandboxOf(c), body.count, body.timeout ?? defaultSec.v2);

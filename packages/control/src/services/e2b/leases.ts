@@ -108,7 +108,7 @@ export class Leases {
   }
 
   /**
-   * Pauses it. With `onlyHealthy` its agent is asked first, and `agent_error` thrown when it does not answer. Throws
+   * Pauses it. With `onlyHealthy` its agent is asked first, and `unavailable` thrown when it does not answer. Throws
    * `invalid_state` when it is paused.
    */
   async pause(caller: Caller, id: SandboxId, { onlyHealthy, diskOnly }: Paused): Promise<SandboxRow> {
@@ -148,8 +148,8 @@ export class Leases {
   async #needHealth({ id, hostId }: SandboxRow): Promise<void> {
     const agent = guestOf(this.sandboxes.fleet.host(hostId), id);
     await agent.http("/health", { signal: AbortSignal.timeout(limits.quick) }).catch((cause) => {
-      throw new WrennError("agent_error", "The sandbox's agent does not answer, so it was not paused.", {
-        remedy: "Leave requireHealthyGuest out to pause it as it is.",
+      throw new WrennError("unavailable", "The sandbox's agent does not answer, so it was not paused.", {
+        remedy: "Pause it with its memory, and without requireHealthyGuest, to keep it as it is.",
         cause,
       });
     });
