@@ -335,6 +335,7 @@ async def async_life(sandbox):
     listed = await AsyncSandbox.list(query=SandboxQuery(metadata={"suite": "async"})).next_items()
     assert [one.sandbox_id for one in listed] == [sandbox.sandbox_id]
     await sandbox.set_timeout(900)
+    await sandbox.update_network({"deny_out": ["203.0.113.0/24"]})
     await sandbox.get_metrics()
     assert sandbox.get_host(80).startswith("80-") and "mcp" in sandbox.get_mcp_url()
     assert sandbox.download_url("/tmp/a/f") and sandbox.upload_url("/tmp/a/f")
