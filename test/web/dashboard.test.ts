@@ -282,7 +282,10 @@ describe("when something is away", () => {
     await page.getByText("The server is away").waitFor(slow);
     await log.getByText("last of all", { exact: true }).waitFor({ timeout: 180_000 });
     await page.getByText(/✓\s*success/).waitFor(slow);
-    expect(await log.getByText("first of all", { exact: true }).count()).toBe(1);
+    // A step that had not ended when the server died is done again, and its line is told twice by the log itself.
+    const told: string[] = [];
+    for await (const { message } of system.client.builds.follow(build.id)) told.push(message);
+    expect(await log.getByRole("paragraph").count()).toBe(told.length);
   });
 
   test("a sandbox that another program removes is shown as ended", async () => {
