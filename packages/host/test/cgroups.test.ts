@@ -51,3 +51,23 @@ rule("a sweep removes what a killed agent left and keeps what is in use", async 
   await used.end();
   await limits.release("used");
 });
+
+rule("three VMMs weigh what three processes would, not what one does", async () => {
+  const folders = limits.detail.split(" in ")[1]!.split(", ");
+  const weight = () => {
+    const file = folders.flatMap((at) => [`${at}/cpu.weight`, `${at}/cpu.shares`]).find((path) => existsSync(path))!;
+    return Number(readFileSync(file, "utf8"));
+  };
+  const used = ["a", "b", "c"].map((name) => ({ name, child: hungry(1) }));
+  const sizes: number[] = [];
+  for (const { name, child } of used) {
+    await limits.confine(name, child.pid, { vcpus: 1, memoryMib: 64 });
+    sizes.push(weight());
+  }
+  expect(sizes).toEqual([1, 2, 3].map((count) => count * sizes[0]!));
+  for (const { name, child } of used) {
+    await child.end();
+    await limits.release(name);
+  }
+  expect(weight()).toBe(sizes[0]!);
+});

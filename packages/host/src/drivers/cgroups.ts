@@ -33,6 +33,12 @@ const overheadCpus = 1;
 
 const periodUs = 100_000;
 
+/** Shares of the processors of one group by default, and the most of them: version 2's file, and version 1's. */
+const weights = [
+  { file: "cpu.weight", one: 100, most: 10_000 },
+  { file: "cpu.shares", one: 1_024, most: 262_144 },
+] as const;
+
 /** Folders under which a group is made for each VMM, and the files that bound it. */
 type Layout = { readonly parents: readonly string[]; readonly files: (size: VmmSize) => Record<string, string> };
 
@@ -88,22 +94,52 @@ class Groups implements Limits {
       await mkdir(group, { recursive: true });
       for (const [file, value] of files) if (existsSync(`${group}/${file}`)) await writeFile(`${group}/${file}`, value);
       await writeFile(`${group}/cgroup.procs`, `${pid}`);
+      await weigh(parent);
     }
   }
 
   async release(name: string): Promise<void> {
-    for (const parent of this.layout.parents) await remove(`${parent}/${name}`);
+    for (const parent of this.layout.parents) {
+      await remove(`${parent}/${name}`);
+      await weigh(parent);
+    }
   }
 
   async sweep(keep: ReadonlySet<string>): Promise<void> {
     for (const parent of this.layout.parents)
       for (const entry of await readdir(parent, { withFileTypes: true }))
         if (entry.isDirectory() && !keep.has(entry.name)) await remove(`${parent}/${entry.name}`);
+    for (const parent of this.layout.parents) await weigh(parent);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const parent of this.layout.parents) await rmdir(parent).catch(() => {}); // VMs that run on are in it
   }
+}
+
+/**
+ * Lets a folder of groups, and the one above that agents share, weigh as much as the VMMs in them: a group weighs as much
+ * as one process by default, so a busy machine would give a hundred sandboxes the time of one. A folder that another agent
+ * removes meanwhile has nobody to weigh.
+ */
+async function weigh(parent: string): Promise<void> {
+  for (const { file, one, most } of weights) {
+    if (!existsSync(`${parent}/${file}`)) continue;
+    const set = (folder: string, weight: number) =>
+      writeFile(`${folder}/${file}`, `${Math.min(Math.max(weight, one), most)}`).catch(() => {});
+    await set(parent, one * (await groupsIn(parent)).length);
+    const siblings = await groupsIn(dirname(parent));
+    const each = await Promise.all(siblings.map((path) => readFile(`${path}/${file}`, "utf8").then(Number, () => 0)));
+    await set(
+      dirname(parent),
+      each.reduce((sum, weight) => sum + weight, 0),
+    );
+  }
+}
+
+async function groupsIn(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(folder, name));
 }
 
 /** The kernel counts a killed process in its group for some milliseconds more. */
