@@ -54,7 +54,7 @@ describe("HTTPS", () => {
     ) as rest.e2b.SandboxDetail;
     expect(shown.domain).toBe(`wrenn.localhost:${port()}`);
     const health = await get(`49983-${id}.wrenn.localhost`, "/health", { "x-access-token": envdAccessToken });
-    expect(health.status).toBe(200);
+    expect(health.status).toBe(204);
     const closed = await get(`4-${id}.wrenn.localhost`, "/");
     expect([closed.status, JSON.parse(closed.body).port]).toEqual([502, 4]);
   });

@@ -42,7 +42,10 @@ export type NetworkInfo = {
   denials: NetworkFlow[];
 };
 
-/** A policy as the REST API takes it. */
+/**
+ * A policy as the REST API takes it.
+ * @internal
+ */
 export function networkBody({ internet, allow, deny, headers }: NetworkPolicy): rest.NetworkPolicyInput {
   const rules = Object.entries(headers ?? {}).map(([host, set]) => [host, [{ transform: { headers: { ...set } } }]]);
   return {
