@@ -106,6 +106,12 @@ export class Fleet {
     load.sandboxes++;
   }
 
+  /** Takes over what a host is wanted for, until the registry is read anew: who set it finds it in force here. */
+  wanted(id: string, mode: LoadedHost["mode"]): void {
+    const member = this.#members.get(id);
+    if (member) this.#members.set(id, { ...member, row: { ...member.row, mode } });
+  }
+
   /** Deadline and request id of a call made for `caller`. */
   options(caller: { readonly requestId: string }, timeoutMs: number): CallOptions {
     return { timeoutMs, headers: { [headers.requestId]: caller.requestId } };

@@ -153,6 +153,7 @@ export class Hosts {
   async setMode(caller: Caller, id: string, mode: HostMode): Promise<LoadedHost> {
     await this.owned(caller, id);
     await this.ground.store.setMode(id, mode);
+    this.ground.sandboxes.fleet.wanted(id, mode);
     return this.get(caller, id);
   }
 
