@@ -40,8 +40,9 @@ bench: build images browser ## measure every promise of SPEC.md against its raw 
 images: build ## guest kernel, and the templates minimal and base
 	@images/build.sh
 
-code-interpreter: build images ## the templates code-interpreter and code-runner-beta, on the running system
-	@images/code-interpreter/build.sh
+code-interpreter: build ## the templates code-interpreter and code-runner-beta: Python, JavaScript, TypeScript, Bash with state
+	@python3 -m pip --version >/dev/null 2>&1 || scripts/setup.sh python3-pip
+	@images/build.sh code-interpreter
 
 kernel: build ## build the small guest kernel once (about 5 minutes): boots three times faster
 	@images/kernel/build.sh

@@ -12,6 +12,9 @@ export const root = new URL("..", import.meta.url).pathname;
 /** Template that everything is measured on: the smallest. */
 export const template = "minimal";
 
+/** Images that an installation gets unless a suite says otherwise: freezing others ahead of time would disturb it. */
+const usualImages = ["minimal", "base"];
+
 /** Where `make images` puts kernels and images. */
 export const installed =
   process.env.WRENN_DIR ||
@@ -50,8 +53,8 @@ export class World implements AsyncDisposable {
   }
 
   /** Makes the folder and starts `wrenn up` there. */
-  static async start(): Promise<World> {
-    const world = new World(await folder());
+  static async start(images: readonly string[] = usualImages): Promise<World> {
+    const world = new World(await folder(images));
     try {
       await world.up();
       return world;
@@ -192,12 +195,14 @@ export async function readyLine(stream: ReadableStream<Uint8Array>): Promise<str
  * A data folder beside the installed one. Templates are hard links, not a link to the folder: what is frozen here goes
  * with it, and no disk layer over this path is left in the installed templates.
  */
-async function folder(): Promise<string> {
+async function folder(images: readonly string[]): Promise<string> {
   await mkdir(`${installed}/tests`, { recursive: true, mode: 0o755 });
   await removeLeftovers();
   const dir = await mkdtemp(`${installed}/tests/bench-${process.pid}-`);
   await Bun.$`chmod 755 ${dir}`.quiet();
-  for (const shared of ["kernels", "images"]) await symlink(`${installed}/${shared}`, `${dir}/${shared}`);
+  await symlink(`${installed}/kernels`, `${dir}/kernels`);
+  await mkdir(`${dir}/images`, { mode: 0o755 });
+  for (const image of images) await symlink(`${installed}/images/${image}`, `${dir}/images/${image}`);
   await mkdir(`${dir}/templates`, { mode: 0o755 });
   for (const key of await readdir(`${installed}/templates`).catch(() => [])) {
     if (key.startsWith(".")) continue;

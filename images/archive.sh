@@ -15,19 +15,19 @@ packages=$(IFS=, && echo "$*")
 
 own=$(mktemp -d "$cache/setup.XXXXXX")
 trap 'rm -rf "$own" "$out.tar"' EXIT
-for file in fetch setup; do
-  [ ! -e "$here/templates/$template/$file" ] || install -m 755 "$here/templates/$template/$file" "$own/$file"
-done
-if [ -e "$own/fetch" ]; then
-  "$own/fetch" "$own"
-  rm "$own/fetch"
-fi
 options=()
-if [ -e "$own/setup" ]; then
+for name in $(lineage_of "$template"); do
+  [ -e "$here/templates/$name/setup" ] || continue
+  mkdir "$own/$name"
+  install -m 755 "$here/templates/$name/setup" "$own/$name/setup"
+  [ ! -e "$here/templates/$name/fetch" ] || "$here/templates/$name/fetch" "$own/$name"
+  options+=(--customize-hook="chroot \"\$1\" /wrenn-setup/$name/setup")
+done
+if [ ${#options[@]} -gt 0 ]; then
   # sync-in works in every mode; in a user namespace the hooks themselves cannot read this repository.
   # shellcheck disable=SC2016 # expanded by the hook
-  options+=(--customize-hook='mkdir "$1/wrenn-setup"' --customize-hook="sync-in '$own' /wrenn-setup"
-    --customize-hook='chroot "$1" /wrenn-setup/setup && rm -rf "$1/wrenn-setup"')
+  options=(--customize-hook='mkdir "$1/wrenn-setup"' --customize-hook="sync-in '$own' /wrenn-setup" "${options[@]}"
+    --customize-hook='rm -rf "$1/wrenn-setup"')
 fi
 
 # Documentation, manuals and translations are never unpacked, now or by a guest's own apt-get; licences are.

@@ -9,10 +9,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
   cat <<'TEXT'
-Usage: images/build.sh [--dir WRENN_DIR] [--force] [minimal|base|all]
+Usage: images/build.sh [--dir WRENN_DIR] [--force] [minimal|base|code-interpreter]...
 
 Fetches a guest kernel and builds the images into WRENN_DIR/kernels and WRENN_DIR/images. What is up to date is left
-alone. Works as root and as an ordinary user. Default: all.
+alone. Works as root and as an ordinary user. Default: minimal base.
 
   --dir WRENN_DIR   data folder; default $WRENN_DIR, else /var/lib/wrenn for root, ~/.local/share/wrenn for others
   --force           fetch and build again with today's packages and kernel
@@ -35,10 +35,14 @@ packages_of() {
   done <"$here/templates/$1/packages"
 }
 
-# Everything that decides what is in a root archive: package names, own files of the template, how it is made.
+# Everything that decides what is in a root archive: package names, own files of the template and of those below it, how
+# it is made.
 archive_digest() {
-  local own=()
-  mapfile -t own < <(find "images/templates/$1" -name setup -o -name fetch | sort)
+  local name own=()
+  for name in $(lineage_of "$1"); do
+    mapfile -t -O ${#own[@]} own < <(find "images/templates/$name" -name also -prune -o \
+      -type f ! -name packages ! -name image.json -print | sort)
+  done
   {
     packages_of "$1"
     digest_of images/archive.sh images/debian.sh "${own[@]}"
@@ -47,7 +51,13 @@ archive_digest() {
 
 # inputs_of NAME: one line that changes when the image must be built again. Its first word is the key of its root archive.
 inputs_of() {
-  echo "$(archive_digest "$1") $guest_digest $files_digest $mib $(digest_of "images/templates/$1/image.json")"
+  echo "$(archive_digest "$1") $guest_digest $files_digest $mib $(facts_of "$1")"
+}
+
+facts_of() {
+  local facts=("images/templates/$1/image.json" "images/templates/$1/also/"*.json)
+  [ -e "${facts[1]}" ] || unset 'facts[1]' # nothing matched
+  digest_of "${facts[@]}"
 }
 
 is_current() { [ -z "$FORCE" ] && [ "$(cat "$dir/images/$1/.inputs" 2>/dev/null)" = "$(inputs_of "$1")" ]; }
@@ -61,9 +71,11 @@ archive_of() {
 needs_archive() { [ -n "$FORCE" ] || [ ! -e "$(archive_of "$1")" ]; }
 
 # Before anything is started, so that nothing fails half-way for want of space. The figures are those of "base" with room
-# for a third more: 0.5 GB of file system, the same unpacked beside it; in the cache the archive, unpacked and packed.
+# for a third more: 0.5 GB of file system, the same unpacked beside it; in the cache the archive, unpacked and packed. The
+# code interpreter takes three times that.
 check_space() {
   local name count=$#
+  for name in "$@"; do [ "$name" != code-interpreter ] || count=$((count + 2)); done
   need_space "$dir/images" $((count * 700 + 700))
   for name in "$@"; do
     needs_archive "$name" || continue
@@ -74,7 +86,7 @@ check_space() {
 
 # image NAME: the root archive from the cache or built, then the file system with the agent in it.
 image() {
-  local name=$1 archive work
+  local name=$1 archive work facts
   archive=$(archive_of "$name")
   if needs_archive "$name"; then
     mapfile -t packages < <(packages_of "$name")
@@ -86,9 +98,24 @@ image() {
   work=$(mktemp -d "$dir/images/.new.XXXXXX")
   chmod 755 "$work"
   step "$name: making the file system" as_root "$here/ext4.sh" "$archive" "$repo/builds/guest/inject" "$work/rootfs.ext4" "$mib"
+  for facts in "$here/templates/$name/also/"*.json; do
+    [ ! -e "$facts" ] || also "$name" "$work" "$facts"
+  done
   inputs_of "$name" >"$work/.inputs"
   step "$name: publishing" bun "$here/publish.ts" "$work" "$dir/images/$name" "$here/templates/$name/image.json"
   rm -rf "$work" # the image before this one, if there was one
+}
+
+# also NAME FOLDER FACTS: the same file system under another name, with facts of its own. It comes before the image itself,
+# whose .inputs say that all is done.
+also() {
+  local other name
+  name=$(basename "$3" .json)
+  other=$(mktemp -d "$dir/images/.new.XXXXXX")
+  chmod 755 "$other"
+  ln "$2/rootfs.ext4" "$other/rootfs.ext4"
+  step "$1: publishing as $name" bun "$here/publish.ts" "$other" "$dir/images/$name" "$3"
+  rm -rf "$other"
 }
 
 # Owners and modes as root would set them, whoever runs this.
@@ -107,7 +134,6 @@ while [ $# -gt 0 ]; do
     ;;
   --force) FORCE=1 ;;
   --help | -h) usage && exit ;;
-  all) ;;
   *)
     [ -e "$here/templates/$1/packages" ] ||
       die "there is no template $1" "Templates: $(cd "$here/templates" && echo *). See images/build.sh --help."
@@ -116,7 +142,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ ${#names[@]} -gt 0 ] || mapfile -t names < <(cd "$here/templates" && ls -r) # minimal first
+[ ${#names[@]} -gt 0 ] || names=(minimal base)
 dir=$(realpath -m "$dir")
 cd "$repo"
 mib=${WRENN_IMAGE_MIB:-5120}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes an ext4 file system from a root archive, with the agent injected. An ordinary user runs it under fakeroot, so that
-# the owners, modes and device nodes of the archive survive.
+# Makes an ext4 file system from a root archive (tar, packed or not), with the agent injected. An ordinary user runs it
+# under fakeroot, so that the owners, modes and device nodes of the archive survive.
 #
 # Usage: SOURCE_DATE_EPOCH=... images/ext4.sh ARCHIVE INJECT OUT MIB   (the folder of OUT is used for working files)
 set -euo pipefail
@@ -11,11 +11,12 @@ tree=$(mktemp -d "$(dirname "$out")/tree.XXXXXX")
 trap 'rm -rf "$tree"' EXIT
 chmod 755 "$tree"
 # Devices are the kernel's business (devtmpfs).
-tar --zstd -C "$tree" -xp --xattrs --numeric-owner --exclude='./dev/*' -f "$archive"
+tar -C "$tree" -xp --xattrs --numeric-owner --anchored --exclude='./dev/*' --exclude='dev/*' -f "$archive"
 
 # Clients run each command in a login shell. Debian's profiles start two programs in it, for what the shell knows itself
 # and for a terminal that is not there: in an emulated guest a fifth of a command's time.
 for profile in "$tree/etc/profile" "$tree/root/.profile"; do
+  if [ ! -f "$profile" ] || [ -L "$profile" ]; then continue; fi # not Debian's, or a link of a stranger's image
   # shellcheck disable=SC2016 # the profile expands it
   sed -i -e 's/"$(id -u)"/"${EUID:-$(id -u)}"/' -e 's/^mesg n .*/[ ! -t 0 ] || mesg n 2>\/dev\/null || true/' "$profile"
   touch -d "@$SOURCE_DATE_EPOCH" "$profile"

@@ -110,7 +110,7 @@ describe("build.sh", () => {
   test("a template that does not exist is refused with the names there are", () => {
     const run = Bun.spawnSync([`${here}build.sh`, "--dir", `${scratch}/none`, "nonsense"], { stderr: "pipe" });
     expect(run.exitCode).toBe(1);
-    expect(run.stderr.toString()).toContain("Templates: base minimal");
+    expect(run.stderr.toString()).toContain("Templates: base code-interpreter minimal");
     expect(existsSync(`${scratch}/none`)).toBe(false);
   });
 
@@ -120,7 +120,11 @@ describe("build.sh", () => {
     const scripts = [
       ..."build archive ext4 guest inject lib debian kernel/fetch kernel/build".split(" ").map((name) => `${name}.sh`),
     ];
-    const others = ["init/wrenn-init", "kernel/initrd-init", "templates/base/setup", "templates/base/fetch"];
+    const others = [
+      "init/wrenn-init",
+      "kernel/initrd-init",
+      ...["base", "code-interpreter"].flatMap((name) => [`templates/${name}/setup`, `templates/${name}/fetch`]),
+    ];
     const run = Bun.spawnSync(["shellcheck", "-x", "-P", `${here}..`, ...scripts, ...others], { cwd: here });
     expect(run.stdout.toString()).toBe("");
   });

@@ -51,6 +51,13 @@ default_dir() {
   fi
 }
 
+# lineage_of TEMPLATE: those whose packages it takes along ("@other" among its packages), the first ones first, and itself.
+lineage_of() {
+  local other
+  while read -r other; do lineage_of "$other"; done < <(sed -n 's/^@//p' "$repo/images/templates/$1/packages")
+  echo "$1"
+}
+
 # digest_of FILE...: one word for the names and contents of files, in the order given.
 digest_of() { (cd "$repo" && b2sum -l 160 -- "$@" | b2sum -l 160 | cut -d' ' -f1); }
 

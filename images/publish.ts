@@ -30,10 +30,10 @@ if (!folder || !target || !facts) throw new Error("usage: bun images/publish.ts 
 
 const rootfs = `${folder}/rootfs.ext4`;
 const image = {
+  ...JSON.parse(await readFile(facts, "utf8")),
   name: basename(target),
   digest: await sparseDigest(rootfs),
   sizeBytes: (await stat(rootfs)).size,
-  ...JSON.parse(await readFile(facts, "utf8")),
   createdAt: new Date().toISOString(),
 };
 await writeFile(`${folder}/image.json`, `${JSON.stringify(image, null, 2)}\n`);

@@ -1,4 +1,5 @@
 import type { Suite } from "../context.ts";
+import { builds } from "./builds.ts";
 import { chain } from "./chain.ts";
 import { controlRead } from "./control-read.ts";
 import { crowd } from "./crowd.ts";
@@ -10,6 +11,7 @@ import { envdStdout } from "./envd-stdout.ts";
 import { files } from "./files.ts";
 import { fleet } from "./fleet.ts";
 import { forks } from "./forks.ts";
+import { interpreter } from "./interpreter.ts";
 import { life } from "./life.ts";
 import { pauses } from "./pauses.ts";
 import { rtt } from "./rtt.ts";
@@ -24,5 +26,6 @@ export const suites: readonly Suite[] = [
   fleet,
   ...[servers, tti, forks, pauses, rtt, chain, files],
   ...[envdLatency, envdFiles, envdStdout, envdMemory],
+  ...[builds, interpreter],
   ...[dashboard, webTerminal, life, crowd, up],
 ];

@@ -6,6 +6,9 @@ export const installed =
   process.env.WRENN_DIR ??
   (process.getuid?.() === 0 ? "/var/lib/wrenn" : `${process.env.XDG_DATA_HOME ?? `${homedir()}/.local/share`}/wrenn`);
 
+/** Images that a test gets unless it says otherwise. A host freezes what it has ahead of time, so others would cost every test. */
+export const usualImages = ["minimal", "base"] as const;
+
 /**
  * A data folder for one test: its own sandboxes, snapshots and journal; kernels and images are the installed ones. It
  * lies beside them, so that VMs with user ids of their own reach it and disk layers can share blocks.
@@ -13,11 +16,13 @@ export const installed =
  * Frozen templates are hard links to the installed ones. A link to their folder would not do: an empty disk layer names
  * its base by the path it was made under, and that path ends with the test.
  */
-export async function dataFolder(name: string): Promise<string> {
+export async function dataFolder(name: string, images: readonly string[] = usualImages): Promise<string> {
   await mkdir(`${installed}/tests`, { recursive: true, mode: 0o755 });
   const dir = await mkdtemp(`${installed}/tests/${name}-`);
   await Bun.$`chmod 755 ${dir}`.quiet();
-  for (const shared of ["kernels", "images"]) await symlink(`${installed}/${shared}`, `${dir}/${shared}`);
+  await symlink(`${installed}/kernels`, `${dir}/kernels`);
+  await mkdir(`${dir}/images`, { mode: 0o755 });
+  for (const image of images) await symlink(`${installed}/images/${image}`, `${dir}/images/${image}`);
   await mkdir(`${dir}/templates`, { mode: 0o755 });
   await copyTemplates(installed, dir);
   return dir;

@@ -30,10 +30,10 @@ export class System implements AsyncDisposable {
     readonly env: Record<string, string>,
   ) {}
 
-  /** Makes the folder and starts everything. `env` is added to the programs' environment. */
-  static async start(name: string, env: Record<string, string> = {}): Promise<System> {
+  /** Makes the folder and starts everything. `env` is added to the programs' environment; `images` are those the host has. */
+  static async start(name: string, env: Record<string, string> = {}, images?: readonly string[]): Promise<System> {
     if (!existsSync(wrennProgram)) throw new Error(`${wrennProgram} is missing: run \`make build\``);
-    const dir = await dataFolder(name);
+    const dir = await dataFolder(name, images);
     // No profile, address or key of whoever runs the tests; an address and a pool would make results depend on them.
     const { PATH = "", LANG = "C.UTF-8" } = process.env;
     const system = new System(dir, {

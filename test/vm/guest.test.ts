@@ -1,9 +1,8 @@
 /** What the guest's own programs hold to: its agent in an image of nothing, limits on commands, hooks, an agent that dies. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, rm, symlink, unlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { $ } from "bun";
 import type { Sandbox } from "wrenn";
-import { installed } from "../support/data-folder.ts";
 import { until } from "../support/processes.ts";
 import { nothingLeft, repository, System } from "../support/system.ts";
 
@@ -22,10 +21,6 @@ afterAll(async () => {
 /** Publishes an image made of an empty folder and the agent, for this test's system alone. */
 async function publishBare(): Promise<void> {
   const images = `${system.dir}/images`;
-  await unlink(images);
-  await mkdir(images);
-  for (const name of await readdir(`${installed}/images`))
-    if (!name.startsWith(".")) await symlink(`${installed}/images/${name}`, `${images}/${name}`);
   const root = await mkdtemp(`${system.dir}/root-`);
   await mkdir(`${images}/.new`);
   await writeFile(`${images}/.facts`, '{ "defaultUser": "root", "defaultWorkdir": "/root", "env": {} }');

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, writeFile } from "node:fs/promises";
+import { $ } from "bun";
 import { Sandbox as E2bSandbox, Template } from "e2b";
 import { type BuildInfo, type BuildOptions, Sandbox } from "wrenn";
 import { nothingLeft, System, wrennProgram } from "../support/system.ts";
@@ -85,6 +86,25 @@ describe("wrenn template build", () => {
     expect(stderr).toContain("write USER root");
     expect((await system.client.builds.template("site")).current?.status).toBe("success");
   });
+});
+
+test("a secret is there for its step alone, and in no file, disk layer, log or database afterwards", async () => {
+  const secret = `token-${crypto.randomUUID()}`;
+  await writeFile(`${folder}/token`, `${secret}\n`);
+  const reads = "set -e; cat /run/secrets/token; test $TOKEN = $(cat /root/.npmrc); expr 6 \\* 7";
+  const mounts = "--mount=type=secret,id=token --mount=type=secret,id=token,target=/root/.npmrc,env=TOKEN";
+  await writeFile(`${folder}/Dockerfile`, `FROM minimal\nRUN ${mounts} ${reads}\nRUN echo next\n`);
+  const missing = await wrenn("template", "build", ".", "-t", "hidden");
+  expect([missing.code, missing.stderr]).toEqual([1, expect.stringContaining("error: line 2: ")]);
+  const built = await wrenn("template", "build", ".", "-t", "hidden", "--secret", "id=token,src=token");
+  expect(built).toMatchObject({ code: 0 });
+  expect(built.stderr).toContain("  42\n");
+  expect(built.stderr).not.toContain(secret);
+  expect(built.stderr).toContain("  ***\n");
+  expect(await inSandbox("hidden", "ls -a /run/secrets /root | grep -E 'token|npmrc'; echo looked")).toBe("looked\n");
+  // Not looked through: the snapshots' memory, where the agent's buffers may still hold it.
+  const found = await $`grep -rlaF ${secret} ${system.dir}/layers ${system.dir}/postgres`.nothrow();
+  expect(found.stdout.toString()).toBe("");
 });
 
 test("a recipe makes its user, captures its environment and starts its program", async () => {

@@ -32,6 +32,7 @@ export type HostOptions = {
   readyTimeoutMs?: number | undefined;
   guestDir?: string | undefined;
   store?: string | undefined;
+  registries?: string | undefined;
 };
 
 /** What the code reads: complete and checked. */
@@ -72,6 +73,8 @@ export type HostConfig = {
   readonly guestDir: string;
   /** The object store: a folder, or `s3://BUCKET/PREFIX`. */
   readonly store: string;
+  /** Registries (`NAME[:PORT]`) that may be inside this machine's own networks; others must be public. */
+  readonly registries: readonly string[];
 };
 
 /** The data folder when none is named: the system's for root, the user's own otherwise. */
@@ -114,7 +117,18 @@ export function compile(options: HostOptions): HostConfig {
   const served = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
   const drivers = { vmm, network: net, disks, accelerator, egress, isUnjailed, guest };
   const store = options.store ?? `${dir}/store`;
-  return Object.freeze({ dir, ...served, ...drivers, poolSize, drainSeconds, readyTimeoutMs, guestDir, store });
+  const registries = (options.registries ?? "").split(",").flatMap((name) => name.trim() || []);
+  return Object.freeze({
+    dir,
+    ...served,
+    ...drivers,
+    poolSize,
+    drainSeconds,
+    readyTimeoutMs,
+    guestDir,
+    store,
+    registries,
+  });
 }
 
 /** Beside the program, else in the sources that it runs from. */

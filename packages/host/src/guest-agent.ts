@@ -30,6 +30,12 @@ const identityTimeoutMs = 60_000;
 /** Bytes of fresh entropy for a restored guest: the kernel's generator has a 256-bit state. */
 const entropyBytes = 32;
 
+/** A program that was started: what it printed last, and its exit status once it has ended. */
+export type Launched = { said: string; ended: number | undefined; leave(): void };
+
+/** As much of a program's output as says why it ended. */
+const saidLength = 1_000;
+
 /** What a guest is to be; the clock and the entropy are of the moment it is told. */
 export type Identity = Omit<InitRequest, "timestamp" | "entropy">;
 
@@ -169,6 +175,32 @@ export class GuestAgent {
       if (event?.event.case === "end") code = event.event.value.exitCode;
     if (code === undefined) throw new WrennError("agent_error", `${cmd} ended without an exit code`);
     return code;
+  }
+
+  /** Starts a program that stays. It outlives what is answered here, which tells of its end as long as it is not left. */
+  launch(
+    [cmd = "", ...args]: readonly string[],
+    { user, cwd, env }: { user: string; cwd: string; env: Readonly<Record<string, string>> },
+  ): Launched {
+    const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
+    const request = { process: { cmd, args, envs: { ...env }, cwd }, stdin: false, tag: "start" };
+    const left = new AbortController();
+    const options = { headers: { Authorization: `Basic ${btoa(`${user}:`)}` }, signal: left.signal };
+    const launched: Launched = { said: "", ended: undefined, leave: () => left.abort() };
+    const follow = async () => {
+      for await (const { event } of createClient(processes.Process, transport).start(request, options)) {
+        const happened = event?.event;
+        if (happened?.case === "data" && happened.value.output.case !== undefined)
+          launched.said = (launched.said + Buffer.from(happened.value.output.value).toString()).slice(-saidLength);
+        else if (happened?.case === "end") launched.ended = happened.value.exitCode;
+      }
+    };
+    follow().catch((thrown) => {
+      if (left.signal.aborted) return;
+      launched.said ||= WrennError.from(fromConnectError(thrown)).message;
+      launched.ended ??= -1;
+    });
+    return launched;
   }
 
   /** Runs a usual tool: the image's own, or the guest agent's where an image has none. */

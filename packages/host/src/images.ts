@@ -11,6 +11,12 @@ export type Image = {
   readonly defaultWorkdir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly createdAt: string;
+  /** A line for the shell that runs in every sandbox from the begin, and one that succeeds when it is ready. */
+  readonly start?: string;
+  readonly ready?: string;
+  /** Size of sandboxes that do not say theirs. */
+  readonly vcpus?: number;
+  readonly memoryMib?: number;
   /** Path of the ext4 file. */
   readonly rootfs: string;
   /** Apparent size of the ext4 file: the disk a guest sees, MiB. */

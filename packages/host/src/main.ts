@@ -31,6 +31,7 @@ Environment:
   WRENN_POOL               machines kept ready for each template in use (default 1; 0 for none)
   WRENN_DRAIN_SECONDS      how long a stop may take to pause sandboxes (default 240); the others run on and are adopted
   WRENN_METRICS_TOKEN      opens Prometheus' /metrics to who carries it as a bearer token
+  WRENN_REGISTRIES         registries inside this machine's networks that images may come from, such as registry.lan:5000
   WRENN_GUEST_DIR          what imported images are given (default: guest/ beside this program)
   WRENN_STORE              where hibernated sandboxes go: a folder, or s3://BUCKET/PREFIX (default store/ in the data folder)
   S3_ENDPOINT, S3_REGION, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY   of that bucket; AWS_… are read too
@@ -77,6 +78,7 @@ const options = {
   accelerator: env.WRENN_ACCEL || undefined,
   egress: env.WRENN_EGRESS || undefined,
   guestDir: env.WRENN_GUEST_DIR || undefined,
+  registries: env.WRENN_REGISTRIES || undefined,
   network: env.WRENN_NETWORK || undefined,
   disks: env.WRENN_DISKS || undefined,
   jailer: env.WRENN_JAILER || undefined,

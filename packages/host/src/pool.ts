@@ -5,6 +5,7 @@ import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise } from "./machine.ts";
 import type { Kitchen } from "./recipes.ts";
 import { randomToken, rehearse } from "./rehearsal.ts";
+import { isReady } from "./start.ts";
 import type { Template } from "./templates.ts";
 
 /** A machine that waits for its sandbox: restored, rehearsed, stopped. `token` is what its agent asks for. */
@@ -147,6 +148,7 @@ export class Pool implements AsyncDisposable {
     await machine.vm.cont();
     await agent.ready(this.readyTimeoutMs, machine.vm.exited);
     await rehearse(agent, { image, token, rounds, isWanted: () => waiting.isWanted });
+    for (let round = 0; image.start && round < rounds && !waiting.isWanted; round++) await isReady(agent, image, token);
     await machine.vm.stop();
   }
 

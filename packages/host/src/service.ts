@@ -17,6 +17,7 @@ import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import type { Served } from "./server.ts";
+import { sizeOf } from "./templates.ts";
 
 const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
 
@@ -219,10 +220,11 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
     return { ...spec, ...wishesOf(request, sandboxes), snapshot: request.snapshot, extraDiskMib: 0 };
   }
   const image = await sandboxes.kitchen.templates.image(request.template);
+  const usual = sizeOf(image, defaults);
   return {
     template: image.name,
-    vcpus: request.vcpus || defaults.vcpus,
-    memoryMib: request.memoryMib || defaults.memoryMib,
+    vcpus: request.vcpus || usual.vcpus,
+    memoryMib: request.memoryMib || usual.memoryMib,
     diskMib: Math.max(image.diskMib, request.diskMib),
     extraDiskMib: Math.max(0, request.diskMib - image.diskMib),
     ...wishesOf(request, sandboxes),

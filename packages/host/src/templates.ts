@@ -10,6 +10,7 @@ import { agentOf } from "./machine.ts";
 import { Importer } from "./oci/importer.ts";
 import { randomToken, rehearse } from "./rehearsal.ts";
 import { minFreeDiskMib, needDisk } from "./room.ts";
+import { startServer } from "./start.ts";
 
 /** Layout of a template's folder; part of its key, so that a new layout freezes anew. */
 const layout = 2;
@@ -33,6 +34,12 @@ export type Template = {
 
 /** A size of a virtual machine. */
 export type Size = { readonly vcpus: number; readonly memoryMib: number };
+
+/** The size of sandboxes of an image that do not say theirs. */
+export const sizeOf = (image: Image, usual: Size): Size => ({
+  vcpus: image.vcpus ?? usual.vcpus,
+  memoryMib: image.memoryMib ?? usual.memoryMib,
+});
 
 type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: number; fingerprint: string };
 
@@ -102,20 +109,22 @@ export class Templates implements AsyncDisposable {
     });
   }
 
-  /** Every image, and whether it is frozen at `size`. */
-  async list(size: Size): Promise<{ image: Image; ready: boolean }[]> {
+  /** Every image, and whether it is frozen at its own size, or `usual` when it has none. */
+  async list(usual: Size): Promise<{ image: Image; ready: boolean }[]> {
     const kernel = await newestKernel(this.config.dir).catch(() => undefined);
     const images = await listImages(this.config.dir);
-    const isReady = async (image: Image) => !!kernel && !!(await this.#load(await this.#key(image, kernel, size)));
+    const isReady = async (image: Image) =>
+      !!kernel && !!(await this.#load(await this.#key(image, kernel, sizeOf(image, usual))));
     return Promise.all(images.map(async (image) => ({ image, ready: await isReady(image) })));
   }
 
-  /** Freezes every image at `size`, one after the other, so that the first create need not wait for it. */
-  async prepare(size: Size): Promise<void> {
-    for (const { name } of await listImages(this.config.dir))
+  /** Freezes every image, one after the other, so that the first create need not wait for it; what has to start a server comes last. */
+  async prepare(usual: Size): Promise<void> {
+    const images = await listImages(this.config.dir);
+    for (const image of images.sort((a, b) => Number(!!a.start) - Number(!!b.start)))
       if (!this.#isClosed)
-        await this.ready(name, size).catch((error) =>
-          this.log.warn({ template: name, error }, "not frozen ahead of time"),
+        await this.ready(image.name, sizeOf(image, usual)).catch((error) =>
+          this.log.warn({ template: image.name, error }, "not frozen ahead of time"),
         );
   }
 
@@ -148,7 +157,14 @@ export class Templates implements AsyncDisposable {
   async #key(image: Image, kernel: Kernel, size: Size): Promise<string> {
     const file = await stat(kernel.path);
     const parts = [layout, image.digest, kernel.version, file.size, file.mtimeMs, size.vcpus, size.memoryMib];
-    const all = [...parts, this.drivers.vmm.fingerprint, this.drivers.disks.name, this.drivers.nets.name].join("\n");
+    const server = image.start ? [image.start, image.ready, image.defaultUser, JSON.stringify(image.env)] : [];
+    const all = [
+      ...parts,
+      ...server,
+      this.drivers.vmm.fingerprint,
+      this.drivers.disks.name,
+      this.drivers.nets.name,
+    ].join("\n");
     return new Bun.CryptoHasher("sha256").update(all).digest("hex").slice(0, 24);
   }
 
@@ -218,6 +234,7 @@ export class Templates implements AsyncDisposable {
 
   async #warmUp(agent: GuestAgent, exited: Promise<string>, image: Image): Promise<void> {
     await agent.ready(this.config.readyTimeoutMs, exited);
+    await startServer(agent, image);
     const token = randomToken();
     await rehearse(agent, { image, token, rounds: rounds.before });
     await agent.prepare(token);

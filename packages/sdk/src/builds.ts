@@ -31,6 +31,8 @@ export type BuildInfo = {
   /** What it began with, by name and digest. */
   from: { name: string; digest: string }[];
   by: string;
+  /** What commands get that say nothing themselves. */
+  defaults: { user: string; workdir: string; env: Record<string, string> };
   createdAt: Date;
   completedAt: Date | undefined;
 };
@@ -63,6 +65,8 @@ export type BuildOptions = CallOptions & {
   files?: string | undefined;
   /** Who opens the registry of the image. */
   registry?: { username: string; password: string } | undefined;
+  /** Values, text or bytes, that steps read with `RUN --mount=type=secret`, by id. No part of the result. */
+  secrets?: Record<string, string | Uint8Array> | undefined;
   /** Build arguments. */
   args?: Record<string, string> | undefined;
   /** The stage of the Dockerfile to build. */
@@ -213,13 +217,20 @@ export function succeeded(build: BuildInfo): BuildInfo {
 }
 
 function bodyOf(wishes: Omit<BuildOptions, keyof CallOptions>): rest.CreateBuildInput {
-  const { baseTemplate, startCommand, memoryMiB, noCache, timeoutMs, ...same } = wishes;
+  const { baseTemplate, startCommand, memoryMiB, noCache, timeoutMs, secrets, ...same } = wishes;
   const all = {
     ...same,
+    secrets: secrets && Object.fromEntries(Object.entries(secrets).map(([id, value]) => [id, base64(value)])),
     ...{ base_template: baseTemplate, start_command: startCommand, memory_mb: memoryMiB, no_cache: noCache },
     timeout_sec: timeoutMs === undefined ? undefined : Math.max(1, Math.ceil(timeoutMs / 1000)),
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+/** Base64 of text or bytes, with what every runtime has. */
+function base64(value: string | Uint8Array): string {
+  const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
 }
 
 function buildInfo(build: rest.Build): BuildInfo {
@@ -234,6 +245,7 @@ function buildInfo(build: rest.Build): BuildInfo {
     },
     ...{ currentStep: build.current_step, totalSteps: build.total_steps },
     ...{ vcpus: build.vcpus, memoryMiB: build.memory_mb, sizeBytes: build.size_bytes },
+    defaults: { user: build.default_user, workdir: build.default_workdir, env: build.default_env },
     error: build.error as BuildInfo["error"],
     createdAt: new Date(build.created_at),
     completedAt: build.completed_at === undefined ? undefined : new Date(build.completed_at),

@@ -1,6 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { Command } from "commander";
+import { Command, InvalidArgumentError } from "commander";
 import { type BuildInfo, type BuildOptions, Wrenn } from "wrenn";
 import { duration, mebibytes, pair, whole } from "../options.ts";
 import { bytes, Failure, paint, print, printJson, usage } from "../output.ts";
@@ -13,6 +13,7 @@ type Flags = {
   tag?: string;
   buildArg?: Record<string, string>;
   registryUser?: string;
+  secret?: Record<string, Secret>;
   target?: string;
   start?: string;
   ready?: string;
@@ -35,6 +36,11 @@ export const buildCommand = (): Command =>
     .option("--registry-user <name>", "user of the image's registry; WRENN_REGISTRY_PASSWORD holds the password")
     .option("-t, --tag <name[:tag]>", "name of the template; default: the folder's name")
     .option("--build-arg <name=value>", "value of an ARG; repeatable", pair)
+    .option(
+      "--secret <spec>",
+      "id=NAME,src=FILE or id=NAME,env=VARIABLE, for RUN --mount=type=secret; repeatable",
+      secret,
+    )
     .option("--target <stage>", "stage to build; default: the last one")
     .option("--start <command>", "what runs in every sandbox of it from the begin; instead of CMD")
     .option("--ready <command>", "must succeed before the template is frozen; instead of HEALTHCHECK")
@@ -58,7 +64,7 @@ async function build(folder: string, flags: Flags): Promise<void> {
   const started = await client.builds.start(name, {
     ...{ ...what, args: flags.buildArg, target: flags.target, startCommand: flags.start, healthcheck: flags.ready },
     ...{ vcpus: flags.vcpus, memoryMiB: flags.memory, noCache: !flags.cache, timeoutMs: flags.timeout },
-    registry: await credentials(flags),
+    ...{ registry: await credentials(flags), secrets: await secretsOf(flags.secret ?? {}) },
   });
   if (flags.detach) return flags.json ? printJson(started) : print(started.id);
   await finish(client, started, flags);
@@ -126,6 +132,32 @@ async function fromImage(client: Wrenn, from: string): Promise<BuildOptions> {
   const { sent } = await client.builds.upload(archive.sha256, () => Bun.file(archive.path), { requestTimeoutMs: 0 });
   process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${bytes(archive.sizeBytes)}\n`, process.stderr));
   return { from: `archive:${archive.sha256}` };
+}
+
+/** Where the value of a secret is: a file, or a variable. */
+type Secret = { file: string } | { variable: string };
+
+/** Collects `id=NAME,src=FILE` options, as `docker build` has them; without a source it is the variable of that name. */
+export function secret(text: string, before: Record<string, Secret> = {}): Record<string, Secret> {
+  const values = new Map(text.split(",").map((part) => part.split(/=(.*)/s, 2) as [string, string | undefined]));
+  const id = values.get("id");
+  const file = values.get("src") ?? values.get("source");
+  if (!id) throw new InvalidArgumentError("Write it as id=NAME,src=FILE or id=NAME,env=VARIABLE.");
+  return { ...before, [id]: file === undefined ? { variable: values.get("env") ?? id } : { file } };
+}
+
+async function secretsOf(secrets: Record<string, Secret>): Promise<Record<string, string | Uint8Array> | undefined> {
+  const found: Record<string, string | Uint8Array> = {};
+  for (const [id, source] of Object.entries(secrets)) {
+    const value = "file" in source ? await readFile(source.file).catch(() => undefined) : process.env[source.variable];
+    if (value === undefined)
+      throw usage(
+        `the secret ${id} is missing`,
+        `There is no ${"file" in source ? source.file : `variable ${source.variable}`}.`,
+      );
+    found[id] = value;
+  }
+  return Object.keys(found).length > 0 ? found : undefined;
 }
 
 async function credentials({ registryUser: username }: Flags) {

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { type BuildInfo, type BuiltTemplateInfo, Wrenn } from "wrenn";
 import { all, type Json } from "../commands/lifecycle.ts";
-import { age, bytes, Failure, print, printJson, table } from "../output.ts";
+import { age, bytes, Failure, print, printJson, table, usage } from "../output.ts";
 import { buildCommand, follow } from "./build.ts";
 import { took } from "./progress.ts";
 
@@ -15,7 +15,9 @@ export const templateCommand = (): Command =>
     .addCommand(buildsCommand())
     .addCommand(logsCommand())
     .addCommand(cancelCommand())
+    .addCommand(inspectCommand())
     .addCommand(tagCommand())
+    .addCommand(promoteCommand())
     .addCommand(removeCommand());
 
 const listCommand = (): Command =>
@@ -104,6 +106,60 @@ const tagCommand = (): Command =>
       else await builds.tag(name, tags, version);
       for (const tag of tags) print(`${name}:${tag} ${remove ? "removed" : `is ${name}:${version}`}`);
     });
+
+const promoteCommand = (): Command =>
+  new Command("promote")
+    .description("make a version the one that the bare name means")
+    .argument("<version>", "NAME:TAG or NAME:BUILD")
+    .option("--json", "print the template as JSON")
+    .addHelpText("after", "\nExample:\n  wrenn template build . -t tools:next\n  wrenn template promote tools:next")
+    .action(async (text: string, { json }: Json) => {
+      const [name = "", version] = text.split(":");
+      if (!version)
+        throw usage("no version is named", "Write it as NAME:TAG; `wrenn template inspect NAME` lists them.");
+      const template = await new Wrenn().builds.tag(name, ["default"], version);
+      if (json) printJson(template);
+      else print(`${name} is ${name}:${version}`);
+    });
+
+const inspectCommand = (): Command =>
+  new Command("inspect")
+    .description("tell what a template is: versions, size, what it was made of, by whom")
+    .argument("<name>", "name of a template")
+    .option("--json", "print the template and its builds as JSON")
+    .addHelpText("after", "\nExample:\n  wrenn template inspect tools")
+    .action(async (name: string, { json }: Json) => {
+      const { builds } = new Wrenn();
+      const [template, history] = await Promise.all([
+        builds.template(name),
+        builds.list({ template: name }).catch(() => []),
+      ]);
+      if (json) return printJson({ ...template, builds: history });
+      for (const line of facts(template)) print(line);
+      if (history.length === 0) return;
+      const tagsOf = (id: string) => template.tags.filter(({ build }) => build === id).map(({ tag }) => tag);
+      const row = (build: BuildInfo) => [
+        ...[build.id, tagsOf(build.id).join(",") || "-", build.status, bytes(build.sizeBytes), build.by],
+        age(build.createdAt),
+      ];
+      print("");
+      print(table(["BUILD", "TAGS", "STATUS", "SIZE", "BY", "AGE"], history.map(row)));
+    });
+
+/** What is known of a template's present version, one fact a line. */
+function facts({ name, current, platform }: BuiltTemplateInfo): string[] {
+  const line = (title: string, value: string) => `${title.padEnd(10)}${value}`;
+  const whose = line("for", platform ? "every team" : "the team");
+  if (!current) return [line("name", name), whose, "it was not built yet"];
+  return [
+    ...[line("name", name), whose, line("build", current.id), line("size", bytes(current.sizeBytes))],
+    line("sandboxes", `${current.vcpus} vCPU, ${current.memoryMiB} MiB`),
+    line("user", `${current.defaults.user}, in ${current.defaults.workdir}`),
+    ...Object.entries(current.defaults.env).map(([key, value]) => line("env", `${key}=${value}`)),
+    ...current.from.map((origin) => line("from", `${origin.name}  ${origin.digest}`)),
+    line("by", `${current.by}, ${age(current.completedAt ?? current.createdAt)} ago, in ${took(current)}`),
+  ];
+}
 
 const removeCommand = (): Command =>
   new Command("rm")

@@ -12,6 +12,11 @@ const maxVcpus = 32;
 const maxMemoryMib = 65_536;
 const hashPattern = /^[0-9a-f]{64}$/;
 
+/** Most bytes of one secret of a build: a key or a configuration, not data. */
+const maxSecretBytes = 64 * 1024;
+/** The name under which a step asks for a secret. */
+const secretId = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/;
+
 /** A tag of a version. */
 export const templateTag = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$/;
 
@@ -58,6 +63,16 @@ export const CreateBuild = z
       .object({ username: z.string().max(1024), password: z.string().max(16_384) })
       .optional()
       .meta({ description: "Who opens the registry of an image; kept encrypted until the build is over." }),
+    secrets: z
+      .record(
+        z.string().regex(secretId, "an id has letters, digits, `_`, `.`, `-`"),
+        z.base64().max((maxSecretBytes * 4) / 3),
+      )
+      .default({})
+      .meta({
+        description:
+          "Values, in Base64, that steps read with RUN --mount=type=secret; no part of the result, and kept encrypted until the build is over.",
+      }),
     args: z.record(z.string().max(256), z.string().max(32_768)).default({}),
     target: z.string().max(128).optional().meta({ description: "The stage to build; the last one when absent." }),
     tags: z.array(z.string().regex(templateTag, "a tag has letters, digits, `.`, `_`, `-`")).max(20).default([]),

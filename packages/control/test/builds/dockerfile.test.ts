@@ -75,7 +75,9 @@ describe("a Dockerfile", () => {
 
   test.each([
     ["FROM base\nONBUILD RUN x\n", 2, "ONBUILD is not supported"],
-    ["FROM base\nRUN --mount=type=secret,id=x cat /run/secrets/x\n", 2, "type=secret is not supported"],
+    ["FROM base\nRUN --mount=type=ssh true\n", 2, "type=ssh is not supported"],
+    ["FROM base\nRUN --mount=type=secret true\n", 2, "a secret has no id"],
+    ["FROM base\nRUN --mount=type=secret,id=x,target=here true\n", 2, '"here" is not absolute'],
     ["RUN x\nFROM base\n", 1, "before the first FROM"],
     ["FROM scratch\n", 1, "scratch is not supported"],
     ["FROM base\nCOPY a b c\n", 2, "needs a folder"],

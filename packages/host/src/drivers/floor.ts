@@ -8,7 +8,7 @@ import { mayActForOthers } from "./privileges.ts";
  */
 export const denied4 =
   "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4";
-const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
+export const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
 
 /**
  * The floor under every guest's network, as nftables rules on the user ids of VMMs: QEMU's user networking opens the

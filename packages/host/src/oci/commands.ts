@@ -40,25 +40,29 @@ export function needProgram(name: string, packageName = name): void {
   });
 }
 
+/** Files that one image may have: ten times those of a full desktop system. An image of nothing but names fills a disk too. */
+const maxFiles = 3_000_000;
+
 /** How much of a disk one import may take: an image is a stranger's, and may unpack to anything. */
 export class DiskBudget {
   private constructor(
     readonly path: string,
     readonly mib: number,
-    readonly freeAtStart: number,
+    readonly freeAtStart: Free,
   ) {}
 
   /** A budget of `mib` from what is free at `path` now. */
   static async of(path: string, mib: number): Promise<DiskBudget> {
-    return new DiskBudget(path, mib, await freeMib(path));
+    return new DiskBudget(path, mib, await freeOf(path));
   }
 
   /** Looks until it is disposed of; calls `end` once when the budget is spent. */
   watch(end: () => void): Disposable & { readonly isSpent: boolean } {
     let isSpent = false;
     const timer = setInterval(async () => {
-      const free = await freeMib(this.path).catch(() => this.freeAtStart);
-      if (isSpent || this.freeAtStart - free < this.mib) return;
+      const free = await freeOf(this.path).catch(() => this.freeAtStart);
+      const [usedMib, files] = [this.freeAtStart.mib - free.mib, this.freeAtStart.files - free.files];
+      if (isSpent || (usedMib < this.mib && files < maxFiles)) return;
       isSpent = true;
       end();
     }, watchMs);
@@ -72,13 +76,15 @@ export class DiskBudget {
 
   /** What is thrown then. */
   spent(): WrennError {
-    return new WrennError("too_large", `the image unpacks to more than ${this.mib} MiB`, {
+    return new WrennError("too_large", `the image unpacks to more than ${this.mib} MiB or ${maxFiles} files`, {
       remedy: "Use a smaller image.",
     });
   }
 }
 
-async function freeMib(path: string): Promise<number> {
-  const { bavail, bsize } = await statfs(path);
-  return Math.floor((bavail * bsize) / 2 ** 20);
+type Free = { readonly mib: number; readonly files: number };
+
+async function freeOf(path: string): Promise<Free> {
+  const { bavail, bsize, ffree: files } = await statfs(path);
+  return { mib: Math.floor((bavail * bsize) / 2 ** 20), files };
 }

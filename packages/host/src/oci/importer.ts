@@ -6,6 +6,10 @@ import type { Logger } from "pino";
 import { findImage, type Image, importedFolder } from "../images.ts";
 import { needDisk } from "../room.ts";
 import { DiskBudget, needProgram, run } from "./commands.ts";
+import { ownDocument, pullInto } from "./pull.ts";
+import { Reach } from "./reach.ts";
+import { readReference } from "./reference.ts";
+import { type Document, Repository } from "./registry.ts";
 
 /** An image of a registry, and who may read it; or an archive that lies in a file. */
 export type ImageSource =
@@ -21,11 +25,6 @@ const layout = 1;
 const maxImageMib = 24 * 1024;
 /** What a guest sees of disk when the image does not need more, MiB: as the usual templates. */
 const usualDiskMib = 5_120;
-/** Everything that registries allow in a name (OCI distribution, "Pulling manifests"), and nothing that a program could take for an option. */
-const referencePattern = /^[a-z0-9][a-z0-9._-]*(:\d+)?(\/[a-zA-Z0-9._-]+)*(:[a-zA-Z0-9._-]+)?(@sha256:[0-9a-f]{64})?$/;
-/** Registries on this machine speak plain HTTP. */
-const local = /^(localhost|127\.\d+\.\d+\.\d+)(:\d+)?\//;
-
 type Config = { config?: { User?: string; Env?: string[] | null; WorkingDir?: string } };
 
 /**
@@ -35,14 +34,16 @@ type Config = { config?: { User?: string; Env?: string[] | null; WorkingDir?: st
 export class Importer {
   readonly #root: string;
   readonly #store: string;
+  readonly #reach: Reach;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(
-    readonly config: { readonly dir: string; readonly guestDir: string },
+    readonly config: { readonly dir: string; readonly guestDir: string; readonly registries: readonly string[] },
     readonly log: Logger,
   ) {
     this.#root = importedFolder(config.dir);
     this.#store = join(config.dir, "oci");
+    this.#reach = new Reach(config.registries);
   }
 
   /** Makes the image, or finds it. One at a time: they share a store and the disk. Throws what its source did wrong. */
@@ -73,15 +74,17 @@ export class Importer {
     this.#check();
     await mkdir(this.#root, { recursive: true });
     await mkdir(this.#store, { recursive: true, mode: 0o700 });
-    await using auth = await authFile(source);
-    const digest = source.kind === "archive" ? `sha256:${source.sha256}` : await this.#digest(source, auth.flags, tell);
+    const from = source.kind === "archive" ? { digest: `sha256:${source.sha256}` } : await this.#lookUp(source, tell);
+    const { digest } = from;
     const name = await this.#nameOf(digest);
     const present = await findImage(this.config.dir, name).catch(() => undefined);
     if (present) return present;
     const started = performance.now();
     const budget = await DiskBudget.of(this.#root, maxImageMib);
     const tag = digest.slice("sha256:".length);
-    await this.#pull(source, { tag, digest, flags: auth.flags }, budget, tell);
+    await needDisk(this.#store, usualDiskMib);
+    if ("repository" in from) await this.#pull({ ...from, tag }, tell);
+    else await this.#read(tag, budget, tell);
     const image = await this.#make(name, { tag, digest }, budget, tell);
     this.log.info({ image: name, digest, ms: Math.round(performance.now() - started) }, "image imported");
     return image;
@@ -109,54 +112,34 @@ export class Importer {
     return `oci-${key.slice(0, 24)}`;
   }
 
-  async #digest(source: ImageSource & { kind: "registry" }, flags: readonly string[], tell: Tell): Promise<string> {
-    const { reference } = source;
-    if (!referencePattern.test(reference))
-      throw new WrennError("invalid_request", `"${reference}" is no name of an image`, {
-        remedy: "Write it as REGISTRY/NAME:TAG, such as python:3.12-slim or ghcr.io/org/app@sha256:….",
-      });
-    tell(`looking up ${reference}`);
-    const insecure = local.test(reference) ? ["--tls-verify=false"] : [];
-    const what = ["skopeo", "inspect", "--no-tags", "--format", "{{.Digest}}", "--retry-times", "3"];
-    const out = await run([...what, ...insecure, ...flags, `docker://${reference}`], {
-      what: `the image ${reference} cannot be read`,
-      remedy: "Check the name and the tag, that the host reaches the registry, and the credentials if it is private.",
-    });
-    return out.trim();
+  /** What a name means now. An index names an image for each architecture; its digest tells the image all the same. */
+  async #lookUp(source: ImageSource & { kind: "registry" }, tell: Tell) {
+    const reference = readReference(source.reference);
+    const { username, password = "" } = source;
+    tell(`looking up ${source.reference}`);
+    const repository = new Repository(this.#reach, reference, username ? { username, password } : undefined);
+    const top = await repository.document(reference.version);
+    return { repository, top, digest: top.digest };
   }
 
-  /** Brings manifest, configuration and the layers that are missing into the store. Digests are checked on the way. */
-  async #pull(
-    source: ImageSource,
-    { tag, digest, flags }: { tag: string; digest: string; flags: readonly string[] },
-    budget: DiskBudget,
-    tell: Tell,
-  ): Promise<void> {
-    await needDisk(this.#store, usualDiskMib);
-    const copy = ["skopeo", "copy", "--quiet", "--retry-times", "5", "--override-os", "linux"];
-    const target = `oci:${this.#store}:${tag}`;
-    if (source.kind === "archive") {
-      tell("reading the archive");
-      const path = this.archive(source.sha256);
-      const from = `${await archiveKind(path)}:${path}`;
-      const options = {
-        what: "the archive is no image",
-        remedy: "Make it with docker save, or as an OCI layout in a tar.",
-      };
-      await run([...copy, from, target], { ...options, budget });
-      await rm(path, { force: true });
-      return;
-    }
-    const { reference } = source;
-    tell(`pulling ${reference}`);
-    const insecure = local.test(reference) ? ["--src-tls-verify=false"] : [];
-    const authed = flags.map((flag) => flag.replace("--authfile", "--src-authfile"));
-    const pinned = `${reference.replace(/@.*$/, "").replace(/:[^:/]*$/, "")}@${digest}`;
-    await run([...copy, ...insecure, ...authed, `docker://${pinned}`, target], {
-      what: `the image ${reference} cannot be pulled`,
-      remedy: "Try again: the layers that arrived whole are kept.",
+  /** Brings the layers that are missing into the store. Digests are checked on the way. */
+  async #pull(from: { repository: Repository; top: Document; tag: string }, tell: Tell): Promise<void> {
+    const { repository, top, tag } = from;
+    const document = await ownDocument(repository, top);
+    await pullInto(this.#store, { repository, document, tag }, maxImageMib * 2 ** 20, tell);
+  }
+
+  /** Brings an archive that was sent here into the store. */
+  async #read(sha256: string, budget: DiskBudget, tell: Tell): Promise<void> {
+    tell("reading the archive");
+    const path = this.archive(sha256);
+    const copy = ["skopeo", "copy", "--quiet", "--override-os", "linux", `${await archiveKind(path)}:${path}`];
+    await run([...copy, `oci:${this.#store}:${sha256}`], {
+      what: "the archive is no image",
+      remedy: "Make it with docker save, or as an OCI layout in a tar.",
       budget,
     });
+    await rm(path, { force: true });
   }
 
   /** Unpacks, injects and packs; the folder gets its name last, so that what is there is whole. */
@@ -217,19 +200,6 @@ export class Importer {
 
 /** An image is told by what it was made of; its name says that. */
 const keyed = (name: string): string => `sha256:${new Bun.CryptoHasher("sha256").update(name).digest("hex")}`;
-
-/** Credentials in a file that only this user reads: an argument could be seen by every user of the machine. */
-async function authFile(source: ImageSource): Promise<AsyncDisposable & { flags: readonly string[] }> {
-  if (source.kind === "archive" || !source.username) return { flags: [], [Symbol.asyncDispose]: async () => {} };
-  const dir = await mkdtemp("/tmp/wrenn-registry-");
-  const auth = Buffer.from(`${source.username}:${source.password ?? ""}`).toString("base64");
-  const registry = /^[^/]*[.:][^/]*(?=\/)|^localhost(?=\/)/.exec(source.reference)?.[0] ?? "docker.io";
-  await writeFile(join(dir, "auth.json"), JSON.stringify({ auths: { [registry]: { auth } } }), { mode: 0o600 });
-  return {
-    flags: ["--authfile", join(dir, "auth.json")],
-    [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }),
-  };
-}
 
 /** What `docker save` writes has a manifest.json at its top; an OCI layout has not. */
 async function archiveKind(path: string): Promise<"docker-archive" | "oci-archive"> {

@@ -1,7 +1,16 @@
 import { createHash } from "node:crypto";
 import { posix } from "node:path";
 import type { Defaults } from "../../store/schema/index.ts";
-import { type Command, type Copy, type Instruction, type Origin, type Plan, refused, type Stage } from "./plan.ts";
+import {
+  type Command,
+  type Copy,
+  type Instruction,
+  type Origin,
+  type Plan,
+  refused,
+  type SecretMount,
+  type Stage,
+} from "./plan.ts";
 import { recipeValue, type Variables, WordError, wholeWord, words } from "./words.ts";
 
 /** A command as it is run in the guest. */
@@ -11,6 +20,8 @@ export type Run = {
   cwd: string;
   env: Variables;
   timeoutSec: number | undefined;
+  /** Read by this command alone. Their values are not part of what its result depends on. */
+  secrets?: readonly SecretMount[];
 };
 /** A copy with everything put in; `target` is absolute, and ends in `/` when it must be a folder. */
 export type Copying = Omit<Copy, "do"> & { intoNamedFolder: boolean };
@@ -93,6 +104,13 @@ async function baseOf({ from, line }: Stage, stages: readonly StagePlan[], world
   const { key, defaults, base } = stages[from.index]!;
   return { ...base, key, defaults };
 }
+
+type Wishes = {
+  command: Command;
+  secrets?: readonly SecretMount[];
+  user?: string | undefined;
+  timeoutSec?: number | undefined;
+};
 
 class Compiler {
   readonly #actions: Action[] = [];
@@ -191,10 +209,11 @@ class Compiler {
     return from.kind === "stage" ? this.stages[from.index]!.key : from;
   }
 
-  #run({ command, ...wishes }: { command: Command; user?: string | undefined; timeoutSec?: number | undefined }): Run {
+  #run({ command, secrets, ...wishes }: Wishes): Run {
     const argv = "shell" in command ? [...this.#shell, command.shell] : command.argv;
     const env = { ...this.#args, ...this.#env };
-    return { argv, user: wishes.user ?? this.#user, cwd: this.#cwd, env, timeoutSec: wishes.timeoutSec };
+    const run = { argv, user: wishes.user ?? this.#user, cwd: this.#cwd, env, timeoutSec: wishes.timeoutSec };
+    return { ...run, ...(secrets && { secrets }) };
   }
 
   #copying(copy: Copy): Copying {

@@ -18,11 +18,12 @@ import {
   type World,
 } from "./actions.ts";
 import { asTar } from "./archive.ts";
-import type { Box } from "./box.ts";
+import type { Box, Hidden } from "./box.ts";
 import { type Bytes, contentDigest, Selection, safePath, selected } from "./copying.ts";
 import type { BuildLog } from "./log.ts";
 import type { Origins } from "./origins.ts";
 import { type Command, type Plan, type ReadyCheck, refused } from "./plan.ts";
+import { laySecrets } from "./secrets.ts";
 import { type ShopGround, Workshop } from "./workshop.ts";
 
 /** What a builder stands on. */
@@ -50,6 +51,7 @@ export class Builder {
   readonly #sources: Source[] = [];
   readonly #results = new Map<number, Promise<Source>>();
   #total = 0;
+  readonly #hidden: Hidden;
 
   constructor(
     readonly ground: BuilderGround,
@@ -57,6 +59,8 @@ export class Builder {
     readonly reports: Reports,
   ) {
     this.#plan = build.plan;
+    this.#hidden = ground.box.open(build.secret);
+    reports.log.hide(Object.values(this.#hidden.secrets ?? {}).map((value) => Buffer.from(value, "base64").toString()));
     this.#caller = { team: build.teamId, actor: build.actor, requestId: `build-${build.id}` };
   }
 
@@ -99,7 +103,7 @@ export class Builder {
     return {
       base: async (origin, line) => {
         const tell = (text: string) => this.reports.log.say("info", text);
-        const credentials = this.ground.box.open(this.build.secret);
+        const { registry: credentials } = this.#hidden;
         const { base, source } = await this.ground.origins.find(this.#caller, origin, line, { credentials, tell });
         this.#sources.push(source);
         // Memory is part of what a step leaves, so another size is another result.
@@ -220,7 +224,10 @@ export class Builder {
   }
 
   async #run(shop: Workshop, run: Run): Promise<void> {
-    const status = await shop.run(run, (stream, bytes) => this.reports.log.hear(stream, bytes));
+    const { secrets = {} } = this.#hidden;
+    await using laid = await laySecrets(shop, run.secrets ?? [], secrets);
+    const hear = (stream: "stdout" | "stderr", bytes: Uint8Array) => this.reports.log.hear(stream, bytes);
+    const status = await shop.run({ ...run, env: { ...run.env, ...laid.env } }, hear);
     if (status === 0) return;
     const remedy =
       run.user === "root"

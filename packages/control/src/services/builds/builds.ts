@@ -8,7 +8,7 @@ import type { Caller } from "../caller.ts";
 import type { Box, Credentials } from "./box.ts";
 import { readDockerfile } from "./dockerfile.ts";
 import type { Origins } from "./origins.ts";
-import type { Plan } from "./plan.ts";
+import { needSecrets, type Plan } from "./plan.ts";
 import { readCheck, readRecipe } from "./recipe.ts";
 import { splitName } from "./versions.ts";
 import type { Worker } from "./worker.ts";
@@ -47,7 +47,7 @@ export class Builds {
     return await this.queue(caller, bare, submission, {
       ...{ vcpus: request.vcpus, memoryMib: request.memory_mb, timeoutSec: request.timeout_sec },
       ...{ noCache: request.no_cache, tags },
-      ...(request.registry && { secret: this.ground.box.seal(request.registry) }),
+      secret: this.ground.box.seal({ registry: request.registry, secrets: request.secrets }),
     });
   }
 
@@ -71,7 +71,7 @@ export class Builds {
   async complete(caller: Caller, id: string, change: Submission & Completion): Promise<BuildRow> {
     await this.get(caller, id);
     const { registry, ...rest } = change;
-    const row = await this.ground.queue.submit(id, { ...rest, secret: registry ? this.ground.box.seal(registry) : "" });
+    const row = await this.ground.queue.submit(id, { ...rest, secret: this.ground.box.seal({ registry }) });
     if (!row) throw new WrennError("conflict", "The build was started before.", { remedy: "Announce a new one." });
     this.ground.worker.look();
     return row;
@@ -167,6 +167,7 @@ export class Builds {
     const names = await this.ground.origins.names(caller);
     const isTemplate = (name: string) => names.has(splitName(name).name);
     const submission = request.recipe ? ofRecipe(request) : ofDockerfile(request, isTemplate);
+    needSecrets(submission.plan, request.secrets);
     await this.check(caller, submission.plan);
     return submission;
   }

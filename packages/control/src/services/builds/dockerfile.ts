@@ -1,7 +1,17 @@
 import { WrennError } from "@wrenn/contract";
 import { DockerfileParser, type Heredoc, type ModifiableInstruction, type Instruction as Parsed } from "dockerfile-ast";
 import { copyOf } from "./dockerfile-copy.ts";
-import { type Command, type Instruction, type Origin, type Plan, refused, type Stage, usualCheck } from "./plan.ts";
+import { mountsOf } from "./dockerfile-mount.ts";
+import {
+  type Command,
+  type Instruction,
+  type Origin,
+  type Plan,
+  refused,
+  type SecretMount,
+  type Stage,
+  usualCheck,
+} from "./plan.ts";
 import { WordError, wholeWord, words } from "./words.ts";
 
 /** A Dockerfile as it is submitted. `context` is the digest of the uploaded files that COPY takes from. */
@@ -141,7 +151,7 @@ class Reader {
     const head = { line, text };
     switch (keyword) {
       case "RUN":
-        return { ...head, do: "run", command: this.#run(given) };
+        return { ...head, do: "run", ...this.#run(given) };
       case "ENV":
         return { ...head, do: "env", pairs: given.pairs() };
       case "ARG": {
@@ -170,17 +180,13 @@ class Reader {
     return this.#stages.slice(0, -1).map(({ name }) => name);
   }
 
-  #run(given: Given): Command {
-    for (const flag of given.list("mount")) {
-      const type = /(?:^|,)type=([^,]*)/.exec(flag)?.[1] ?? "bind";
-      if (type !== "cache" && type !== "tmpfs")
-        throw refused(given.line, `RUN --mount=type=${type} is not supported`, "Use COPY, or a build argument.");
-      this.#warnings.push({ line: given.line, text: `RUN --mount=type=${type} is an ordinary folder here` });
-    }
+  #run(given: Given): { command: Command; secrets?: readonly SecretMount[] } {
+    const { secrets, warnings } = mountsOf(given);
+    for (const text of warnings) this.#warnings.push({ line: given.line, text });
     given.flags(["mount", "network", "security"]);
     const heredoc = given.heredocs()[0];
-    if (!heredoc) return given.command();
-    return { shell: heredoc.isScript ? heredoc.text : given.rest };
+    const command = heredoc ? { shell: heredoc.isScript ? heredoc.text : given.rest } : given.command();
+    return { command, ...(secrets.length > 0 && { secrets }) };
   }
 }
 

@@ -5,6 +5,8 @@ import type { LogStream } from "../../store/schema/index.ts";
 const flushMs = 200;
 /** Longer lines are cut: a log is for reading. */
 const maxLineLength = 8 * 1024;
+/** A secret shorter than this is a word that may stand anywhere. */
+const minHiddenLength = 6;
 /** Lines of output that one build keeps; more is a program that went wild. */
 const maxLines = 20_000;
 
@@ -16,6 +18,7 @@ export class BuildLog implements AsyncDisposable {
   readonly #partial = { stdout: "", stderr: "" };
   readonly #decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
   readonly #timer: Timer;
+  #hidden: readonly string[] = [];
   #writing: Promise<void> = Promise.resolve();
 
   constructor(
@@ -24,6 +27,12 @@ export class BuildLog implements AsyncDisposable {
     readonly warn: (cause: unknown) => void,
   ) {
     this.#timer = setInterval(() => void this.flush(), flushMs);
+  }
+
+  /** These texts are not to be read in what commands print. Short ones would make every line unreadable. */
+  hide(texts: readonly string[]): void {
+    const lines = texts.flatMap((text) => text.split("\n")).map((line) => line.trim());
+    this.#hidden = lines.filter((line) => line.length >= minHiddenLength);
   }
 
   /** What follows belongs to this step. */
@@ -72,7 +81,7 @@ export class BuildLog implements AsyncDisposable {
       if (this.#count === maxLines + 1) this.#add("warn", `more than ${maxLines} lines: the rest is not kept`);
       return;
     }
-    const text = line.replace(/\r+$/, "");
+    const text = this.#hidden.reduce((all, secret) => all.replaceAll(secret, "***"), line.replace(/\r+$/, ""));
     this.#add(
       stream,
       text

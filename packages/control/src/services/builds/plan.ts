@@ -25,8 +25,21 @@ export type Copy = {
   unpack: boolean;
 };
 
+/** A secret that one step reads: as a file, in a variable, or both. */
+export type SecretMount = {
+  id: string;
+  target: string | undefined;
+  env: string | undefined;
+  isRequired: boolean;
+  owner: string;
+  mode: string;
+};
+
 type Deed =
-  | { do: "run"; command: Command; timeoutSec?: number | undefined; user?: string | undefined }
+  | ({ do: "run"; command: Command; secrets?: readonly SecretMount[] } & {
+      timeoutSec?: number | undefined;
+      user?: string | undefined;
+    })
   | { do: "env"; pairs: readonly (readonly [string, string])[] }
   | { do: "arg"; name: string; fallback: string | undefined }
   | { do: "workdir"; path: string }
@@ -68,6 +81,15 @@ export type Plan = {
   ready?: ReadyCheck | undefined;
   warnings: readonly { line: number; text: string }[];
 };
+
+/** Throws `invalid_request` with the line when a step needs a secret that was not given. */
+export function needSecrets({ stages }: Plan, given: Readonly<Record<string, string>>): void {
+  for (const { instructions } of stages)
+    for (const one of instructions)
+      for (const { id, isRequired } of one.do === "run" ? (one.secrets ?? []) : [])
+        if (isRequired && !(id in given))
+          throw refused(one.line, `the secret "${id}" was not given`, `Give it with --secret id=${id},src=FILE.`);
+}
 
 /** The refusal of something an author wrote, with its line. */
 export const refused = (line: number, message: string, remedy: string): WrennError =>

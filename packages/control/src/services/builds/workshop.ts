@@ -136,6 +136,16 @@ export class Workshop implements AsyncDisposable {
     );
   }
 
+  /** Writes a file, which is root's. */
+  async write(path: string, bytes: Uint8Array): Promise<void> {
+    const guest = await this.#guest("root");
+    const headers = { "content-type": "application/octet-stream" };
+    const init = { method: "POST", headers, body: bytes as Uint8Array<ArrayBuffer>, signal: this.signal };
+    await guest.http(`/files?path=${encodeURIComponent(path)}`, init).catch((thrown) => {
+      throw guestError(thrown);
+    });
+  }
+
   /** Unpacks a tar at the root of the guest. */
   async unpack(tar: Bytes): Promise<void> {
     const guest = await this.#guest("root");

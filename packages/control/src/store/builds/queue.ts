@@ -111,9 +111,9 @@ export class BuildStore {
     const isActive = and(eq(builds.id, id), inArray(builds.status, [...active]));
     const status = sql<BuildRow["status"]>`case when status = 'running' then status else 'cancelled' end`;
     const completedAt = sql`case when status = 'running' then null else now() end`;
-    return (
-      await this.db.update(builds).set({ cancelAsked: true, status, completedAt }).where(isActive).returning()
-    )[0];
+    const secret = sql`case when status = 'running' then secret else '' end`; // a build that is over has none
+    const change = { cancelAsked: true, status, completedAt, secret };
+    return (await this.db.update(builds).set(change).where(isActive).returning())[0];
   }
 
   /** How many builds of a team wait or run. */

@@ -1,5 +1,5 @@
 // Evaluates one piece of code a line, each in the world that those before left. Node's REPL does the work: it knows
-// `await` at the top level, and lets `const` be declared again.
+// `await` at the top level. Usage: node loop.mjs javascript|typescript
 import { create } from "node:domain";
 import { createInterface } from "node:readline";
 import repl from "node:repl";
@@ -25,15 +25,42 @@ const world = repl.start({ input: new PassThrough(), output: new PassThrough(), 
 let fail = () => {};
 domain.removeAllListeners("error");
 domain.on("error", (thrown) => fail(thrown));
+// Code that never waits is not interrupted by this: who interrupts it starts the loop anew after a while.
 process.on("SIGINT", () => fail(Object.assign(new Error("interrupted"), { name: "KeyboardInterrupt" })));
+
+/** Takes types away; the compiler is loaded where it is needed only. */
+const plain =
+  process.argv[2] === "typescript"
+    ? await import("./sucrase.mjs").then(
+        ({ transform }) =>
+          (code) =>
+            transform(code, { transforms: ["typescript"], disableESTransforms: true, keepUnusedImports: true }).code,
+      )
+    : (code) => code;
 
 /** A cell is often run again with a change, and may declare what it declared before. */
 const again = (code) => code.replace(/^(const|let)(?=\s)/gm, "var");
 
+/** A loop has no `import` statements; what they say can be said with `await import(…)`. */
+const imports = (code) =>
+  code.replace(/^import\s+(?:([^"';]+?)\s+from\s+)?(["'][^"']+["']);?/gm, (_, names, module) =>
+    names ? bindings(names, `await import(${module})`) : `await import(${module});`,
+  );
+
+/** `a, { b as c }` and `* as d` as a declaration. */
+function bindings(names, value) {
+  const all = /^\*\s+as\s+(\S+)$/.exec(names);
+  if (all) return `var ${all[1]} = ${value};`;
+  const [, first, named = ""] = /^([\w$]+)?\s*,?\s*(?:\{([^}]*)\})?$/.exec(names) ?? [];
+  const parts = named.split(",").flatMap((part) => part.trim().replace(/\s+as\s+/, ": ") || []);
+  return `var { ${[...(first ? [`default: ${first}`] : []), ...parts].join(", ")} } = ${value};`;
+}
+
 const evaluate = (code) =>
   new Promise((resolve, reject) => {
     fail = reject;
-    world.eval(`${again(code)}\n`, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
+    const cell = `${again(imports(plain(code)))}\n`;
+    world.eval(cell, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
   });
 
 const shown = (value) => ({

@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import sys
+from typing import AsyncIterator
 
-from aiohttp import ClientSession, ClientTimeout, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from kernels import HOME, Context, Contexts, UnknownLanguage  # noqa: E402
+from kernels import HOME, Contexts, UnknownLanguage  # noqa: E402
 
 PORT = 49999
 AGENT = "http://127.0.0.1:49983"
@@ -44,18 +45,19 @@ async def execute(request: web.Request) -> web.StreamResponse:
         return refusal(400, str(unknown))
     if context is None:
         return refusal(404, f"There is no context {context_id}.")
-    env = {**await sandbox_env(request.headers.get("X-Access-Token")), **(body.get("env_vars") or {})}
-    return await stream(request, context, code, env)
+    sandbox_env = await variables.of(request.headers.get("X-Access-Token"))
+    events = context.execute(code, sandbox_env, body.get("env_vars") or {})
+    return await stream(request, events)
 
 
-async def stream(request: web.Request, context: Context, code: str, env: dict) -> web.StreamResponse:
+async def stream(request: web.Request, events: AsyncIterator[dict]) -> web.StreamResponse:
     """One JSON document a line, as things happen; a word now and then, so that a client that is gone is noticed."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"})
     await response.prepare(request)
     queue: asyncio.Queue = asyncio.Queue()
 
     async def run() -> None:
-        async for event in context.execute(code, env):
+        async for event in events:
             queue.put_nowait(event)
         queue.put_nowait(None)
 
@@ -78,17 +80,32 @@ async def stream(request: web.Request, context: Context, code: str, env: dict) -
     return response
 
 
-async def sandbox_env(token: str | None) -> dict:
-    """What the sandbox was created with: kernels were started before, in the template."""
-    if not token:
-        return {}
-    try:
+class Variables:
+    """What the sandbox was created with. Kernels were started before, in the template, and know nothing of it."""
+
+    def __init__(self) -> None:
+        self._token: str | None = None
+        self._known: dict = {}
+
+    async def of(self, token: str | None) -> dict:
+        """Asked for once: another sandbox, such as a fork of this one, has another token."""
+        if token and token != self._token:
+            try:
+                self._known = await self._ask(token)
+                self._token = token
+            except (OSError, asyncio.TimeoutError, ClientError, ValueError):
+                return {}
+        return self._known
+
+    async def _ask(self, token: str) -> dict:
         async with ClientSession(timeout=ClientTimeout(total=2)) as session:
             async with session.get(f"{AGENT}/envs", headers={"X-Access-Token": token}) as answer:
-                found = await answer.json() if answer.status == 200 else {}
+                answer.raise_for_status()
+                found = await answer.json(content_type=None)
                 return {name: value for name, value in found.items() if os.environ.get(name) != value}
-    except (OSError, asyncio.TimeoutError, ValueError):
-        return {}
+
+
+variables = Variables()
 
 
 @routes.post("/contexts")
@@ -132,7 +149,7 @@ async def interrupt(request: web.Request) -> web.Response:
     context = contexts.get(request.match_info["id"])
     if context is None:
         return refusal(404, "There is no such context.")
-    await context.manager.interrupt_kernel()
+    await context.interrupt()
     return web.Response(status=204)
 
 
@@ -152,7 +169,7 @@ async def main(languages: list[str]) -> None:
         context = await contexts.usual(language)
         warm = {"python": "import matplotlib.pyplot, pandas, numpy", "bash": ":"}.get(language, "1")
         for code in (warm, "1"):
-            async for _ in context.execute(code, {"WARM": "1"}):
+            async for _ in context.execute(code, {}, {"WARM": "1"}):
                 pass
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(routes)
@@ -163,4 +180,4 @@ async def main(languages: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or ["python", "javascript", "bash"]))
+    asyncio.run(main(sys.argv[1:] or ["python", "javascript", "typescript", "bash"]))

@@ -1,0 +1,75 @@
+import { lookup as resolve } from "node:dns";
+import { type IncomingMessage, request as plain } from "node:http";
+import { request as secure } from "node:https";
+import { BlockList, isIP, isIPv6, type LookupFunction } from "node:net";
+import { WrennError } from "@wrenn/contract";
+import { denied4, denied6 } from "../drivers/floor.ts";
+
+/** A server that says nothing for this long is taken for dead; the next try goes on where this one ended. */
+const silentMs = 30_000;
+
+const floor = new BlockList();
+for (const [family, ranges] of [
+  ["ipv4", denied4],
+  ["ipv6", denied6],
+] as const)
+  for (const range of ranges.split(", ")) floor.addSubnet(range.split("/")[0]!, Number(range.split("/")[1]), family);
+
+const isInner = (address: string): boolean => floor.check(address, isIPv6(address) ? "ipv6" : "ipv4");
+
+/** Opens addresses that strangers name. A name is resolved once, and what was checked is what is connected to. */
+export class Reach {
+  readonly #allowed: ReadonlySet<string>;
+
+  /** `allowed`: hosts (`NAME[:PORT]`) that may be inside this machine's own networks. */
+  constructor(allowed: readonly string[]) {
+    this.#allowed = new Set(allowed);
+  }
+
+  /** Whether a host may be one of this machine's own networks; such registries may speak plain HTTP. */
+  isAllowed(host: string): boolean {
+    return this.#allowed.has(host) || this.#allowed.has(host.replace(/:\d+$/, ""));
+  }
+
+  /** One request; redirects are the caller's. Throws `invalid_request` for an inner address, `agent_error` for a broken connection. */
+  get(url: URL, headers: Readonly<Record<string, string>>): Promise<IncomingMessage> {
+    if (!/^https?:$/.test(url.protocol))
+      throw new WrennError("invalid_request", `${url.protocol} is no way to a registry`);
+    const mayBeInner = this.isAllowed(url.host);
+    const name = url.hostname.replace(/^\[|\]$/g, "");
+    if (!mayBeInner && isIP(name) !== 0 && isInner(name)) throw inner(url.host);
+    if (!mayBeInner && url.protocol === "http:") throw unsafe(url.host);
+    const { promise, resolve: answered, reject } = Promise.withResolvers<IncomingMessage>();
+    const options = { headers, lookup: this.#lookup(mayBeInner, url.host), agent: false as const, timeout: silentMs };
+    const request = (url.protocol === "https:" ? secure : plain)(url, options, answered);
+    request.on("timeout", () => request.destroy(new Error(`${url.host} is silent`)));
+    request.on("error", (cause) =>
+      reject(
+        cause instanceof WrennError ? cause : new WrennError("agent_error", `${url.host} cannot be reached`, { cause }),
+      ),
+    );
+    request.end();
+    return promise;
+  }
+
+  #lookup(mayBeInner: boolean, host: string): LookupFunction {
+    return (name, options, done) =>
+      resolve(name, { ...options, all: true }, (error, found) => {
+        if (error) return done(error, []);
+        const open = mayBeInner ? found : found.filter(({ address }) => !isInner(address));
+        if (open.length === 0) return done(inner(host), []);
+        if (options.all) return done(null, open);
+        done(null, open[0]!.address, open[0]!.family);
+      });
+  }
+}
+
+const inner = (host: string) =>
+  new WrennError("invalid_request", `${host} is inside this host's own networks`, {
+    remedy: "Use a public registry, or ask the operator to name it in WRENN_REGISTRIES.",
+  });
+
+const unsafe = (host: string) =>
+  new WrennError("invalid_request", `${host} is asked without encryption`, {
+    remedy: "Use a registry with HTTPS, or ask the operator to name it in WRENN_REGISTRIES.",
+  });
