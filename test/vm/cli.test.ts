@@ -50,7 +50,7 @@ describe("a sandbox's life", () => {
       ...{ id, status: "running", template: "base", metadata: { made: "by a test" } },
     });
     expect((await json<{ id: string }[]>("ls")).map((one) => one.id)).toEqual([id]);
-    expect((await wrenn(["ls"])).stdout).toContain(`${id}  running`);
+    expect((await wrenn(["ls"])).stdout).toMatch(new RegExp(`${id} +running +base`));
     expect((await wrenn(["ls", "-q"])).stdout).toBe(`${id}\n`);
     expect((await json<{ name: string }[]>("templates")).map(({ name }) => name)).toContain("base");
   });
@@ -307,7 +307,9 @@ test("what cannot be understood ends with 2, what is missing with 1, and both sa
 test("without a server every command says how to start one", async () => {
   const env = { ...system.env, HOME: `${local}/empty`, WRENN_BASE_URL: "http://127.0.0.1:9", WRENN_API_KEY: "wrn_x" };
   const child = Bun.spawn([wrennProgram, "ls"], { env, stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  expect(await new Response(child.stderr).text()).toMatch(/^error: no answer from .*\nremedy: .*wrenn up/);
+  expect(await new Response(child.stderr).text()).toMatch(
+    /^error: no answer from .*\ncause: ECONNREFUSED\nremedy: .*wrenn up/,
+  );
   expect(await child.exited).toBe(1);
   await rm(`${local}/empty`, { recursive: true, force: true });
 });

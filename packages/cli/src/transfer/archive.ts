@@ -20,22 +20,28 @@ export async function sendFolder(local: string, remote: RemoteFolder, names?: re
   const unpack = await inGuest(remote, script, true);
   using meter = new Meter(remote.path);
   try {
+    let reads = true;
     for await (const chunk of tar.stdout as ReadableStream<Uint8Array>) {
-      await unpack.sendStdin(chunk);
+      if (!reads) continue;
+      reads = await taken(unpack.sendStdin(chunk));
+      if (!reads && (await unpack.ended()).exitCode !== 0) break;
       meter.add(chunk.byteLength);
     }
-    await unpack.closeStdin();
-  } catch (thrown) {
+    if (reads) await taken(unpack.closeStdin());
     const { exitCode, stderr } = await unpack.ended(); // a reader that ended early says why better than the broken pipe
-    if (exitCode === 0) throw thrown;
-    throw failed("the sandbox", stderr);
+    if (exitCode !== 0) throw failed("the sandbox", stderr);
+    if ((await tar.exited) !== 0) throw failed(local, await new Response(tar.stderr).text());
   } finally {
     tar.kill();
   }
-  const ended = await unpack.ended();
-  if (ended.exitCode !== 0) throw failed("the sandbox", ended.stderr);
-  if ((await tar.exited) !== 0) throw failed(local, await new Response(tar.stderr).text());
 }
+
+/** Whether the reader took it: `tar` ends at the mark in its archive, which padding and the end of the input follow. */
+const taken = (sent: Promise<void>): Promise<boolean> =>
+  sent.then(
+    () => true,
+    () => false,
+  );
 
 /**
  * Copies a folder's contents out of the sandbox into a local folder as one tar stream; missing folders are made. The
