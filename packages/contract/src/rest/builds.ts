@@ -66,7 +66,7 @@ export const CreateBuild = z
     secrets: z
       .record(
         z.string().regex(secretId, "an id has letters, digits, `_`, `.`, `-`"),
-        z.base64().max((maxSecretBytes * 4) / 3),
+        z.base64().max(Math.ceil(maxSecretBytes / 3) * 4),
       )
       .default({})
       .meta({
