@@ -6,20 +6,30 @@ import { isAlive, until, vmsOf } from "../support/processes.ts";
 import { nothingLeft, System } from "../support/system.ts";
 
 let system: System;
+const metricsToken = "of the pool's test";
 
 beforeAll(async () => {
-  system = await System.start("pool", { WRENN_POOL: "1" });
+  system = await System.start("pool", { WRENN_POOL: "1", WRENN_METRICS_TOKEN: metricsToken });
 });
 
 afterAll(async () => {
   await system?.end().then((left) => expect(left).toEqual(nothingLeft));
 });
 
-/** Process id of a machine that no sandbox has. */
-const waiting = (taken: readonly Sandbox[]) => {
+/** Whether a machine is on the shelf: a create that comes before that has one of its own raised. */
+async function isPooled(): Promise<boolean> {
+  const port = readFileSync(`${system.dir}/agent.port`, "utf8").trim();
+  const headers = { authorization: `Bearer ${metricsToken}` };
+  const told = await (await fetch(`http://127.0.0.1:${port}/metrics`, { headers })).text();
+  return /^wrenn_host_pooled_machines 1$/m.test(told);
+}
+
+/** Process id of a machine that no sandbox has, once one can be claimed. */
+async function waiting(taken: readonly Sandbox[]): Promise<number> {
   const owned = taken.map(({ id }) => system.vmPid(id));
-  return until("a machine of the pool", () => vmsOf(system.dir).find(({ pid }) => !owned.includes(pid))?.pid);
-};
+  await until("a machine of the pool", async () => (await isPooled()) || undefined);
+  return vmsOf(system.dir).find(({ pid }) => !owned.includes(pid))!.pid;
+}
 
 /** Time that the process has had of a processor: proc(5), fields 14 and 15 of `stat`. */
 function processorTicks(pid: number): number {
