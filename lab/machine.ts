@@ -129,9 +129,12 @@ export type RunOptions = {
   readonly sink?: (bytes: Uint8Array) => void;
 };
 
+/** A run boots some twenty nested guests, any of which may freeze the host: about every third run loses one. */
+const retries = 3;
+
 /**
- * Runs `use` on a host; one more time, on a new host, when the first is lost: emulated nested virtualisation is not
- * perfectly stable. A retry is printed, counted and never hidden; a command that fails is no reason for one.
+ * Runs `use` on a host, again on a new one when that is lost: emulated nested virtualisation is not perfectly stable.
+ * A retry is printed, counted and never hidden; a command that fails is no reason for one.
  */
 export async function withHost<T>(use: (host: LabHost) => Promise<T>, options: HostOptions = {}): Promise<T> {
   for (let attempt = 0; ; attempt++) {
@@ -140,8 +143,8 @@ export async function withHost<T>(use: (host: LabHost) => Promise<T>, options: H
       console.error(`lab: the host is up after ${(host.bootMs / 1000).toFixed(1)} s`);
       return await use(host);
     } catch (thrown) {
-      if (!(thrown instanceof HostLost) || attempt > 0) throw thrown;
-      console.error(`lab: ${thrown.message}\nlab: retry 1 of 1`);
+      if (!(thrown instanceof HostLost) || attempt === retries) throw thrown;
+      console.error(`lab: ${thrown.message}\nlab: retry ${attempt + 1} of ${retries}`);
       await appendFile(`${cache}/retries.log`, `${new Date().toISOString()} ${thrown.message}\n`);
     }
   }
