@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 import { mkdir } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { type HostOptions, LabHost, missing, notes, withHost } from "./machine.ts";
+import { FirstTry } from "./first-try.ts";
+import { type HostOptions, LabHost, missing, notes, type RunOptions, withHost } from "./machine.ts";
 
 const help = `The lab: a Debian host with KVM, device mapper and nftables, emulated by QEMU. Production's drivers run in it for real.
 
@@ -56,11 +57,23 @@ async function runTests(names: readonly string[]): Promise<number> {
   return Math.max(...codes);
 }
 
-/** These files on one host. */
-function runFiles(files: readonly string[], options: HostOptions = {}): Promise<number> {
+/**
+ * These files on one host, and those in which something failed once more on another: nested guests freeze now and then,
+ * and a file that fails twice has failed. The second try is printed, never hidden.
+ */
+async function runFiles(files: readonly string[], options: HostOptions = {}): Promise<number> {
+  const first = new FirstTry((text) => process.stdout.write(text));
+  const code = await tryFiles(files, options, (bytes) => first.take(bytes));
+  first.end();
+  if (code === 0 || first.failed.length === 0) return code;
+  console.error(`lab: once more on another host: ${first.failed.join(", ")}`);
+  return await tryFiles(first.failed, options);
+}
+
+function tryFiles(files: readonly string[], options: HostOptions, sink?: RunOptions["sink"]): Promise<number> {
   const argv = ["bun", "test", "--timeout", "180000", ...files];
   const env = { FORCE_COLOR: "0", LAB_FULL: process.env.LAB_FULL ?? "", LAB_CYCLES: process.env.LAB_CYCLES ?? "10" };
-  return withHost((host) => host.run(argv, { timeoutSec, env }), options);
+  return withHost((host) => host.run(argv, { timeoutSec, env, ...(sink && { sink }) }), options);
 }
 
 async function runCommand(argv: readonly string[]): Promise<number> {

@@ -36,6 +36,7 @@ const parts: readonly Part[] = [
       "./test/defects.test.ts",
       "./test/deploy.test.ts",
       "./test/runner.test.ts",
+      "./test/lab-first-try.test.ts",
     ],
   },
   { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "./test/fleet"] },
