@@ -36,6 +36,6 @@ export class FirstTry {
     if (line.startsWith("(fail)") && this.#file) this.#failed.add(this.#file);
     return line
       .replace(/^\(fail\)/, "(failed at the first try)")
-      .replace(/^(\s*\d+) fail$/, "$1 failed at the first try");
+      .replace(/^(\s*[1-9]\d*) fail$/, "$1 failed at the first try");
   }
 }

@@ -50,11 +50,11 @@ async function runTests(names: readonly string[]): Promise<number> {
   if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
   const onSystemd = files.filter((file) => file.endsWith(".systemd.test.ts"));
   const others = files.filter((file) => !onSystemd.includes(file));
-  const codes = [
-    others.length > 0 ? await runFiles(others) : 0,
-    onSystemd.length > 0 ? await runFiles(onSystemd, { words: "lab.systemd" }) : 0,
-  ];
-  return Math.max(...codes);
+  // A host for each file: one that is lost costs that file's time only, and starts in seconds.
+  let worst = 0;
+  for (const file of others) worst = Math.max(worst, await runFiles([file]));
+  if (onSystemd.length > 0) worst = Math.max(worst, await runFiles(onSystemd, { words: "lab.systemd" }));
+  return worst;
 }
 
 /**
