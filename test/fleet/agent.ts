@@ -3,10 +3,10 @@
  * journal and recipes are the real ones, so that a fleet fits where real VMs have no room.
  */
 import { parseArgs } from "node:util";
+import { startTracing } from "@wrenn/contract/start-tracing";
 import pino from "pino";
 import { FakeWorld, fakeImage } from "../../packages/host/src/drivers/fake.ts";
 import { startMember } from "../../packages/host/src/fleet/member.ts";
-import { startTracing } from "../../packages/host/src/tracing.ts";
 
 const { env } = process;
 const { values } = parseArgs({ options: { register: { type: "string" }, address: { type: "string" } } });
@@ -14,7 +14,7 @@ const log = pino(
   { level: env.LOG_LEVEL || "info", base: { program: "fake-agent" }, serializers: { error: pino.stdSerializers.err } },
   pino.destination({ dest: 2, sync: true }),
 );
-await startTracing();
+await startTracing("wrenn-agent");
 const dir = env.WRENN_DIR!;
 await fakeImage(dir, "minimal");
 const world = new FakeWorld();

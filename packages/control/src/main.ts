@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 import "reflect-metadata"; // @peculiar/x509 looks for it when it is loaded, and a bundle keeps the order of this file only
 import { version, WrennError } from "@wrenn/contract";
+import { startTracing } from "@wrenn/contract/start-tracing";
 import { fromEnvironment } from "./config.ts";
 import { environment } from "./config-file.ts";
-import { startTracing } from "./tracing.ts";
 
 const help = `wrenn-cp ${version}: the control plane of Wrenn
 
@@ -71,7 +71,7 @@ async function main(args: readonly string[]): Promise<void> {
     return await operate(rest, env.DATABASE_URL);
   }
   const options = fromEnvironment(env);
-  const tracing = await startTracing();
+  const tracing = await startTracing("wrenn-cp");
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);

@@ -1,11 +1,11 @@
 #!/usr/bin/env bun
 import { parseArgs } from "node:util";
 import { version, WrennError } from "@wrenn/contract";
+import { startTracing } from "@wrenn/contract/start-tracing";
 import pino from "pino";
 import { compile, defaultDir } from "./config.ts";
 import { startMember } from "./fleet/member.ts";
 import { probe } from "./probe.ts";
-import { startTracing } from "./tracing.ts";
 
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
 
@@ -102,7 +102,7 @@ async function runProbe(): Promise<void> {
 }
 
 async function runServer(): Promise<void> {
-  const tracing = await startTracing();
+  const tracing = await startTracing("wrenn-agent");
   let stopping = false;
   const stop = async (why: string) => {
     if (stopping) return;
