@@ -1,4 +1,5 @@
 import { type State, step } from "@wrenn/contract";
+import { Rounds } from "../rounds.ts";
 import { isPaused, isStored, lostStates, makingStates, movingStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { Adopter } from "./adopter.ts";
@@ -18,8 +19,7 @@ const lostReason = "The host does not have it any more.";
 
 /** Looks now and then for what no report will settle: a silent host, and changes whose maker is gone. */
 export class Sweeper implements AsyncDisposable {
-  readonly #timer: Timer;
-  #running: Promise<void> | undefined;
+  readonly #rounds: Rounds;
   readonly #adopter: Adopter;
 
   /** `silentFor` answers for how long the host has not been heard, `undefined` while it is. */
@@ -29,13 +29,15 @@ export class Sweeper implements AsyncDisposable {
     readonly silentFor: () => number | undefined,
   ) {
     this.#adopter = new Adopter(host, ground);
-    this.#timer = setInterval(() => this.#tick(), ground.timings.sweepMs);
-    this.#timer.unref();
+    this.#rounds = new Rounds(
+      ground.timings.sweepMs,
+      () => this.#sweep(),
+      (err) => ground.log.warn({ err }, "sweep failed"),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#running;
+    await this.#rounds[Symbol.asyncDispose]();
   }
 
   /** Settles a row whose sandbox the host does not have; a change under way may yet make it, so that is left to time. */
@@ -53,14 +55,6 @@ export class Sweeper implements AsyncDisposable {
     if (isPaused(row)) return;
     if (step(row.state, "paused")) await this.ground.store.advance(row, "paused", { reason: lostReason });
     else await this.ground.store.advance(row, "gone", { reason: "" });
-  }
-
-  #tick(): void {
-    this.#running ??= this.#sweep()
-      .catch((err) => this.ground.log.warn({ err }, "sweep failed"))
-      .finally(() => {
-        this.#running = undefined;
-      });
   }
 
   async #sweep(): Promise<void> {

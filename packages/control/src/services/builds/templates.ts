@@ -1,6 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import type { Fleet } from "../../hosts/fleet.ts";
 import type { Log } from "../../log.ts";
+import { Rounds } from "../../rounds.ts";
 import type { BuildCache } from "../../store/builds/cache.ts";
 import type { BuildFiles } from "../../store/builds/files.ts";
 import type { BuildStore } from "../../store/builds/queue.ts";
@@ -29,12 +30,14 @@ type Ground = {
 
 /** The templates that were built: names, versions, tags, and what becomes of those nobody needs. */
 export class Templates implements AsyncDisposable {
-  readonly #timer: Timer;
-  #sweeping: Promise<void> | undefined;
+  readonly #rounds: Rounds;
 
   constructor(readonly ground: Ground) {
-    this.#timer = setInterval(() => void this.collect(), sweepMs);
-    this.#timer.unref();
+    this.#rounds = new Rounds(
+      sweepMs,
+      () => this.#collect(),
+      (err) => ground.log.warn({ err }, "what builds left was not removed"),
+    );
   }
 
   /** The templates that a team may start from, by name. */
@@ -108,17 +111,11 @@ export class Templates implements AsyncDisposable {
 
   /** Removes what nobody needs: old archives, old results of steps, and snapshots that nothing leads to. */
   collect(): Promise<void> {
-    this.#sweeping ??= this.#collect()
-      .catch((err) => this.ground.log.warn({ err }, "what builds left was not removed"))
-      .finally(() => {
-        this.#sweeping = undefined;
-      });
-    return this.#sweeping;
+    return this.#rounds.run();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#sweeping;
+    await this.#rounds[Symbol.asyncDispose]();
   }
 
   async #collect(): Promise<void> {

@@ -1,5 +1,6 @@
 import { WrennError } from "@wrenn/contract";
 import type { Log } from "../../log.ts";
+import { Rounds } from "../../rounds.ts";
 import type { SandboxRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import type { Sandboxes } from "../sandboxes.ts";
@@ -20,27 +21,22 @@ export const renewal = (row: Pick<SandboxRow, "terms">, endAt?: Date): { endAt?:
 
 /** Pauses or removes sandboxes whose time is up. Any replica may do it: the change is fenced by the end it saw. */
 export class Deadlines implements AsyncDisposable {
-  readonly #timer: Timer;
-  #looking: Promise<void> | undefined;
+  readonly #rounds: Rounds;
   readonly #failed = new Map<string, number>();
 
   constructor(
     readonly sandboxes: Sandboxes,
     readonly log: Log,
   ) {
-    this.#timer = setInterval(() => {
-      this.#looking ??= this.#look()
-        .catch((err) => this.log.warn({ err }, "the ends of sandboxes were not looked at"))
-        .finally(() => {
-          this.#looking = undefined;
-        });
-    }, lookEveryMs);
-    this.#timer.unref();
+    this.#rounds = new Rounds(
+      lookEveryMs,
+      () => this.#look(),
+      (err) => log.warn({ err }, "the ends of sandboxes were not looked at"),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#looking;
+    await this.#rounds[Symbol.asyncDispose]();
   }
 
   async #look(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Fleet, Member } from "../../hosts/fleet.ts";
 import type { Log } from "../../log.ts";
+import { Rounds } from "../../rounds.ts";
 import type { HeldParcel, ParcelStore } from "../../store/fleet/parcels.ts";
 import { limits } from "../limits.ts";
 import type { StoreKeys } from "./store-keys.ts";
@@ -9,8 +10,7 @@ const atOnce = 50;
 
 /** Removes from object stores what nobody needs, by way of any host that reaches the store. Every replica does. */
 export class Collector implements AsyncDisposable {
-  readonly #timer: Timer;
-  #looking: Promise<void> | undefined;
+  readonly #rounds: Rounds;
 
   constructor(
     readonly parcels: ParcelStore,
@@ -18,23 +18,20 @@ export class Collector implements AsyncDisposable {
     readonly keys: StoreKeys,
     readonly log: Log,
   ) {
-    this.#timer = setInterval(() => void this.look(), lookEveryMs);
-    this.#timer.unref();
+    this.#rounds = new Rounds(
+      lookEveryMs,
+      () => this.#look(),
+      (err) => log.warn({ err }, "object stores were not tidied; tried again later"),
+    );
   }
 
   /** Looks once; calls meanwhile share it. */
   look(): Promise<void> {
-    this.#looking ??= this.#look()
-      .catch((err) => this.log.warn({ err }, "object stores were not tidied; tried again later"))
-      .finally(() => {
-        this.#looking = undefined;
-      });
-    return this.#looking;
+    return this.#rounds.run();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#timer);
-    await this.#looking;
+    await this.#rounds[Symbol.asyncDispose]();
   }
 
   async #look(): Promise<void> {
