@@ -94,7 +94,7 @@ export class GuestAgent {
     const request: InitRequest = { caBundle, accessToken: token, timestamp: new Date().toISOString() };
     const answer = await unpooled(`${this.#base}/init`, {
       method: "POST",
-      headers: { "content-type": "application/json", [headers.accessToken]: token },
+      headers: { "content-type": "application/json", ...holding(token) },
       body: JSON.stringify(request),
       signal: AbortSignal.timeout(identityTimeoutMs),
     }).catch((cause) => {
@@ -107,7 +107,7 @@ export class GuestAgent {
   /** What the guest says of its own load. Throws when it does not answer in time. */
   async load(token: string, timeoutMs: number): Promise<GuestPoint> {
     const answer = await unpooled(`${this.#base}/metrics`, {
-      headers: { [headers.accessToken]: token },
+      headers: holding(token),
       signal: AbortSignal.timeout(timeoutMs),
     });
     if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
@@ -124,7 +124,7 @@ export class GuestAgent {
   /** What happened in the guest after number `after`. Throws when it does not answer in time. */
   async happenings(token: string, after: number, timeoutMs: number): Promise<unknown> {
     const answer = await unpooled(`${this.#base}/logs?after=${after}`, {
-      headers: { [headers.accessToken]: token },
+      headers: holding(token),
       signal: AbortSignal.timeout(timeoutMs),
     });
     if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
@@ -146,7 +146,7 @@ export class GuestAgent {
   async sync(token: string, timeoutMs: number): Promise<void> {
     const answer = await unpooled(`${this.#base}/snapshot/sync`, {
       method: "POST",
-      headers: { [headers.accessToken]: token },
+      headers: holding(token),
       signal: AbortSignal.timeout(timeoutMs),
     });
     if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
@@ -156,7 +156,7 @@ export class GuestAgent {
   async openPort(port: number, token: string): Promise<boolean> {
     const answer = await fetch(`${this.#base}/ports/${port}`, {
       method: "POST",
-      headers: { [headers.accessToken]: token },
+      headers: holding(token),
     });
     if (!answer.ok && answer.status !== 404) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
     return answer.ok;
@@ -185,7 +185,7 @@ export class GuestAgent {
     const transport = createConnectTransport({ baseUrl: this.#base, fetch: unpooled, useBinaryFormat: true });
     const request = { process: { cmd, args, envs: { ...env }, cwd }, stdin: false, tag: "start" };
     const left = new AbortController();
-    const options = { headers: { Authorization: `Basic ${btoa(`${user}:`)}` }, signal: left.signal };
+    const options = { headers: asUser(user), signal: left.signal };
     const launched: Launched = { said: "", ended: undefined, leave: () => left.abort() };
     const follow = async () => {
       for await (const { event } of createClient(processes.Process, transport).start(request, options)) {

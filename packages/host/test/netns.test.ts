@@ -1,7 +1,8 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { isBelowFloor } from "../src/drivers/floor.ts";
 import { lastSlot, slot, slotOfPeer } from "../src/drivers/netns/addresses.ts";
-import { addressesIn, isBelowFloor, matches, questionOf, refusal } from "../src/drivers/netns/names.ts";
+import { addressesIn, matches, questionOf, refusal } from "../src/drivers/netns/names.ts";
 import { isDomain, policyRules } from "../src/drivers/netns/rules.ts";
 import { NameServer } from "../src/egress/name-server.ts";
 import { quiet } from "./support/host.ts";
@@ -64,7 +65,10 @@ test("a refusal answers that very query and holds no record", () => {
 test("an address below the floor is told from a public one", () => {
   for (const ip of ["10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"])
     expect([ip, isBelowFloor(ip)]).toEqual([ip, true]);
-  for (const ip of ["1.1.1.1", "172.32.0.1", "198.51.100.7"]) expect([ip, isBelowFloor(ip)]).toEqual([ip, false]);
+  for (const ip of ["::", "::1", "fd00::1", "fe80::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:1.1.1.1"])
+    expect([ip, isBelowFloor(ip)]).toEqual([ip, true]);
+  for (const ip of ["1.1.1.1", "172.32.0.1", "198.51.100.7", "2001:4860:4860::8888"])
+    expect([ip, isBelowFloor(ip)]).toEqual([ip, false]);
 });
 
 test("a name matches itself, and names below it where the rule says so", () => {

@@ -1,3 +1,4 @@
+import { BlockList, isIPv6 } from "node:net";
 import type { Logger } from "pino";
 import { vmmUids } from "./owner.ts";
 import { mayActForOthers } from "./privileges.ts";
@@ -9,6 +10,22 @@ import { mayActForOthers } from "./privileges.ts";
 export const denied4 =
   "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4";
 export const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
+
+const [floor4, floor6] = [denied4, denied6].map((ranges) => {
+  const list = new BlockList();
+  for (const range of ranges.split(", ")) {
+    const [net = "", bits] = range.split("/");
+    list.addSubnet(net, Number(bits), isIPv6(net) ? "ipv6" : "ipv4");
+  }
+  return list;
+}) as [BlockList, BlockList];
+
+/**
+ * Whether an address lies there: a public name that points to one is an attack (DNS rebinding). A list for each family,
+ * since one that holds `::ffff:0:0/96` holds every IPv4 address too.
+ */
+export const isBelowFloor = (address: string): boolean =>
+  isIPv6(address) ? floor6.check(address, "ipv6") : floor4.check(address, "ipv4");
 
 /**
  * The floor under every guest's network, as nftables rules on the user ids of VMMs: QEMU's user networking opens the

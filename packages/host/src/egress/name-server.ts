@@ -1,6 +1,7 @@
 import { isIPv4 } from "node:net";
 import type { Logger } from "pino";
-import { addressesIn, isBelowFloor, questionOf, refusal } from "../drivers/netns/names.ts";
+import { isBelowFloor } from "../drivers/floor.ts";
+import { addressesIn, questionOf, refusal } from "../drivers/netns/names.ts";
 
 /** What a query's answer may be, by who asks. */
 export type NameRules = {

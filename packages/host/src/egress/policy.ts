@@ -1,15 +1,12 @@
 import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { networkInterfaces } from "node:os";
 import { rest } from "@wrenn/contract";
-import { denied4 } from "../drivers/floor.ts";
+import { isBelowFloor } from "../drivers/floor.ts";
 import type { NetPolicy } from "../drivers/ports.ts";
-
-const floor = new BlockList();
-for (const range of denied4.split(", ")) add(floor, range);
 
 /** Whether an address lies where no guest may connect: below the floor, or this machine's own. */
 export function isForbidden(ip: string): boolean {
-  if (!isIPv4(ip) || floor.check(ip, "ipv4")) return true;
+  if (!isIPv4(ip) || isBelowFloor(ip)) return true;
   return Object.values(networkInterfaces()).some((list) => list?.some(({ address }) => address === ip));
 }
 

@@ -1,21 +1,12 @@
 import { lookup as resolve } from "node:dns";
 import { type IncomingMessage, request as plain } from "node:http";
 import { request as secure } from "node:https";
-import { BlockList, isIP, isIPv6, type LookupFunction } from "node:net";
+import { isIP, type LookupFunction } from "node:net";
 import { WrennError } from "@wrenn/contract";
-import { denied4, denied6 } from "../drivers/floor.ts";
+import { isBelowFloor } from "../drivers/floor.ts";
 
 /** A server that says nothing for this long is taken for dead; the next try goes on where this one ended. */
 const silentMs = 30_000;
-
-const floor = new BlockList();
-for (const [family, ranges] of [
-  ["ipv4", denied4],
-  ["ipv6", denied6],
-] as const)
-  for (const range of ranges.split(", ")) floor.addSubnet(range.split("/")[0]!, Number(range.split("/")[1]), family);
-
-const isInner = (address: string): boolean => floor.check(address, isIPv6(address) ? "ipv6" : "ipv4");
 
 /** Opens addresses that strangers name. A name is resolved once, and what was checked is what is connected to. */
 export class Reach {
@@ -37,7 +28,7 @@ export class Reach {
       throw new WrennError("invalid_request", `${url.protocol} is no way to a registry`);
     const mayBeInner = this.isAllowed(url.host);
     const name = url.hostname.replace(/^\[|\]$/g, "");
-    if (!mayBeInner && isIP(name) !== 0 && isInner(name)) throw inner(url.host);
+    if (!mayBeInner && isIP(name) !== 0 && isBelowFloor(name)) throw inner(url.host);
     if (!mayBeInner && url.protocol === "http:") throw unsafe(url.host);
     const { promise, resolve: answered, reject } = Promise.withResolvers<IncomingMessage>();
     const options = { headers, lookup: this.#lookup(mayBeInner, url.host), agent: false as const, timeout: silentMs };
@@ -56,7 +47,7 @@ export class Reach {
     return (name, options, done) =>
       resolve(name, { ...options, all: true }, (error, found) => {
         if (error) return done(error, []);
-        const open = mayBeInner ? found : found.filter(({ address }) => !isInner(address));
+        const open = mayBeInner ? found : found.filter(({ address }) => !isBelowFloor(address));
         if (open.length === 0) return done(inner(host), []);
         if (options.all) return done(null, open);
         done(null, open[0]!.address, open[0]!.family);

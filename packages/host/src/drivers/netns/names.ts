@@ -1,13 +1,7 @@
-import { BlockList } from "node:net";
-import { denied4 } from "../floor.ts";
-
 /** RFC 1035, section 4: the parts of a message that a forwarder looks at. */
 const headBytes = 12;
 const typeA = 1;
 const refusedCode = 5;
-
-const floor = new BlockList();
-for (const range of denied4.split(", ")) floor.addSubnet(range.split("/")[0]!, Number(range.split("/")[1]), "ipv4");
 
 /** The name that a query asks for, in lower case and without its last dot; `undefined` for what is no query. */
 export function questionOf(message: Uint8Array): string | undefined {
@@ -58,9 +52,6 @@ export function refusal(query: Uint8Array): Uint8Array {
   answer.fill(0, 6, headBytes); // no records; what follows the question is ignored
   return answer;
 }
-
-/** Whether an address lies where no guest may connect: a public name that points there is an attack (DNS rebinding). */
-export const isBelowFloor = (ip: string): boolean => floor.check(ip, "ipv4");
 
 /** Whether `name` is one of `domains`, or below one that begins with `*.`. */
 export const matches = (name: string, domains: readonly string[]): boolean =>

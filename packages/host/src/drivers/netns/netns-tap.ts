@@ -3,11 +3,11 @@ import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { NameServer } from "../../egress/name-server.ts";
-import { nameservers } from "../floor.ts";
+import { isBelowFloor, nameservers } from "../floor.ts";
 import type { NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
 import { lastSlot, type Slot, slot, slotOfPeer, tapNet } from "./addresses.ts";
 import { run } from "./commands.ts";
-import { isBelowFloor, matches } from "./names.ts";
+import { matches } from "./names.ts";
 import { hostRules, isDomain, netnsRules, openPolicy, pinRule, policyRules } from "./rules.ts";
 
 /** Who has which slot of this machine. In memory, as name spaces are: a restart of the machine ends both. */
