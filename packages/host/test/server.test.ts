@@ -33,7 +33,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await agent.stop({ pause: false });
   for (const pid of world.machines.keys()) await world.kill(pid);
-  await rm(dir, { recursive: true });
+  await rm(dir, { recursive: true, force: true }); // the killed machines' folders go by themselves meanwhile
 });
 
 const created = async () => (await client.createSandbox({ id: newSandboxId(), run: 1n, template: "minimal" })).sandbox!;
