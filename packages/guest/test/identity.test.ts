@@ -76,6 +76,7 @@ test("hooks run in order, those that can be, and not for a rehearsal", async () 
   await runRestoreHooks({ WHO: "me" }, false, hooks);
   expect(readFileSync(`${folder}/ran`, "utf8")).toBe("10-first me\n20-second me\n");
   await runRestoreHooks({}, false, `${folder}/no such folder`);
+  await runRestoreHooks({}, false, `${hooks}/10-first`); // a file in the folder's place
 });
 
 describe("init", () => {

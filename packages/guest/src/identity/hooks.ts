@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, readdirSync, statSync } from "node:fs";
+import { accessSync, constants, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 /** Executables that an image brings to be run after every restore, in lexical order. */
@@ -30,7 +30,7 @@ const run = async (file: string, env: Readonly<Record<string, string>>): Promise
 
 /** Most images have no hooks. They are asked first: an error that is thrown and caught costs an emulated guest 80 ms. */
 const executablesIn = (folder: string): string[] =>
-  existsSync(folder)
+  statSync(folder, { throwIfNoEntry: false })?.isDirectory()
     ? readdirSync(folder)
         .sort()
         .map((name) => join(folder, name))
