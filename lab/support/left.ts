@@ -30,11 +30,13 @@ export function left() {
 /** How long the kernel may take to drop what its last user has closed: devices below devices, one after the other. */
 const patienceMs = 20_000;
 
-/** What is left once the kernel had time for the removals that it does by itself. */
-export async function leftInTheEnd(): Promise<ReturnType<typeof left>> {
+/** What is left once the kernel had time for the removals that it does by itself; `kinds` are those to wait for. */
+export async function leftInTheEnd(...kinds: (keyof ReturnType<typeof left>)[]): Promise<ReturnType<typeof left>> {
   const deadline = performance.now() + patienceMs;
   let found = left();
-  while (Object.values(found).flat().length > 0 && performance.now() < deadline) {
+  const awaited = (kind: string) => kinds.length === 0 || kinds.some((one) => one === kind);
+  const isThere = () => Object.entries(found).some(([kind, all]) => awaited(kind) && all.length > 0);
+  while (isThere() && performance.now() < deadline) {
     await Bun.sleep(100);
     found = left();
   }

@@ -16,7 +16,7 @@ const left = (): string[] => [...everything().devices, ...everything().loops];
 
 /** The same once the kernel had time for the removals that it does by itself. */
 async function remaining(): Promise<string[]> {
-  const { devices, loops } = await leftInTheEnd();
+  const { devices, loops } = await leftInTheEnd("devices", "loops");
   return [...devices, ...loops];
 }
 
