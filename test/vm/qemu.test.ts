@@ -7,7 +7,8 @@ import { vmmSuite } from "../../packages/host/test/suites/vmm.ts";
 import { quiet } from "../../packages/host/test/support/host.ts";
 import { dataFolder } from "../support/data-folder.ts";
 
-const root = await dataFolder("qemu");
+// Longer than a unix socket's path can be, as a data folder deep in somebody's home is.
+const root = await dataFolder(`qemu-${"deep".repeat(25)}`);
 afterAll(() => rm(root, { recursive: true, force: true }));
 
 /** In the guest's memory, not on its disk. */

@@ -27,7 +27,7 @@ export type FleetConfig = Readonly<{
 }>;
 
 /** Guests share their template's pages and use what they touch: measured, an idle one of 512 MiB holds about 110. */
-const defaultOvercommit = 2;
+const defaultOvercommit = 3;
 
 /** Checks and completes options. Throws `invalid_request` with a remedy. */
 export function compileFleet(options: FleetOptions = {}): FleetConfig {

@@ -22,7 +22,7 @@ Environment:
   CP_HOST_AGENT_ADDR       HOST:PORT of the local host agent; absent where all hosts register themselves
   WRENN_HOST_TOKEN         the secret shared with the local host agent
   WRENN_PLACEMENT          least-loaded (default), bin-pack or round-robin
-  WRENN_MEMORY_OVERCOMMIT  how often a host's memory may be lent, default 2
+  WRENN_MEMORY_OVERCOMMIT  how often a host's memory may be lent, default 3
   WRENN_PRIVATE_DESTINATIONS  1 lets notification channels write to private addresses
   WRENN_CP_LISTEN_ADDR     HOST:PORT, default 127.0.0.1:9725; port 0 picks one
   WRENN_BOOTSTRAP_API_KEY  API key of the local team, made to exist at start

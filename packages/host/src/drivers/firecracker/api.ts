@@ -1,4 +1,5 @@
 import { WrennError } from "@wrenn/contract";
+import { withSocketPath } from "../../socket-path.ts";
 
 /**
  * Firecracker's REST API on its unix socket, as far as it is used here: the names and shapes of its OpenAPI description
@@ -89,10 +90,13 @@ export class FirecrackerApi {
   }
 
   async #call(method: string, path: string, body: unknown, timeoutMs: number): Promise<unknown> {
-    const answer = await fetch(`http://localhost${path}`, {
-      ...{ unix: this.socket, method, signal: AbortSignal.timeout(timeoutMs), keepalive: false },
+    const request = {
+      ...{ method, signal: AbortSignal.timeout(timeoutMs), keepalive: false },
       ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-    }).catch((cause) => {
+    };
+    const answer = await withSocketPath(this.socket, (unix) =>
+      fetch(`http://localhost${path}`, { ...request, unix }),
+    ).catch((cause) => {
       throw new WrennError("agent_error", `Firecracker did not answer ${method} ${path}`, { cause });
     });
     const text = await answer.text();

@@ -92,7 +92,8 @@ export function arguments_(machine: Machine, launch: Launch): string[] {
     `memory-backend-file,id=ram,size=${launch.memoryMib}M,mem-path=${launch.memory},share=${launch.sharesMemory ? "on" : "off"}`,
     // No new programs, no new privileges: a guest that breaks out of the emulation finds little to call.
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ...["-qmp", `unix:${launch.dir}/qmp.sock,server=on,wait=off`],
+    // Relative to its folder, where it runs: the whole path may be longer than a socket's can be.
+    ...["-qmp", "unix:qmp.sock,server=on,wait=off"],
     // Appended to, so that whoever reads it may cut it off.
     ...["-chardev", `file,id=console,path=${launch.dir}/console.log,append=on`, "-serial", "chardev:console"],
     ...[

@@ -1,4 +1,5 @@
 import { WrennError } from "@wrenn/contract";
+import { withSocketPath } from "../../socket-path.ts";
 
 /** How long QEMU may take to answer one command: each is in-memory work, so more means it is stuck. */
 const answerTimeoutMs = 15_000;
@@ -32,7 +33,7 @@ export class Qmp implements AsyncDisposable {
   static async connect(path: string, alive: () => boolean): Promise<Qmp> {
     const qmp = new Qmp();
     while (!qmp.#socket) {
-      qmp.#socket = await qmp.#open(path).catch(() => undefined);
+      qmp.#socket = await withSocketPath(path, (short) => qmp.#open(short)).catch(() => undefined);
       if (qmp.#socket) break;
       if (!alive()) throw new WrennError("agent_error", "QEMU ended before it could be controlled");
       await Bun.sleep(1);

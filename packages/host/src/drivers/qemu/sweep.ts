@@ -19,7 +19,7 @@ export async function sweepQemu(root: string, keep: ReadonlySet<number>): Promis
 function belongs(pid: number, root: string): boolean {
   try {
     const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return /qemu-system/.test(args[0] ?? "") && args.some((arg) => arg.startsWith(`unix:${root}/`));
+    return /qemu-system/.test(args[0] ?? "") && args.some((arg) => arg.includes(`path=${root}/`));
   } catch {
     return false; // ended while we looked
   }
