@@ -52,6 +52,9 @@ Environment:
 /** Bun serves at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
 const manyRequests = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
 
+/** After that what starting left behind is given back: the collector waits for more, and an idle server makes none. */
+const settledMs = 3_000;
+
 const exitUsage = 2;
 const exitFailure = 1;
 
@@ -75,6 +78,7 @@ async function main(args: readonly string[]): Promise<void> {
   const { start } = await import("./index.ts"); // only now: a refusal should not wait for the whole program
   const plane = await start(options);
   process.stdout.write(`${JSON.stringify({ ready: true, address: plane.address })}\n`);
+  setTimeout(() => Bun.gc(true), settledMs).unref();
   let stopping = false;
   const stop = () => {
     if (stopping) process.exit(exitFailure); // asked twice: do not wait

@@ -1,4 +1,4 @@
-import { createTransport, type Transporter } from "nodemailer";
+import type { Transporter } from "nodemailer";
 import type { Smtp } from "../../config-access.ts";
 import type { Log } from "../../log.ts";
 import type { MailRow, MailStore } from "../../store/people/mails.ts";
@@ -20,19 +20,18 @@ type Ground = { store: MailStore; box: Box; smtp: Smtp | undefined; log: Log };
 
 /** Sends mails from a queue in the database, so that none is lost with the process. Without SMTP they wait there to be read. */
 export class Mailer implements AsyncDisposable {
-  readonly #transport: Transporter | undefined;
+  #transport: Promise<Transporter> | undefined;
   readonly #timer: Timer;
   #working: Promise<void> = Promise.resolve();
 
   constructor(readonly ground: Ground) {
-    this.#transport = ground.smtp && transportOf(ground.smtp);
     this.#timer = setInterval(() => this.ring(), lookMs);
     this.#timer.unref();
   }
 
   /** Whether mails are sent at all. */
   get sends(): boolean {
-    return this.#transport !== undefined;
+    return this.ground.smtp !== undefined;
   }
 
   /** Puts a letter into the queue of `store`, with whatever else its transaction does. Ring when that is over. */
@@ -61,25 +60,27 @@ export class Mailer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await this.#working;
-    this.#transport?.close();
+    (await this.#transport)?.close();
   }
 
   async #work(): Promise<void> {
-    const { store, log } = this.ground;
+    const { store, smtp, log } = this.ground;
     const forgotten = await store.prune();
     if (forgotten > 0 && this.sends) log.error({ count: forgotten }, "mails could not be sent within a day");
-    if (!this.#transport) return;
+    if (!smtp) return;
     for (let rows = await store.take(); rows.length > 0; rows = await store.take())
-      for (const row of rows) await this.#send(this.#transport, row);
+      for (const row of rows) await this.#send(smtp, row);
   }
 
-  async #send(transport: Transporter, row: MailRow): Promise<void> {
-    const { store, smtp, log } = this.ground;
+  async #send(smtp: Smtp, row: MailRow): Promise<void> {
+    const { store, log } = this.ground;
     try {
+      this.#transport ??= transportOf(smtp);
+      const transport = await this.#transport;
       const mail = this.#open(row);
       if (mail)
         await transport.sendMail({
-          from: smtp!.from,
+          from: smtp.from,
           to: { name: "", address: row.recipient },
           subject: row.subject,
           ...mail,
@@ -104,7 +105,9 @@ const waitSec = (attempts: number): number => Math.min(3_600, 5 * 2 ** attempts)
 /** A subject holds what people typed; a line break in it would begin another header. */
 const oneLine = (text: string): string => text.replace(/[\r\n]+/g, " ");
 
-function transportOf({ host, port, username, password }: Smtp): Transporter {
+/** The library is loaded with the first mail: most installations send none, and it holds three megabytes. */
+async function transportOf({ host, port, username, password }: Smtp): Promise<Transporter> {
+  const { createTransport } = await import("nodemailer");
   const isLocal = host === "localhost" || host === "127.0.0.1" || host === "::1";
   return createTransport({
     host,
