@@ -1,25 +1,24 @@
-import { stat, statfs } from "node:fs/promises";
+import { statfs } from "node:fs/promises";
 import { arch } from "node:os";
-import { type MessageInitShape, create as message } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
-import type { Flow } from "./drivers/ports.ts";
 import { networkOf } from "./egress/keep.ts";
-import type { Image } from "./images.ts";
-import type { Entry } from "./logs/book.ts";
 import { metricsOf } from "./metrics/wire.ts";
-import type { Keys, Sent } from "./move/moves.ts";
+import type { Keys } from "./move/moves.ts";
 import type { ImageSource } from "./oci/importer.ts";
 import { waitForPort } from "./proxy.ts";
+import { Queue } from "./queue.ts";
 import { findSnapshot } from "./recipes.ts";
-import type { SandboxRecord, SandboxSpec, SnapshotRecord } from "./record.ts";
+import type { SandboxRecord, SandboxSpec } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import type { Served } from "./server.ts";
 import { sizeOf } from "./templates.ts";
+import { entryToWire, flowToWire, imageToWire, parcelToWire, sandboxToWire, snapshotToWire } from "./wire.ts";
 
-const { HostAgentService, SandboxSchema, SandboxState, TimeoutAction } = hostagent;
+const { HostAgentService, TimeoutAction } = hostagent;
 
 /** What a sandbox gets that does not say: enough for an interpreter and a small server. */
 export const defaults = { vcpus: 1, memoryMib: 512 };
@@ -51,7 +50,7 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         return shown(await sandboxes.resume(idOf(id), Number(run), wish));
       }),
     hibernateSandbox: ({ id, vaults }) =>
-      answered(() => moves.send(idOf(id), keysOf(vaults)).then((sent) => ({ parcel: sentToWire(sent) }))),
+      answered(() => moves.send(idOf(id), keysOf(vaults)).then((sent) => ({ parcel: parcelToWire(sent) }))),
     discardParcels: ({ parcels, vaults }) =>
       answered(async () => {
         await moves.discard(parcels, keysOf(vaults));
@@ -65,14 +64,14 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
       }),
     checkpointSandbox: ({ id, diskOnly }) =>
       answered(async () => ({
-        snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly), sandboxes),
+        snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly), sandboxes.kitchen),
       })),
     rollbackSandbox: ({ id, run, snapshot, network }) =>
       answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot, networkOf(network, vault)))),
     listSnapshots: () =>
       answered(async () => {
         const rows = sandboxes.journal.snapshots.all().filter((row) => row.kind === "checkpoint");
-        return { snapshots: await Promise.all(rows.map((row) => snapshotToWire(row, sandboxes))) };
+        return { snapshots: await Promise.all(rows.map((row) => snapshotToWire(row, sandboxes.kitchen))) };
       }),
     deleteSnapshot: ({ id }) =>
       answered(async () => {
@@ -106,7 +105,7 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         const sandbox = sandboxes.find(idOf(id));
         const { layer } = sandbox.record;
         const disk = layer === undefined ? 0 : await sandboxes.kitchen.layers.usedBytes(layer);
-        return { sandbox: { ...toWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
+        return { sandbox: { ...sandboxToWire(sandbox.record), diskUsedBytes: BigInt(disk) } };
       }),
     waitForPort: ({ id, port, timeoutMs }) =>
       answered(async () => {
@@ -120,82 +119,13 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         return { entries: entries.map(entryToWire) };
       }),
     getSandboxMetrics: (request) => answered(() => metricsOf(sandboxes.find(idOf(request.id)), request, sampler)),
-    listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(toWire) })),
+    listSandboxes: () => answered(async () => ({ sandboxes: sandboxes.list().map(sandboxToWire) })),
     importImage: (request) => imported(request, sandboxes),
     watchSandboxes: (_, { signal }) => changes(sandboxes, signal),
   });
 }
 
-type SnapshotWire = MessageInitShape<typeof hostagent.SnapshotSchema>;
-type Wire = MessageInitShape<typeof SandboxSchema>;
-
-const shown = (record: SandboxRecord): { sandbox: Wire } => ({ sandbox: toWire(record) });
-
-function toWire(record: Readonly<SandboxRecord>): Wire {
-  const { spec, state } = record;
-  return message(SandboxSchema, {
-    id: record.id,
-    state: SandboxState[state.toUpperCase() as keyof typeof SandboxState] ?? SandboxState.UNSPECIFIED,
-    run: BigInt(record.run),
-    template: spec.template,
-    vcpus: spec.vcpus,
-    memoryMib: spec.memoryMib,
-    diskMib: spec.diskMib,
-    timeoutSec: spec.timeoutSec,
-    timeoutAction: spec.timeoutAction === "kill" ? TimeoutAction.KILL : TimeoutAction.PAUSE,
-    createdAtMs: BigInt(record.createdAtMs),
-    startedAtMs: BigInt(record.startedAtMs),
-    lastActiveAtMs: BigInt(record.lastActiveAtMs),
-    versions: record.versions,
-    reason: record.reason,
-    version: BigInt(record.version),
-    defaultUser: record.defaultUser,
-    origin: record.origin ?? "",
-    diskOnly: state === "paused" && record.isDiskOnly === true,
-    diskUsedBytes: BigInt(record.diskUsedBytes ?? 0), // absent in rows of an earlier agent
-  });
-}
-
-const flowToWire = ({
-  sentBytes,
-  receivedBytes,
-  ...flow
-}: Flow): MessageInitShape<typeof hostagent.NetworkFlowSchema> => ({
-  ...flow,
-  count: BigInt(flow.count),
-  lastAtMs: BigInt(flow.lastAtMs),
-  ...(sentBytes !== undefined && { sentBytes: BigInt(sentBytes) }),
-  ...(receivedBytes !== undefined && { receivedBytes: BigInt(receivedBytes) }),
-});
-
-const entryToWire = ({ cursor, timestampMs, ...entry }: Entry): MessageInitShape<typeof hostagent.LogEntrySchema> => ({
-  ...entry,
-  cursor: BigInt(cursor),
-  timestampMs: BigInt(timestampMs),
-});
-
-async function snapshotToWire(row: SnapshotRecord, { kitchen }: Sandboxes): Promise<SnapshotWire> {
-  const disk = await stat(kitchen.paths.layer(row.layer)).catch(() => undefined);
-  return {
-    id: row.id,
-    sandboxId: row.sandbox,
-    parent: row.parent ?? "",
-    template: row.spec.template,
-    vcpus: row.spec.vcpus,
-    memoryMib: row.spec.memoryMib,
-    diskMib: row.spec.diskMib,
-    createdAtMs: BigInt(row.createdAtMs),
-    memoryBytes: BigInt(row.memoryBytes),
-    diskOnly: row.isDiskOnly === true,
-    diskBytes: BigInt((disk?.blocks ?? 0) * 512),
-  };
-}
-
-const sentToWire = ({ bytes, sentBytes, ...sent }: Sent): MessageInitShape<typeof hostagent.ParcelSchema> => ({
-  ...sent,
-  bytes: BigInt(bytes),
-  sentBytes: BigInt(sentBytes),
-});
+const shown = (record: SandboxRecord) => ({ sandbox: sandboxToWire(record) });
 
 /** Keys of the store come with each request: a host keeps none. */
 function keysOf(vaults: hostagent.Vaults | undefined): Keys {
@@ -263,25 +193,17 @@ async function describeHost({ kitchen }: Sandboxes): Promise<MessageInitShape<ty
 
 /** Present states, then `synced`, then every change in order, until the caller goes. */
 async function* changes(sandboxes: Sandboxes, signal: AbortSignal) {
-  const queue: MessageInitShape<typeof hostagent.WatchSandboxesResponseSchema>[] = [];
-  let wake = () => {};
-  const push = (event: (typeof queue)[number]) => {
-    queue.push(event);
-    wake();
-  };
-  sandboxes.watch((record) => push({ event: { case: "changed", value: toWire(record) } }), signal);
-  for (const record of sandboxes.list()) push({ event: { case: "changed", value: toWire(record) } });
-  push({ event: { case: "synced", value: {} } });
-  const timer = setInterval(() => push({ event: { case: "keepalive", value: {} } }), keepAliveMs);
-  signal.addEventListener("abort", () => wake(), { once: true });
+  if (signal.aborted) return;
+  const events = new Queue<MessageInitShape<typeof hostagent.WatchSandboxesResponseSchema>>();
+  const tell = (record: Readonly<SandboxRecord>) =>
+    events.push({ event: { case: "changed", value: sandboxToWire(record) } });
+  sandboxes.watch(tell, signal);
+  sandboxes.list().forEach(tell);
+  events.push({ event: { case: "synced", value: {} } });
+  const timer = setInterval(() => events.push({ event: { case: "keepalive", value: {} } }), keepAliveMs);
+  signal.addEventListener("abort", () => events.close(), { once: true });
   try {
-    while (!signal.aborted) {
-      while (queue.length > 0) yield queue.shift()!;
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-        if (queue.length > 0 || signal.aborted) resolve();
-      });
-    }
+    yield* events;
   } finally {
     clearInterval(timer);
   }
@@ -293,43 +215,13 @@ async function* imported(request: hostagent.ImportImageRequest, { kitchen, log }
   const source: ImageSource = archive
     ? { kind: "archive", sha256: archive }
     : { kind: "registry", reference, username, password };
-  const told: string[] = [];
-  let wake = () => {};
-  const tell = (text: string) => {
-    told.push(text);
-    wake();
-  };
-  const work = answering(log)(() => kitchen.templates.importer.import(source, tell));
-  let isDone = false;
-  const ended = work.then(
-    () => {},
-    () => {},
-  );
-  void ended.then(() => {
-    isDone = true;
-    wake();
-  });
-  while (!isDone || told.length > 0) {
-    for (const value of told.splice(0)) yield { event: { case: "progress" as const, value } };
-    if (isDone) break;
-    await new Promise<void>((resolve) => {
-      wake = resolve;
-      if (isDone || told.length > 0) resolve();
-    });
-  }
+  const told = new Queue<string>();
+  const work = answering(log)(() => kitchen.templates.importer.import(source, (text) => told.push(text)));
+  const close = () => told.close();
+  work.then(close, close);
+  for await (const value of told) yield { event: { case: "progress" as const, value } };
   yield { event: { case: "image" as const, value: imageToWire(await work, false) } };
 }
-
-const imageToWire = (image: Image, ready: boolean): MessageInitShape<typeof hostagent.TemplateSchema> => ({
-  name: image.name,
-  digest: image.digest,
-  sizeBytes: BigInt(image.sizeBytes),
-  defaultUser: image.defaultUser,
-  defaultWorkdir: image.defaultWorkdir,
-  env: { ...image.env },
-  ready,
-  createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
-});
 
 /** Every refusal leaves as a Connect error with our detail; what a stranger threw is in the log only. */
 const answering =
