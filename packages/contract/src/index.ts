@@ -1,4 +1,4 @@
-/** Every word that crosses a process boundary. No I/O: what `start-tracing.ts` does is for programs, and no part of this. */
+/** Every word that crosses a process boundary. No I/O: `start-tracing.ts` and `checked-lookup.ts` are for programs, and no part of this. */
 export * from "./connect-error.ts";
 export * from "./errors.ts";
 export * as filesystem from "./gen/filesystem/filesystem_pb.ts";

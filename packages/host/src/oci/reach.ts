@@ -1,8 +1,8 @@
-import { lookup as resolve } from "node:dns";
 import { type IncomingMessage, request as plain } from "node:http";
 import { request as secure } from "node:https";
-import { isIP, type LookupFunction } from "node:net";
+import { isIP } from "node:net";
 import { WrennError } from "@wrenn/contract";
+import { checkedLookup } from "@wrenn/contract/checked-lookup";
 import { isBelowFloor } from "../drivers/floor.ts";
 
 /** A server that says nothing for this long is taken for dead; the next try goes on where this one ended. */
@@ -31,7 +31,11 @@ export class Reach {
     if (!mayBeInner && isIP(name) !== 0 && isBelowFloor(name)) throw inner(url.host);
     if (!mayBeInner && url.protocol === "http:") throw unsafe(url.host);
     const { promise, resolve: answered, reject } = Promise.withResolvers<IncomingMessage>();
-    const options = { headers, lookup: this.#lookup(mayBeInner, url.host), agent: false as const, timeout: silentMs };
+    const lookup = checkedLookup(
+      (address) => mayBeInner || !isBelowFloor(address),
+      () => inner(url.host),
+    );
+    const options = { headers, lookup, agent: false as const, timeout: silentMs };
     const request = (url.protocol === "https:" ? secure : plain)(url, options, answered);
     request.on("timeout", () => request.destroy(new Error(`${url.host} is silent`)));
     request.on("error", (cause) =>
@@ -41,17 +45,6 @@ export class Reach {
     );
     request.end();
     return promise;
-  }
-
-  #lookup(mayBeInner: boolean, host: string): LookupFunction {
-    return (name, options, done) =>
-      resolve(name, { ...options, all: true }, (error, found) => {
-        if (error) return done(error, []);
-        const open = mayBeInner ? found : found.filter(({ address }) => !isBelowFloor(address));
-        if (open.length === 0) return done(inner(host), []);
-        if (options.all) return done(null, open);
-        done(null, open[0]!.address, open[0]!.family);
-      });
   }
 }
 

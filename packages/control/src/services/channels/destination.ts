@@ -1,8 +1,8 @@
-import { lookup as resolve } from "node:dns";
 import { type ClientRequest, request as plain } from "node:http";
 import { request as secure } from "node:https";
-import { BlockList, isIP, isIPv6, type LookupFunction } from "node:net";
+import { BlockList, isIP, isIPv6 } from "node:net";
 import { WrennError } from "@wrenn/contract";
+import { checkedLookup } from "@wrenn/contract/checked-lookup";
 
 /** What a destination is given to answer (Wrenn control plane 10). */
 const patienceMs = 10_000;
@@ -76,7 +76,7 @@ export async function send(message: Message, allowsPrivate: boolean): Promise<nu
   const options = {
     method: message.method ?? "POST",
     headers: { ...message.headers, "content-length": `${body.length}` },
-    lookup: pinned(allowsPrivate),
+    lookup: checkedLookup((address) => allowsPrivate || isPublicAddress(address), forbidden),
     agent: false as const,
   };
   const request: ClientRequest = (url.protocol === "https:" ? secure : plain)(url, options, (response) => {
@@ -103,18 +103,6 @@ export async function send(message: Message, allowsPrivate: boolean): Promise<nu
   request.end(body);
   return await promise.finally(() => clearTimeout(timer));
 }
-
-/** A resolver that gives away public addresses only. */
-const pinned =
-  (allowsPrivate: boolean): LookupFunction =>
-  (name, options, done) =>
-    resolve(name, { ...options, all: true }, (error, found) => {
-      if (error) return done(error, []);
-      const open = allowsPrivate ? found : found.filter(({ address }) => isPublicAddress(address));
-      if (open.length === 0) return done(forbidden(name), []);
-      if (options.all) return done(null, open);
-      done(null, open[0]!.address, open[0]!.family);
-    });
 
 const bad = (message: string, remedy: string) => new WrennError("invalid_request", message, { remedy });
 const forbidden = (name: string) =>
