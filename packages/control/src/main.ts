@@ -47,6 +47,10 @@ Environment:
                            sign-in with any issuer of OpenID Connect
   OTEL_EXPORTER_OTLP_ENDPOINT  OpenTelemetry collector (OTLP over HTTP) that traces go to; without it there are none
   LOG_LEVEL                default info
+
+Examples:
+  DATABASE_URL=postgres://wrenn:secret@db/wrenn WRENN_CP_LISTEN_ADDR=0.0.0.0:9725 wrenn-cp
+  wrenn-cp --config /etc/wrenn/wrenn-cp.env backup /var/backups/wrenn.backup
 `;
 
 /** Bun serves at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
@@ -61,12 +65,12 @@ const exitFailure = 1;
 function fail(thrown: unknown): never {
   const error = WrennError.from(thrown);
   const text = error === thrown ? error.message : Bun.inspect(thrown);
-  process.stderr.write(`wrenn-cp: ${text}\n${error.remedy ?? ""}\n`);
+  process.stderr.write(`error: ${text}\n${error.remedy ? `remedy: ${error.remedy}\n` : ""}`);
   process.exit(error.code === "invalid_request" ? exitUsage : exitFailure);
 }
 
 async function main(args: readonly string[]): Promise<void> {
-  if (args.includes("--help")) return void process.stdout.write(help);
+  if (args.includes("--help") || args.includes("-h")) return void process.stdout.write(help);
   if (args.includes("--version")) return void process.stdout.write(`${version}\n`);
   const { env, rest } = await environment(args, process.env);
   if (rest.length > 0) {

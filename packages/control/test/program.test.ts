@@ -19,16 +19,16 @@ async function run(env: Record<string, string>, ...args: string[]) {
 
 describe("the program", () => {
   test("prints its version and help on stdout", async () => {
-    const [shown, help] = await Promise.all([run({}, "--version"), run({}, "--help")]);
+    const [shown, help, short] = await Promise.all([run({}, "--version"), run({}, "--help"), run({}, "-h")]);
     expect(shown).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
     expect(help.stdout).toContain("DATABASE_URL");
+    expect(short).toEqual(help);
   });
 
   test("without DATABASE_URL exits 2 with a remedy, and nothing on stdout", async () => {
     const { code, stdout, stderr } = await run(good);
     expect([code, stdout]).toEqual([2, ""]);
-    expect(stderr).toContain("DATABASE_URL is not set.");
-    expect(stderr).toContain("wrenn up");
+    expect(stderr).toMatch(/^error: DATABASE_URL is not set\.\nremedy: .*wrenn up.*\n$/);
   });
 
   test("an unknown argument exits 2", async () => expect((await run(good, "--nope")).code).toBe(2));

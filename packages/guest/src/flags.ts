@@ -24,7 +24,8 @@ export class FlagError extends Error {
 export function readFlags(argv: readonly string[]): Flags {
   const flags: Flags = {};
   for (let at = 0; at < argv.length; at++) {
-    const [, name = "", , inline] = /^--?([a-z-]+)(=(.*))?$/s.exec(argv[at]!) ?? [];
+    const [, given = "", , inline] = /^--?([a-z-]+)(=(.*))?$/s.exec(argv[at]!) ?? [];
+    const name = given === "h" ? "help" : given;
     if (isOneOf(switches, name) && inline === undefined) flags[name] = true;
     else if (isOneOf(withText, name)) setText(flags, name, inline ?? argv[++at]);
     else throw new FlagError(`unknown argument '${argv[at]}'; see --help`);

@@ -9,6 +9,9 @@ const usage = `envd ${version}: the agent inside a Wrenn sandbox
   --cmd COMMAND  shell command to start at once, under the tag init-cmd
   --isnotfc      this is not a virtual machine: leave clock, host name and entropy alone
   --version, --commit, --help
+
+Example, outside of a virtual machine:
+  envd --isnotfc --host 127.0.0.1 --port 49983 & curl http://127.0.0.1:49983/metrics
 `;
 
 const values = flagsOrExit();

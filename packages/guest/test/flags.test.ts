@@ -10,6 +10,7 @@ test("flags are read in every common spelling", () => {
     isnotfc: true,
     cmd: "a=b --c",
   });
+  for (const help of ["-h", "-help", "--help"]) expect(readFlags([help])).toEqual({ help: true });
   expect(readFlags([])).toEqual({});
 });
 

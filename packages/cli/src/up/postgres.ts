@@ -27,22 +27,17 @@ const longestSocketDir = 90;
 
 /** The folder of PostgreSQL's programs that would be used, or `undefined` when there are none. */
 export async function findPostgres(): Promise<string | undefined> {
-  for (const dir of postgresCandidates())
-    if (
-      await access(join(dir, "bin/postgres"), constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return dir;
+  for (const dir of postgresCandidates()) if (await isThere(join(dir, "bin/postgres"), constants.X_OK)) return dir;
   return undefined;
 }
 
 /** Whether the data folder has no database yet. */
-export const isFirstStart = (dir: string): Promise<boolean> =>
-  access(join(dir, "postgres/data")).then(
-    () => false,
+export const isFirstStart = async (dir: string): Promise<boolean> => !(await isThere(join(dir, "postgres/data")));
+
+const isThere = (path: string, mode?: number): Promise<boolean> =>
+  access(path, mode).then(
     () => true,
+    () => false,
   );
 
 /** Makes the embedded database of a data folder ready to start: programs, user, folders, and the cluster on first use. */
@@ -174,13 +169,7 @@ async function runtime(source: string, { home, owner }: Place): Promise<string> 
   if (links.length === 0 && !closed) return source;
   const { size, mtimeMs } = await stat(join(source, "bin/postgres"));
   const target = join(home, `runtime-${createHash("sha256").update(`${size} ${mtimeMs}`).digest("hex").slice(0, 12)}`);
-  if (
-    await access(target).then(
-      () => true,
-      () => false,
-    )
-  )
-    return target;
+  if (await isThere(target)) return target;
   const partial = `${target}.${process.pid}.part`;
   await cp(source, partial, { recursive: true, dereference: true, filter: (path) => !notNeeded.test(path) });
   for (const { name, to } of links) await symlink(to, join(partial, "lib", name)).catch(() => {});
