@@ -45,8 +45,8 @@ async function runTests(names: readonly string[]): Promise<number> {
     .filter((file) => (names.length > 0 ? names.some((name) => file.includes(name)) : isFull || !long.includes(file)))
     .map((file) => `./lab/tests/${file}`)
     .sort();
-  if (names.length === 0 && !isFull && long.length > 0)
-    console.log(`lab: ${long.join(", ")} are left out: they run with LAB_FULL=1`);
+  if (names.length === 0 && !isFull)
+    tellSkipped(long, "takes many minutes, or a machine for itself: LAB_FULL=1 runs it");
   if (files.length === 0) throw new Error(`no test file is called ${names.join(" or ")}`);
   const onSystemd = files.filter((file) => file.endsWith(".systemd.test.ts"));
   const others = files.filter((file) => !onSystemd.includes(file));
@@ -55,6 +55,12 @@ async function runTests(names: readonly string[]): Promise<number> {
   for (const file of others) worst = Math.max(worst, await runFiles([file]));
   if (onSystemd.length > 0) worst = Math.max(worst, await runFiles(onSystemd, { words: "lab.systemd" }));
   return worst;
+}
+
+/** What does not run, and why, in the words and sums of `bun test`. */
+function tellSkipped(files: readonly string[], why: string): void {
+  for (const file of files) console.log(`(skip) lab/tests/${file} — ${why}`);
+  console.log(`\n ${files.length} skip`);
 }
 
 /**
@@ -116,7 +122,7 @@ async function main(): Promise<number> {
   }
   const why = missing();
   if (why) {
-    console.log(`lab: skipped: ${why}`);
+    tellSkipped(["*"], why);
     return 0;
   }
   for (const note of notes()) console.log(`lab: ${note}`);

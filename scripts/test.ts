@@ -1,21 +1,23 @@
 /**
  * Every test: formatting, lint, types, import boundaries, then the fast tests, then those that boot real VMs. Prints what
- * runs as it runs, and closes with what failed and the sums. Arguments choose test files by name, as for `bun test`.
+ * runs as it runs, and closes with where the time went, what failed, what was skipped and the sums. Arguments choose test
+ * files by name, as for `bun test`. TEST_LANES=1 runs one part after another.
  */
-import { availableParallelism } from "node:os";
-import { spawn } from "bun";
-import { failuresIn } from "./failures.ts";
-
-type Sums = { passed: number; failed: number; skipped: number };
-type Result = Sums & { failures: readonly string[] };
-type Part = { title: string; command: readonly string[] };
+import { availableParallelism, totalmem } from "node:os";
+import type { Sums } from "./test-output.ts";
+import { cutShort, type Part, type Result, runAll } from "./test-parts.ts";
 
 /** Half of the fast tests' time is waiting: one process more than there are processors keeps these busy. */
 const workers = availableParallelism() + 1;
 
+/** A part on VMs or in a browser needs about this much; the lab's host alone has 4 GiB. */
+const bytesEach = 5 * 2 ** 30;
+
 const only = process.argv.slice(2);
+
+/** What keeps every processor busy by itself: one after another. */
 // A path without "./" is a pattern to bun: "images" would choose test/vm/images.test.ts too.
-const parts: readonly Part[] = [
+const first: readonly Part[] = [
   { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
   { title: "dashboard: types and format", command: ["bun", "packages/web/check.ts", "--format"] },
@@ -39,57 +41,48 @@ const parts: readonly Part[] = [
       "./test/lab-first-try.test.ts",
     ],
   },
-  { title: "a fleet of processes", command: ["bun", "test", "--timeout", "60000", "./test/fleet"] },
-  { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "./test/spec"] },
-  { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "./test/vm"] },
-  { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "./test/web"] },
-  { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
 ];
 
-/** Runs one part; its output goes through. A part that prints no sums counts as one test. */
-async function run({ title, command }: Part): Promise<Result> {
-  const started = performance.now();
-  console.log(`\n== ${title}`);
-  const child = spawn([...command], { stdout: "pipe", stderr: "pipe", env: { ...process.env, FORCE_COLOR: "0" } });
-  const [out, err] = await Promise.all([through(child.stdout), through(child.stderr)]);
-  const code = await child.exited;
-  const ending = code === 0 ? "ok" : `failed (exit ${code})`;
-  console.log(`== ${title}: ${ending}, ${((performance.now() - started) / 1000).toFixed(1)} s`);
-  const found = failuresIn(out + err);
-  const failures = code !== 0 && found.length === 0 ? [`${title}: exit ${code}`] : found;
-  return { ...sumsOf(out + err, command, code), failures };
+/** What waits much and keeps one processor busy: side by side, the longest first. */
+const beside: readonly Part[] = [
+  { title: "tests on real VMs", command: ["bun", "test", "--timeout", "300000", "./test/vm"] },
+  { title: "tests on an emulated KVM host", command: ["bun", "lab/main.ts", "test"] },
+  { title: "tests in a browser", command: ["bun", "test", "--timeout", "240000", "./test/web"] },
+  { title: "the API against its own document", command: ["bun", "test", "--timeout", "300000", "./test/spec"] },
+  { title: "a fleet of processes", command: ["bun", "test", "--timeout", "120000", "./test/fleet"] },
+];
+
+const lanes = Number(process.env.TEST_LANES ?? Math.min(availableParallelism(), Math.floor(totalmem() / bytesEach)));
+
+/** The end of the log: a table of times, names, and the sums as its last line. */
+function conclude(results: readonly Result[]): boolean {
+  const list = (word: string, names: readonly string[]) =>
+    names.length > 0 && console.log(`\n${word}:\n${names.map((name) => `  ${name}`).join("\n")}`);
+  const time = (seconds: number) => `${seconds.toFixed(1).padStart(7)} s`;
+  console.log("\n   elapsed   processor");
+  for (const { title, seconds, processorSeconds } of results)
+    console.log(` ${time(seconds)}   ${time(processorSeconds)}  ${title}`);
+  list(
+    "skipped",
+    results.flatMap(({ skips }) => skips),
+  );
+  list(
+    "failed",
+    results.flatMap(({ failures }) => failures),
+  );
+  const sum = (key: keyof Sums) => results.reduce((all, result) => all + result[key], 0);
+  console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
+  return sum("failed") === 0 && sum("passed") > 0;
 }
 
-function sumsOf(output: string, command: readonly string[], code: number): Sums {
-  const sum = (word: string) =>
-    [...output.matchAll(new RegExp(`^\\s*(\\d+) ${word}\\b`, "gm"))].reduce((all, [, one]) => all + Number(one), 0);
-  const sums = { passed: sum("pass"), failed: sum("fail"), skipped: sum("skip") };
-  if (command[1] !== "test" && sums.passed + sums.failed + sums.skipped === 0)
-    return code === 0 ? { passed: 1, failed: 0, skipped: 0 } : { passed: 0, failed: 1, skipped: 0 };
-  // A runner that dies prints no failing test, yet nothing has passed.
-  return code !== 0 && sums.failed === 0 ? { ...sums, failed: 1 } : sums;
-}
+for (const signal of ["SIGTERM", "SIGINT"] as const)
+  process.once(signal, () => {
+    cutShort();
+    process.exit(signal === "SIGTERM" ? 143 : 130);
+  });
 
-async function through(stream: ReadableStream<Uint8Array>): Promise<string> {
-  let all = "";
-  const decoder = new TextDecoder();
-  for await (const chunk of stream) {
-    const text = decoder.decode(chunk, { stream: true });
-    process.stdout.write(text);
-    all += text;
-  }
-  return all;
-}
-
-const chosen =
-  only.length > 0 ? [{ title: only.join(" "), command: ["bun", "test", "--timeout", "300000", ...only] }] : parts;
-const total: Sums = { passed: 0, failed: 0, skipped: 0 };
-const failures: string[] = [];
-for (const part of chosen) {
-  const result = await run(part);
-  for (const key of ["passed", "failed", "skipped"] as const) total[key] += result[key];
-  failures.push(...result.failures);
-}
-if (failures.length > 0) console.log(`\nfailed:\n${failures.map((failure) => `  ${failure}`).join("\n")}`);
-console.log(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
-process.exit(total.failed > 0 || total.passed === 0 ? 1 : 0);
+const results =
+  only.length > 0
+    ? await runAll([{ title: only.join(" "), command: ["bun", "test", "--timeout", "300000", ...only] }], 1)
+    : [...(await runAll(first, 1)), ...(await runAll(beside, lanes))];
+process.exit(conclude(results) ? 0 : 1);
