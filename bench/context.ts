@@ -18,4 +18,10 @@ export type Context = {
 };
 
 /** Pledges that are measured together. */
-export type Suite = { name: string; pledges: readonly Pledge[]; run(context: Context): Promise<void> };
+export type Suite = {
+  name: string;
+  pledges: readonly Pledge[];
+  /** Why this machine or user cannot measure them, or `undefined`; then the suite is left out and says so. */
+  lacks?(): string | undefined;
+  run(context: Context): Promise<void>;
+};

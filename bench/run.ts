@@ -57,10 +57,13 @@ function list(): void {
 class Run implements AsyncDisposable {
   readonly outcomes: Outcome[] = [];
   readonly failures: string[] = [];
+  readonly leftOut: string[] = [];
   #world: Promise<World> | undefined;
   #end: Promise<void> | undefined;
 
   async suite(suite: Suite): Promise<void> {
+    const lacking = suite.lacks?.();
+    if (lacking) return void this.leftOut.push(`${suite.name}: ${lacking}`);
     const started = performance.now();
     try {
       await suite.run(this.#context(suite));
@@ -132,7 +135,8 @@ async function main(): Promise<number> {
   console.log(`\n${plainTable(run.outcomes)}`);
   const missed = run.outcomes.filter(({ ok }) => ok === false).map(({ id }) => id);
   if (missed.length > 0) console.log(`\nmissed: ${missed.join(", ")}`);
-  for (const failure of run.failures) console.log(`not measured: ${failure}`);
+  for (const suite of run.leftOut) console.log(`left out: ${suite}`);
+  for (const failure of run.failures) console.log(`failed: ${failure}`);
   return run.failures.length > 0 || (flags.strict && missed.length > 0) ? 1 : 0;
 }
 

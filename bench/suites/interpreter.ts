@@ -25,8 +25,9 @@ export const interpreter: Suite = {
     },
     { id: "run-code-tti", text: "create and first result, one machine kept ready", unit: "ms", better: "lower" },
   ],
+  lacks: () =>
+    existsSync(`${installed}/images/${template}/image.json`) ? undefined : "make code-interpreter was not run",
   async run(context) {
-    if (!existsSync(`${installed}/images/${template}/image.json`)) throw new Error("run make code-interpreter first");
     await using world = await World.start([template]);
     context.say("the template is frozen once, which takes a minute or two");
     await round(world);
