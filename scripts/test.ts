@@ -1,7 +1,8 @@
 /**
  * Every test: formatting, lint, types, import boundaries, then the fast tests, then those that boot real VMs. Prints what
- * runs as it runs, and closes with where the time went, what failed, what was skipped and the sums. Arguments choose test
- * files by name, as for `bun test`. TEST_LANES=1 runs one part after another.
+ * runs as it runs, and closes with where the time went, what failed, what was skipped and the sums. `--check` and
+ * `--fast` run what needs no VM, and the fast tests of that; other arguments choose test files by name, as for `bun test`.
+ * TEST_LANES=1 runs one part after another.
  */
 import { availableParallelism, totalmem } from "node:os";
 import type { Sums } from "./test-output.ts";
@@ -13,14 +14,14 @@ const workers = availableParallelism() + 1;
 /** A part on VMs or in a browser needs about this much; the lab's host alone has 4 GiB. */
 const bytesEach = 5 * 2 ** 30;
 
-const only = process.argv.slice(2);
+const args = process.argv.slice(2);
 
 /** What keeps every processor busy by itself: one after another. */
 // A path without "./" is a pattern to bun: "images" would choose test/vm/images.test.ts too.
 const first: readonly Part[] = [
   { title: "format and lint", command: ["biome", "ci", "--reporter=summary", "."] },
   { title: "types", command: ["tsc", "--noEmit", "-p", "tsconfig.json"] },
-  { title: "dashboard: types and format", command: ["bun", "packages/web/check.ts", "--format"] },
+  { title: "dashboard: types and format", command: ["bun", "packages/web/check.ts"] },
   {
     title: "fast tests",
     command: [
@@ -81,8 +82,11 @@ for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.exit(signal === "SIGTERM" ? 143 : 130);
   });
 
-const results =
-  only.length > 0
-    ? await runAll([{ title: only.join(" "), command: ["bun", "test", "--timeout", "300000", ...only] }], 1)
-    : [...(await runAll(first, 1)), ...(await runAll(beside, lanes))];
-process.exit(conclude(results) ? 0 : 1);
+async function runChosen(): Promise<Result[]> {
+  if (args[0] === "--check") return runAll(first, 1);
+  if (args[0] === "--fast") return runAll(first.slice(-1), 1);
+  if (args.length === 0) return [...(await runAll(first, 1)), ...(await runAll(beside, lanes))];
+  return runAll([{ title: args.join(" "), command: ["bun", "test", "--timeout", "300000", ...args] }], 1);
+}
+
+process.exit(conclude(await runChosen()) ? 0 : 1);

@@ -1,4 +1,4 @@
-/** Types and format of the dashboard: Svelte files need tools of their own. `--format` checks the format too, `--write` formats and does nothing else. */
+/** Types and format of the dashboard: Svelte files need tools of their own. `--write` formats and does nothing else. */
 import { join } from "node:path";
 
 const bin = (name: string) => join(import.meta.dir, "../../node_modules", name);
@@ -19,7 +19,6 @@ const svelteCheck = [
   "./tsconfig.check.json",
 ];
 const types = [...svelteCheck, "--output", "human", "--fail-on-warnings"];
-// The formatter takes longer than all the rest of `bun run check`, so that one asks for types only.
-const parts = writes ? [prettier] : process.argv.includes("--format") ? [prettier, types] : [types];
+const parts = writes ? [prettier] : [prettier, types];
 const codes = await Promise.all(parts.map(run));
 process.exit(codes.some((code) => code !== 0) ? 1 : 0);
