@@ -44,6 +44,9 @@ export const StartBuild = z.object({
 });
 export type StartBuild = z.infer<typeof StartBuild>;
 
+/** Body of `PATCH /templates/{template}`. */
+export const UpdateTemplate = z.object({ public: z.boolean() });
+
 /** Body of `POST /templates/tags`. */
 export const AssignTags = z.object({ target: z.string().min(1).max(256), tags: z.array(tag).min(1).max(20) });
 /** Body of `DELETE /templates/tags`. */

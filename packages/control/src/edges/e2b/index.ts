@@ -1,3 +1,4 @@
+import { WrennError } from "@wrenn/contract";
 import type { MiddlewareHandler } from "hono";
 import type { Config } from "../../config.ts";
 import type { Log } from "../../log.ts";
@@ -48,7 +49,15 @@ export function e2bRoutes(app: App, services: Services, { log, config }: { log: 
   teamRoutes(routes, services.teams);
   volumeRoutes(routes, services.volumes);
   volumeContentRoute(app, services.volumes);
+  // After all others: what this dialect does not have is refused in its words too.
+  for (const root of roots) for (const path of [root, `${root}/*`]) routes.all(path, nothingThere);
   app.route("/", routes);
+}
+
+function nothingThere({ req }: { req: { method: string; path: string } }): never {
+  throw new WrennError("not_found", `There is no ${req.method} ${req.path}.`, {
+    remedy: "docs/e2b.md tells what is kept of this dialect.",
+  });
 }
 
 /** What the names of ports end in below the server that was asked: addresses have no names below them. */

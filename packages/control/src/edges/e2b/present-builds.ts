@@ -12,10 +12,14 @@ const statuses = {
   cancelled: "error",
 } as const satisfies Record<BuildStatus, string>;
 
-const levels = {
+/** How much a log entry matters, from the least. */
+export const logLevels = ["debug", "info", "warn", "error"] as const;
+type LogLevel = (typeof logLevels)[number];
+
+const levels: Readonly<Record<LogStream, LogLevel>> = {
   ...{ step: "info", cached: "info", done: "debug", stdout: "info", stderr: "info", info: "info" },
   ...{ warn: "warn", error: "error" },
-} as const satisfies Record<LogStream, string>;
+};
 
 const entry = ({ at, stream, message, step }: LogRow) => ({
   timestamp: at.toISOString(),
@@ -40,6 +44,27 @@ export function buildStatus(row: BuildRow, lines: readonly LogRow[]) {
 
 /** Authors of this dialect write no lines, and its clients compare the text. */
 const withoutLine = (message: string): string => message.replace(/^line \d+: /, "");
+
+/** A page of a build's log alone, in either order. */
+export const buildLogs = (lines: readonly LogRow[]) => ({ logs: lines.map(entry) });
+
+/** Where lines come from that matter at least as much as `least`. */
+export const streamsFrom = (least: LogLevel): LogStream[] =>
+  (Object.keys(levels) as LogStream[]).filter(
+    (stream) => logLevels.indexOf(levels[stream]) >= logLevels.indexOf(least),
+  );
+
+/** A template with a page of its builds. */
+export function templateWithBuilds(shown: Shown, rows: readonly BuildRow[]) {
+  const { templateID, public: isPublic, aliases, names, createdAt, updatedAt } = listedTemplate(shown);
+  const builds = rows.map((row) => ({
+    ...{ buildID: row.id, status: statuses[row.status], cpuCount: row.vcpus, memoryMB: row.memoryMib, envdVersion },
+    ...{ createdAt: row.createdAt.toISOString(), updatedAt: (row.completedAt ?? row.createdAt).toISOString() },
+    ...(row.completedAt && { finishedAt: row.completedAt.toISOString() }),
+  }));
+  const uses = { lastSpawnedAt: null, spawnCount: 0 };
+  return { templateID, public: isPublic, aliases, names, createdAt, updatedAt, ...uses, builds };
+}
 
 /** A template as lists show it. */
 export function listedTemplate({ template, current }: Shown) {

@@ -11,8 +11,15 @@ import { plainName } from "../../services/e2b/names.ts";
 import type { Snapshots } from "../../services/snapshots.ts";
 import type { BuildRow } from "../../store/schema/index.ts";
 import type { Env } from "../endpoint.ts";
-import { buildStatus, listedTemplate } from "./present-builds.ts";
-import { type Routes, route } from "./route.ts";
+import {
+  buildLogs,
+  buildStatus,
+  listedTemplate,
+  logLevels,
+  streamsFrom,
+  templateWithBuilds,
+} from "./present-builds.ts";
+import { maxPage, type Routes, route } from "./route.ts";
 
 /** What these routes stand on. */
 export type TemplateGround = { templates: Templates; builds: Builds; uploads: Uploads; snapshots: Snapshots };
@@ -22,9 +29,19 @@ const usual = { vcpus: 2, memoryMib: 1024, timeoutSec: 3600 } as const;
 /** Log entries of one answer (E2B protocol, section 5). */
 const maxEntries = 100;
 
+/** The last time that there is (ECMA-262, "Time Values and Time Range"), milliseconds. */
+const maxTimeMs = 8.64e15;
+
 const StatusQuery = z.object({
   logsOffset: z.coerce.number().int().min(0).default(0),
   limit: z.coerce.number().int().min(1).max(maxEntries).default(maxEntries),
+});
+
+const LogsQuery = z.object({
+  cursor: z.coerce.number().int().min(0).max(maxTimeMs).optional(),
+  limit: z.coerce.number().int().min(0).max(maxEntries).default(maxEntries),
+  direction: z.enum(["forward", "backward"]).default("forward"),
+  level: z.enum(logLevels).default("debug"),
 });
 
 /** `/templates`, `/v2/templates`, `/v3/templates`: templates, their builds and tags. */
@@ -45,7 +62,28 @@ export function templateRoutes(routes: Routes, ground: TemplateGround): void {
     if (await templates.known(caller, name)) await templates.remove(caller, name);
     else await snapshots.remove(caller, name);
   });
+  describeRoutes(routes, ground);
   buildRoutes(routes, ground);
+}
+
+/** What the dialect's command line asks beyond its SDKs. */
+function describeRoutes(routes: Routes, { templates, builds }: TemplateGround): void {
+  route(routes, "GET /templates/:template", {}, async ({ caller, c }) => {
+    const shown = await templates.get(caller, plainName(c.req.param("template")!));
+    return templateWithBuilds(shown, shown.isOwn ? await builds.list(caller, shown.template.id, maxPage) : []);
+  });
+  for (const path of ["/templates", "/v2/templates"])
+    route(routes, `PATCH ${path}/:template`, { body: rest.UpdateTemplate }, async ({ caller, body, c }) => {
+      const { name } = await templates.needPublic(caller, plainName(c.req.param("template")!), body.public);
+      return { names: [name] };
+    });
+  route(routes, "GET /templates/:template/builds/:build/logs", { query: LogsQuery }, async ({ caller, query, c }) => {
+    const { cursor, direction, level, limit } = query;
+    const { id } = await buildOf(builds, caller, c);
+    const at = cursor === undefined ? undefined : new Date(cursor);
+    const wanted = { at, newestFirst: direction === "backward", streams: streamsFrom(level), limit };
+    return buildLogs(await builds.search(id, wanted));
+  });
 }
 
 function buildRoutes(routes: Routes, { templates, builds, uploads }: TemplateGround): void {

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { randomId, rest, safeName, WrennError } from "@wrenn/contract";
 import type { BuildFiles } from "../../store/builds/files.ts";
-import type { BuildChange, BuildStore } from "../../store/builds/queue.ts";
+import type { BuildChange, BuildStore, LogQuery } from "../../store/builds/queue.ts";
 import { type TemplateStore, usualTag } from "../../store/builds/templates.ts";
 import type { BuildRow, BuildSource, LogRow, NewBuild, TemplateRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
@@ -120,6 +120,11 @@ export class Builds {
   /** Lines of a build's log from the one at place `offset` on. */
   page(id: string, offset: number, limit: number): Promise<LogRow[]> {
     return this.ground.queue.page(id, offset, limit);
+  }
+
+  /** Lines of a build's log of some kinds. */
+  search(id: string, query: LogQuery): Promise<LogRow[]> {
+    return this.ground.queue.search(id, query);
   }
 
   /** Ends a build. Throws `invalid_state` when it is over. */

@@ -99,6 +99,22 @@ export class Templates implements AsyncDisposable {
     await this.ground.templates.publish(row.id, platform);
   }
 
+  /**
+   * The team's template, if it is open to every team or closed as `platform` says already. Throws `forbidden` where that
+   * would have to change: the installation's administrators decide what every team sees.
+   */
+  async needPublic(caller: Caller, name: string, platform: boolean): Promise<TemplateRow> {
+    const row = await this.own(caller, name);
+    if (row.platform === platform) return row;
+    throw new WrennError(
+      "forbidden",
+      `Only an administrator ${platform ? "opens" : "closes"} a template to other teams.`,
+      {
+        remedy: "One does so with PUT /v1/admin/templates/NAME/platform.",
+      },
+    );
+  }
+
   /** Removes a template with all its versions; sandboxes that run stay. Throws `conflict` while a build of it is under way. */
   async remove(caller: Caller, name: string): Promise<void> {
     const row = await this.own(caller, name);

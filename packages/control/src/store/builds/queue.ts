@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gt, inArray, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, gte, inArray, lte, sql } from "drizzle-orm";
 import type { Database } from "../database.ts";
 import { type BuildRow, buildLogs, builds, type LogRow, type LogStream, type NewBuild } from "../schema/index.ts";
 
@@ -7,6 +7,8 @@ export const leaseSec = 30;
 
 /** Columns that a build's progress changes. */
 export type BuildChange = Partial<Omit<NewBuild, "id" | "teamId" | "templateId" | "createdAt">>;
+/** Lines of a log by what they are: from a time on, or with `newestFirst` back from it. */
+export type LogQuery = { at: Date | undefined; newestFirst: boolean; streams: readonly LogStream[]; limit: number };
 /** A line to log. */
 export type LogLine = { at: Date; step: number; stream: LogStream; message: string };
 
@@ -136,6 +138,14 @@ export class BuildStore {
   async page(build: string, offset: number, limit: number): Promise<LogRow[]> {
     const isIts = eq(buildLogs.buildId, build);
     return await this.db.select().from(buildLogs).where(isIts).orderBy(asc(buildLogs.seq)).offset(offset).limit(limit);
+  }
+
+  /** Lines of a build's log of some kinds. */
+  async search(build: string, { at, newestFirst, streams, limit }: LogQuery): Promise<LogRow[]> {
+    const isBeyond = at && (newestFirst ? lte(buildLogs.at, at) : gte(buildLogs.at, at));
+    const isIts = and(eq(buildLogs.buildId, build), inArray(buildLogs.stream, [...streams]), isBeyond);
+    const order = newestFirst ? desc(buildLogs.seq) : asc(buildLogs.seq);
+    return await this.db.select().from(buildLogs).where(isIts).orderBy(order).limit(limit);
   }
 }
 
