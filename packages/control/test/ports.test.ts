@@ -219,16 +219,18 @@ describe("answers that E2B clients know", () => {
     expect(await answerOf(hostOf(id, 4000))).toEqual([502, { sandboxId: id, message, port: 4000, code: 502 }]);
   });
 
-  test("one between two states is 409", async () => {
+  test("one that will run is 409", async () => {
     const moving = await plane.create();
-    await plane.force(moving.id, "pausing");
+    await plane.force(moving.id, "resuming");
     expect((await answerOf(hostOf(moving.id)))[0]).toBe(409);
   });
 
-  test("one that is about to be gone is gone", async () => {
-    const ending = await plane.create();
-    await plane.force(ending.id, "stopping");
-    expect(await answerOf(hostOf(ending.id))).toEqual(gone(ending.id));
+  test("one that is about to be paused or gone is gone, for clients that ask until it is", async () => {
+    for (const state of ["pausing", "stopping"] as const) {
+      const ending = await plane.create();
+      await plane.force(ending.id, state);
+      expect(await answerOf(hostOf(ending.id))).toEqual(gone(ending.id));
+    }
   });
 
   test("a bad id or port is 400, and the agent's port 404 even with every credential", async () => {

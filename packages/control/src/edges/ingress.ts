@@ -15,7 +15,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Bearers } from "../services/e2b/bearers.ts";
 import type { Audit } from "../services/people/audit.ts";
 import type { Admission, Credentials, Ports } from "../services/ports.ts";
-import { isPassing } from "../store/phase.ts";
+import { isOnItsWay } from "../store/phase.ts";
 import { Bridge } from "./bridge.ts";
 import { insideOf } from "./people/deeds.ts";
 import { relay, sentHeaders } from "./relay.ts";
@@ -215,7 +215,7 @@ export class Ingress {
     const say = (status: number, message: string, more: object = {}) =>
       Response.json({ sandboxId: seen.name, message, ...more, code: status }, { status });
     if (thrown instanceof Hidden || spokenOf.includes(error.code)) return say(error.status, error.message);
-    if (error.code === "invalid_state" && isPassing(state)) return say(409, `The sandbox is ${state}`);
+    if (error.code === "invalid_state" && isOnItsWay(state)) return say(409, `The sandbox is ${state}`);
     if (error.code === "not_found" || error.code === "invalid_state") return say(502, "The sandbox was not found");
     if (error.code === "agent_error")
       return say(502, "The sandbox is running but port is not open", { port: seen.port });

@@ -27,9 +27,9 @@ export const movingStates = [
   "resuming",
   "stopping",
 ] as const satisfies readonly State[];
-/** Whether a sandbox in this state will be one that runs or is paused: a visitor may come again. */
-export const isPassing = (state: string | undefined): boolean =>
-  movingStates.some((moving) => moving === state && !isOver({ state: moving }));
+/** Whether a sandbox in this state will be one that runs: a visitor may come again. */
+export const isOnItsWay = (state: string | undefined): boolean =>
+  state === "resuming" || makingStates.some((making) => making === state);
 /** States that a list leaves out unless it is asked for them. */
 export const hiddenStates: readonly State[] = ["stopped", "error"];
 /** States of sandboxes whose host was out of reach. */
