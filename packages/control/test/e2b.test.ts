@@ -39,7 +39,10 @@ describe("create", () => {
       await left((await create()).sandboxID),
       await left((await create({ timeout: 60 })).sandboxID),
     ];
-    expect(times.map(Math.ceil)).toEqual([15, 300, 60]);
+    for (const [at, wanted] of [15, 300, 60].entries()) {
+      expect(times[at]).toBeLessThanOrEqual(wanted);
+      expect(times[at]).toBeGreaterThan(wanted - 10); // which a busy machine may take to answer
+    }
   });
 
   test("the agent's token is the client's alone: the Wrenn dialect never shows it", async () => {
