@@ -207,7 +207,6 @@ async function folder(images: readonly string[]): Promise<string> {
   for (const key of await readdir(`${installed}/templates`).catch(() => [])) {
     if (key.startsWith(".")) continue;
     await Bun.$`cp -al ${installed}/templates/${key} ${dir}/templates/`.quiet();
-    await rm(`${dir}/templates/${key}/disk.qcow2.empty`, { force: true });
   }
   return dir;
 }

@@ -1,6 +1,7 @@
-import { closeSync, constants, openSync } from "node:fs";
-import { copyFile, mkdir, rm } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { writeEmptyLayer } from "../../packages/host/src/drivers/qcow2-layer.ts";
 import { Qmp } from "../../packages/host/src/drivers/qemu/qmp.ts";
 import { OutputCounter, startBody, streamHeaders } from "../lib/connect.ts";
 import { Connection, request } from "../lib/http.ts";
@@ -10,14 +11,15 @@ import type { Inside } from "../world.ts";
 export type Laps = Record<"disk" | "spawn" | "control" | "load" | "command", number>;
 
 /**
- * The least that any program must do to get a command's output out of a new sandbox: copy an empty disk layer, start QEMU
+ * The least that any program must do to get a command's output out of a new sandbox: write an empty disk layer, start QEMU
  * with the arguments of `like`, load the state of the template, let it run, ask its agent directly.
  */
 export async function bareRestore(like: Inside, dir: string, command: readonly [string, ...string[]]): Promise<Laps> {
   await mkdir(dir, { recursive: true });
   const watch = new StopWatch();
   const frozen = dirname(like.memory);
-  await copyFile(`${frozen}/disk.qcow2.empty`, `${dir}/disk.qcow2`, constants.COPYFILE_FICLONE);
+  const base = `${frozen}/disk.qcow2`;
+  writeEmptyLayer(`${dir}/disk.qcow2`, { path: base, format: "qcow2" }, base);
   const disk = watch.lap();
   const state = openSync(`${frozen}/device`, "r");
   const child = Bun.spawn(argumentsLike(like, dir), { stdio: ["ignore", "ignore", "inherit", state], cwd: dir });

@@ -44,7 +44,7 @@ export const tti: Suite = {
 };
 
 async function withoutPool(context: Context, world: World): Promise<void> {
-  await using like = await world.create(); // freezes the template, makes its empty disk layer, shows QEMU's arguments
+  await using like = await world.create(); // freezes the template, shows QEMU's arguments
   const inside = await world.inside(like);
   const creates: number[] = [];
   const laps: Laps[] = [];

@@ -10,6 +10,7 @@ import { heal } from "../../packages/host/src/heal.ts";
 import { Holds } from "../../packages/host/src/holds.ts";
 import { Journal } from "../../packages/host/src/journal.ts";
 import { Layers } from "../../packages/host/src/layers.ts";
+import { Nursery } from "../../packages/host/src/nursery.ts";
 import { Paths } from "../../packages/host/src/paths.ts";
 import { Pool } from "../../packages/host/src/pool.ts";
 import type { SandboxSpec } from "../../packages/host/src/record.ts";
@@ -119,6 +120,7 @@ export class RealHost implements AsyncDisposable {
       journal: this.#journal,
       paths,
       pool,
+      nursery: new Nursery({ drivers, templates, layers, paths, starts }, quiet),
       starts,
       holds: new Holds(),
       vault: new Vault("lab"),

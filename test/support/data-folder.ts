@@ -42,7 +42,6 @@ export async function copyTemplates(from: string, to: string): Promise<void> {
     // A name of its own first: a folder with the template's name is taken for whole.
     const partial = `${to}/templates/.making-${crypto.randomUUID()}`;
     await Bun.$`cp -al ${from}/templates/${key} ${partial}`.quiet();
-    await rm(`${partial}/disk.qcow2.empty`, { force: true });
     await rename(partial, `${to}/templates/${key}`).catch(() => rm(partial, { recursive: true, force: true }));
   }
 }

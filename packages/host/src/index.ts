@@ -13,6 +13,7 @@ import { Scribe } from "./logs/scribe.ts";
 import { Metrics } from "./metrics/exposition.ts";
 import { Sampler } from "./metrics/sampler.ts";
 import { Moves } from "./move/moves.ts";
+import { Nursery } from "./nursery.ts";
 import { Paths } from "./paths.ts";
 import { Pool } from "./pool.ts";
 import { Sandboxes } from "./sandboxes.ts";
@@ -50,8 +51,10 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const layers = new Layers(drivers.disks, templates, journal, paths);
   const starts = new Turns(startsPerCore * machineSize().cpuCores);
   const pool = new Pool({ drivers, paths, layers, starts }, config.poolSize, config.readyTimeoutMs, log);
+  const nursery = new Nursery({ drivers, templates, layers, paths, starts }, log);
+  const vault = new Vault(config.token);
   const sandboxes = new Sandboxes(
-    { drivers, templates, layers, journal, paths, pool, holds: new Holds(), starts, vault: new Vault(config.token) },
+    { drivers, templates, layers, journal, paths, pool, nursery, holds: new Holds(), starts, vault },
     log,
   );
   await heal(sandboxes, log);
@@ -80,6 +83,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       await moves[Symbol.asyncDispose]();
       await sampler[Symbol.asyncDispose]();
       await scribe[Symbol.asyncDispose]();
+      await nursery[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
       await templates[Symbol.asyncDispose]();
       await preparing;

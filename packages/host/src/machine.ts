@@ -1,6 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
 import { agentPort, randomId, WrennError } from "@wrenn/contract";
-import type { Disk, Drivers, Kernel, Nic, Vm, VmSpec } from "./drivers/ports.ts";
+import type { Captured, Disk, Drivers, Kernel, Nic, Vm, VmSpec } from "./drivers/ports.ts";
 import { GuestAgent } from "./guest-agent.ts";
 import { linkGeneration } from "./memory/generation.ts";
 import type { Paths } from "./paths.ts";
@@ -17,12 +17,13 @@ export type Machine = {
 };
 
 /**
- * What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's; with
- * `kernel` it has nothing of either and boots.
+ * What a machine starts from. `saved` is the folder of a snapshot's memory and devices, on top of the template's;
+ * `capturing` is the same before it is in any folder; with `kernel` it has nothing of either and boots.
  */
 export type Origin = {
   readonly template: Template;
   readonly saved?: string | undefined;
+  readonly capturing?: Promise<Captured> | undefined;
   readonly kernel?: Kernel | undefined;
   readonly isolated?: boolean | undefined;
 };
@@ -30,7 +31,7 @@ export type Origin = {
 /** Starts a machine, stopped, on the layer that `disk` makes. On any throw nothing of it is left. */
 export async function raise(
   { drivers, paths }: { drivers: Drivers; paths: Paths },
-  { template, saved, kernel, isolated }: Origin,
+  { template, saved, capturing, kernel, isolated }: Origin,
   makeDisk: () => Promise<Disk>,
 ): Promise<Machine> {
   const home = randomId();
@@ -45,7 +46,11 @@ export async function raise(
   const spec = vmSpec(home, template, { drivers, paths, disk, nic });
   const { vmm } = drivers;
   const { frozen } = template;
-  const vm = undo.use(await (kernel ? vmm.bootOver(spec, frozen, kernel) : vmm.restore(spec, frozen, saved)));
+  const start = () => {
+    if (kernel) return vmm.bootOver(spec, frozen, kernel);
+    return capturing ? vmm.restoreFrom!(spec, frozen, capturing) : vmm.restore(spec, frozen, saved);
+  };
+  const vm = undo.use(await start());
   return { home, disk, nic, vm, held: undo.move() };
 }
 

@@ -1,10 +1,10 @@
-import { freemem } from "node:os";
 import type { Logger } from "pino";
 import type { Image } from "./images.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise } from "./machine.ts";
 import type { Kitchen } from "./recipes.ts";
 import { randomToken, rehearse } from "./rehearsal.ts";
+import { hasMemory } from "./room.ts";
 import { isReady } from "./start.ts";
 import type { Template } from "./templates.ts";
 
@@ -23,9 +23,6 @@ type Waiting = Pooled & {
  * in the VMM's process.
  */
 const rounds = 5;
-
-/** What must stay free on the host beyond a pooled machine's own memory, so that the pool never starves a sandbox. */
-const reserveMib = 1024;
 
 /** After a claim the new sandbox has the processors to itself for its first command; then the pool is filled again. */
 const refillDelayMs = 300;
@@ -106,14 +103,10 @@ export class Pool implements AsyncDisposable {
         await this.#clear(shelf);
       }
     for (const shelf of this.#shelves.values())
-      while (!this.#closed && shelf.machines.length < this.size && this.#hasRoom(shelf.template)) {
+      while (!this.#closed && shelf.machines.length < this.size && hasMemory(shelf.template.frozen.memoryMib)) {
         if (this.kitchen.starts.busy > 0) return this.#fillSoon();
         await this.#add(shelf);
       }
-  }
-
-  #hasRoom({ frozen }: Template): boolean {
-    return freemem() / 2 ** 20 > frozen.memoryMib + reserveMib;
   }
 
   async #add(shelf: Shelf): Promise<void> {

@@ -10,6 +10,7 @@ import type { Image } from "./images.ts";
 import type { Journal } from "./journal.ts";
 import type { Layers } from "./layers.ts";
 import { agentOf, type Machine, raise, rebase, recordOf } from "./machine.ts";
+import type { Nursery } from "./nursery.ts";
 import type { Paths } from "./paths.ts";
 import type { Pool, Pooled } from "./pool.ts";
 import type { Defaults, SandboxSpec, SnapshotRecord } from "./record.ts";
@@ -25,6 +26,7 @@ export type Kitchen = {
   readonly journal: Journal;
   readonly paths: Paths;
   readonly pool: Pool;
+  readonly nursery: Nursery;
   readonly holds: Holds;
   readonly vault: Vault;
   /** Machines that are started at once: more would only take the processors from each other. */
@@ -52,11 +54,15 @@ export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machin
 async function claim(
   sandbox: Sandbox,
   kitchen: Kitchen,
-  { template, pooled: { machine, layer, token } }: { template: Template; pooled: Pooled },
+  {
+    template,
+    saved,
+    pooled: { machine, layer, token },
+  }: { template: Template; saved?: string | undefined; pooled: Pooled },
 ): Promise<Machine> {
   sandbox.note({ nextLayer: layer });
   kitchen.layers.unpin(layer); // the row holds it now
-  return handOver(sandbox, machine, kitchen, { template, token });
+  return handOver(sandbox, machine, kitchen, { template, saved, token });
 }
 
 /**
@@ -76,6 +82,9 @@ export async function startFrom(
   const defaultUser = sandbox.record.spec.defaults?.user ?? from.defaultUser;
   sandbox.note({ templateKey: template.key, defaultUser });
   const isSynced = from.isDiskOnly || !diskOnly;
+  const isolated = isIsolated(sandbox.record.spec, kitchen.drivers.nets);
+  const pooled = from.isDiskOnly || diskOnly ? undefined : await kitchen.nursery.take(from.id, isolated);
+  if (pooled) return claim(sandbox, kitchen, { template, saved: paths.snapshot(from.id), pooled });
   const below = isSynced ? from.layer : await syncedLayer(sandbox, kitchen, { template, from });
   const nextLayer = layers.reserve(template.key, below);
   sandbox.note({ nextLayer });
@@ -113,7 +122,13 @@ async function syncFiles(machine: Machine, token: string): Promise<void> {
 }
 
 /** `kernel` boots; `saved` and its `token` restore; without any of them it is the template's. */
-type Start = { template: Template; nextLayer: string; saved?: string; token?: string; kernel?: Kernel };
+type Start = {
+  template: Template;
+  nextLayer: string;
+  saved?: string | undefined;
+  token?: string | undefined;
+  kernel?: Kernel | undefined;
+};
 
 async function start(sandbox: Sandbox, kitchen: Kitchen, { nextLayer, ...from }: Start): Promise<Machine> {
   const { template, saved, kernel } = from;
@@ -130,7 +145,7 @@ async function handOver(
   sandbox: Sandbox,
   machine: Machine,
   kitchen: Kitchen,
-  { template, token, saved, kernel }: Pick<Start, "template" | "token" | "saved" | "kernel">,
+  { template, token, saved, kernel }: Omit<Start, "nextLayer">,
 ): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
   undo.use(machine.held);
@@ -159,8 +174,12 @@ async function growDisk(vm: Vm, mib: number): Promise<void> {
   await vm.growDisk(mib);
 }
 
-/** What is taken of a running machine. */
-export type Wanted = { readonly kind: SnapshotRecord["kind"]; readonly diskOnly: boolean };
+/** What is taken of a running machine, and how many sandboxes are about to be created from it. */
+export type Wanted = {
+  readonly kind: SnapshotRecord["kind"];
+  readonly diskOnly: boolean;
+  readonly children?: number | undefined;
+};
 
 /**
  * Takes memory, devices and disk of one instant, or the disk alone. The source of a `checkpoint` runs on, on a new disk
@@ -170,7 +189,7 @@ export async function snapshot(
   sandbox: Sandbox,
   machine: Machine,
   kitchen: Kitchen,
-  { kind, diskOnly }: Wanted,
+  { kind, diskOnly, children = 0 }: Wanted,
 ): Promise<SnapshotRecord> {
   const { layers, paths } = kitchen;
   const { vm, home } = machine;
@@ -183,16 +202,21 @@ export async function snapshot(
   // Closed at the end: the VM has it open by then, or nobody wants it.
   await using next = kind === "checkpoint" ? await layers.create(sandbox.record.nextLayer!) : undefined;
 
+  const expecting =
+    next && !diskOnly && children > 0 ? kitchen.nursery.expect(id, sandbox.record, children) : undefined;
+  undo.defer(async () => expecting?.cancel());
   undo.defer(() => vm.cont().catch(() => {})); // whoever asked looks after one that does not run on
   await vm.stop();
   if (next) {
     await next.catchUp?.();
     await vm.switchDisk(next);
     sandbox.note({ layer: sandbox.record.nextLayer, nextLayer: undefined });
+    expecting?.opens();
   }
   const base = existsSync(paths.base(home)) ? paths.base(home) : undefined;
   const taken = diskOnly ? undefined : await vm.capture(unfinished, { base, runsOn: next !== undefined });
   if (next) await vm.cont();
+  if (taken) expecting?.takes(taken);
   const memoryBytes = (await taken?.write()) ?? 0;
   await publish(id, paths);
   const row = journaled(sandbox, kitchen, { id, kind, layer, memoryBytes, isDiskOnly: diskOnly });

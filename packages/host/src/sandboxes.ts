@@ -111,8 +111,11 @@ export class Sandboxes implements AsyncDisposable {
     });
   }
 
-  /** A point in time to come back to, of a running or paused sandbox, which stays as it is. */
-  async checkpoint(id: SandboxId, diskOnly = false): Promise<SnapshotRecord> {
+  /**
+   * A point in time to come back to, of a running or paused sandbox, which stays as it is. Whoever is about to create
+   * sandboxes from it says how many `children`: they are begun meanwhile.
+   */
+  async checkpoint(id: SandboxId, diskOnly = false, children = 0): Promise<SnapshotRecord> {
     const sandbox = this.find(id);
     return sandbox.exclusive(async () => {
       if (sandbox.record.state === "paused") {
@@ -120,7 +123,7 @@ export class Sandboxes implements AsyncDisposable {
         sandbox.tell({ origin: same.id });
         return same;
       }
-      const wanted = { kind: "checkpoint", diskOnly } as const;
+      const wanted = { kind: "checkpoint", diskOnly, children } as const;
       const taken = await snapshot(sandbox, sandbox.machine, this.kitchen, wanted).catch(async (thrown) => {
         sandbox.note({ nextLayer: undefined });
         await this.#runsOn(sandbox, sandbox.machine);

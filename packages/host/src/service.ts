@@ -62,9 +62,9 @@ export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe,
         else await sandboxes.destroyPaused(idOf(id), Number(pausedRun));
         return {};
       }),
-    checkpointSandbox: ({ id, diskOnly }) =>
+    checkpointSandbox: ({ id, diskOnly, children }) =>
       answered(async () => ({
-        snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly), sandboxes.kitchen),
+        snapshot: await snapshotToWire(await sandboxes.checkpoint(idOf(id), diskOnly, children), sandboxes.kitchen),
       })),
     rollbackSandbox: ({ id, run, snapshot, network }) =>
       answered(async () => shown(await sandboxes.rollback(idOf(id), Number(run), snapshot, networkOf(network, vault)))),

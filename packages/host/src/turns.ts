@@ -16,6 +16,17 @@ export class Turns {
   async take(): Promise<Disposable> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    return this.#turn();
+  }
+
+  /** A turn if one is free at this moment. */
+  takeFree(): Disposable | undefined {
+    if (this.#free === 0) return undefined;
+    this.#free--;
+    return this.#turn();
+  }
+
+  #turn(): Disposable {
     let isHeld = true;
     return {
       [Symbol.dispose]: () => {

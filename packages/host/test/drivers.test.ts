@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { agentPort } from "@wrenn/contract";
 import { FakeWorld } from "../src/drivers/fake.ts";
@@ -13,6 +13,47 @@ const qemuImg = Bun.which("qemu-img");
 
 disksSuite("fake", () => new FakeWorld().disks);
 disksSuite("qcow2", () => new Qcow2(qemuImg!), qemuImg ? undefined : "qemu-img is not installed");
+
+const forLayers = qemuImg ? test : test.skip;
+
+forLayers(
+  `empty qcow2 layers are what qemu-img makes${qemuImg ? "" : " — skipped: qemu-img is not installed"}`,
+  async () => {
+    const dir = await mkdtemp(`${tmpdir()}/wrenn-layers-`);
+    try {
+      const run = async (...args: string[]) => (await Bun.$`${qemuImg} ${args}`.quiet()).text();
+      const disks = new Qcow2(qemuImg!);
+      const facts = async (path: string) => {
+        const { "backing-filename": base, ...found } = JSON.parse(await run("info", "--output=json", path));
+        const size = found["virtual-size"] as number;
+        return { base, size, format: found["backing-filename-format"] as string };
+      };
+      for (const [name, bytes] of [
+        ["small", 1 << 20],
+        ["odd", 512 * 3],
+        ["large", 3 * 2 ** 30 + 4096],
+      ] as const) {
+        const base = { path: `${dir}/${name}.raw`, format: "raw" } as const;
+        await run("create", "-q", "-f", "raw", base.path, `${bytes}`);
+        await Bun.$`mkdir -p ${dir}/${name}`;
+        await disks.create(base, `${dir}/${name}/ours.qcow2`);
+        await disks.create({ path: `${dir}/${name}/ours.qcow2`, format: "qcow2" }, `${dir}/${name}/over.qcow2`);
+        await run("create", "-q", "-f", "qcow2", "-b", base.path, "-F", "raw", `${dir}/${name}/theirs.qcow2`);
+        expect(await facts(`${dir}/${name}/ours.qcow2`)).toEqual(await facts(`${dir}/${name}/theirs.qcow2`));
+        expect(await facts(`${dir}/${name}/over.qcow2`)).toEqual({ base: "ours.qcow2", size: bytes, format: "qcow2" });
+        for (const layer of ["ours", "over"]) {
+          expect(await run("check", `${dir}/${name}/${layer}.qcow2`)).toContain("No errors were found");
+          await run("compare", base.path, `${dir}/${name}/${layer}.qcow2`); // throws unless they are the same disk
+        }
+        await run("resize", "-q", `${dir}/${name}/ours.qcow2`, `${4 * 2 ** 30}`);
+        await disks.create({ path: `${dir}/${name}/ours.qcow2`, format: "qcow2" }, `${dir}/${name}/grown.qcow2`);
+        expect((await facts(`${dir}/${name}/grown.qcow2`)).size).toBe(4 * 2 ** 30);
+      }
+    } finally {
+      await rm(dir, { recursive: true });
+    }
+  },
+);
 
 vmmSuite("fake", async () => {
   const root = await mkdtemp(`${tmpdir()}/wrenn-fake-`);

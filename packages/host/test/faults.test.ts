@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdir } from "node:fs/promises";
-import type { SandboxId } from "@wrenn/contract";
-import { FakeHost, nothing } from "./support/host.ts";
+import { newSandboxId, type SandboxId } from "@wrenn/contract";
+import { FakeHost, nothing, spec, until } from "./support/host.ts";
 
 /** Each recipe, from a prepared sandbox. The steps to fail are not listed here: a first run records them. */
 const recipes = {
@@ -130,6 +130,90 @@ for (const name of Object.keys(recipes) as (keyof typeof recipes)[]) {
       });
   });
 }
+
+/** A checkpoint whose child is begun with it, then the child, both of the agent that runs now. */
+async function fork({ sandboxes }: FakeHost, id: SandboxId): Promise<void> {
+  const { id: snapshot } = await sandboxes.checkpoint(id, false, 1);
+  await sandboxes.create(newSandboxId(), 1, spec({ snapshot }));
+}
+
+/** The effects of a fork, or of its checkpoint alone, in order. */
+async function forkEffects(children: 0 | 1): Promise<string[]> {
+  const { host, id } = await hostBefore("checkpoint");
+  await using _ = host;
+  const effects: string[] = [];
+  host.world.before = (effect) => void effects.push(effect);
+  await (children ? fork(host, id!) : host.sandboxes.checkpoint(id!));
+  return effects;
+}
+
+async function removeAll(host: FakeHost): Promise<void> {
+  for (const { id } of host.sandboxes.journal.snapshots.all()) await host.sandboxes.deleteSnapshot(id);
+  for (const { id } of host.sandboxes.list()) await host.sandboxes.destroy(id);
+  expect(await host.leftovers()).toEqual(nothing);
+}
+
+const effectsOfFork = await forkEffects(1);
+
+/** What is done for a child until it waits: it goes on beside the checkpoint, from when that has left its layer. */
+const begun = ["disk.create", "net.attach", "vmm.restoreFrom"];
+
+describe("fork", () => {
+  test("a child is begun by what is enumerated here", async () => {
+    const handedOver = ["vm.cont", "guest.init"];
+    const all = [...(await forkEffects(0)), ...begun, ...handedOver];
+    expect(effectsOfFork.toSorted()).toEqual(all.toSorted());
+  });
+
+  for (const [at, effect] of effectsOfFork.entries())
+    test(`failing at step ${at + 1} of ${effectsOfFork.length}, ${effect}: the source runs on, nothing is left, and the next try works`, async () => {
+      const { host, id } = await hostBefore("checkpoint");
+      await using _ = host;
+      let step = 0;
+      host.world.before = () => {
+        if (step++ === at) throw new Error("scripted failure");
+      };
+      await fork(host, id!).catch(() => {}); // a child that is not begun ahead is started afterwards
+      host.world.before = () => {};
+      expect(new Set(host.sandboxes.list().map((record) => record.state))).toEqual(new Set(["running"]));
+      expect(host.world.machines.size).toBe(host.sandboxes.list().length);
+      await fork(host, id!);
+      await removeAll(host);
+    });
+
+  for (const last of begun)
+    test(`the agent killed at ${last} for a child: the next start heals`, async () => {
+      const { host, id } = await hostBefore("checkpoint");
+      await using _ = host;
+      const blocked = new Set<string>();
+      let hasLeft = false;
+      host.world.before = (effect) => {
+        hasLeft ||= effect === "vm.switchDisk";
+        if (!hasLeft || (effect !== last && effect !== "vm.capture")) return;
+        blocked.add(effect);
+        return new Promise<void>(() => {});
+      };
+      void fork(host, id!).catch(() => {});
+      await until("child and checkpoint stand still", () => blocked.size === 2);
+      host.world.before = () => {};
+      await host.restart();
+      expect(host.sandboxes.list()).toMatchObject([{ id: id!, state: "running" }]);
+      expect(await host.leftovers()).toMatchObject({ machines: 1, homes: 1, snapshots: 0 });
+      await fork(host, id!);
+      await removeAll(host);
+    });
+
+  test("the agent killed while a child waits that nobody claimed: the next start heals", async () => {
+    const { host, id } = await hostBefore("checkpoint");
+    await using _ = host;
+    const { id: snapshot } = await host.sandboxes.checkpoint(id!, false, 1);
+    await until("the child waits", () => host.world.machines.size === 2);
+    await host.restart();
+    expect(await host.leftovers()).toMatchObject({ machines: 1, homes: 1, snapshots: 1 });
+    await host.create({ snapshot });
+    await removeAll(host);
+  });
+});
 
 describe("the agent killed and started again", () => {
   test("running VMs are adopted and go on, paused ones resume with their memory", async () => {

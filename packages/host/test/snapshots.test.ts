@@ -23,6 +23,37 @@ describe("checkpoint, fork and roll back", () => {
     expect(a.origin).toBe(point.id);
   });
 
+  test("children that were announced start while the checkpoint is taken, and are as any other", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    await write(host, id, "before");
+    const effects: string[] = [];
+    host.world.before = (effect) => void effects.push(effect);
+    const point = await host.sandboxes.checkpoint(id, false, 1);
+    const [a, b] = [await fork(host, point.id), await fork(host, point.id)];
+    expect(effects.filter((effect) => effect.startsWith("vmm."))).toEqual(["vmm.restoreFrom", "vmm.restore"]);
+    expect([await read(host, a.id), await read(host, b.id)]).toEqual(["before", "before"]);
+    expect(new Set([a.token, b.token]).size).toBe(2);
+    for (const [i, child] of [a, b].entries()) {
+      await host.sandboxes.pause(child.id);
+      await host.sandboxes.resume(child.id, i + 2);
+      expect(await read(host, child.id)).toBe("before");
+    }
+    await host.sandboxes.deleteSnapshot(point.id);
+    for (const sandbox of [id, a.id, b.id]) await host.sandboxes.destroy(sandbox);
+    expect(await host.leftovers()).toEqual(nothing);
+  });
+
+  test("a child of another network policy does not get a machine that was begun for its source's", async () => {
+    await using host = await FakeHost.start();
+    const { id } = await host.create();
+    const point = await host.sandboxes.checkpoint(id, false, 1);
+    const effects: string[] = [];
+    host.world.before = (effect) => void effects.push(effect);
+    await host.sandboxes.create(newSandboxId(), 1, spec({ snapshot: point.id, isolated: true }));
+    expect(effects).toContain("vmm.restore");
+  });
+
   test("roll back puts a running and a paused sandbox to where they were", async () => {
     await using host = await FakeHost.start();
     const { id } = await host.create();

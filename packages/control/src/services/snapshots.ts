@@ -19,6 +19,8 @@ export type Label = {
   metadata?: Record<string, string> | undefined;
   diskOnly?: boolean | undefined;
 };
+/** A snapshot that sandboxes are about to be created from: their host begins them meanwhile. */
+type Taking = Label & { children?: number };
 /** Metadata of snapshots that a fork takes for its children. */
 export const implicit = { implicit: "true" } as const;
 /** What the children of a fork shall be; what is absent they have from their source. */
@@ -75,7 +77,7 @@ export class Snapshots {
   forkEach(caller: Caller, id: SandboxId, wishes: ForkWishes): Promise<PromiseSettledResult<SandboxRow>[]> {
     return this.tasks.run(async () => {
       const source = await this.#settled(caller, id, {});
-      const snapshot = await this.#checkpoint(caller, source, { metadata: implicit });
+      const snapshot = await this.#checkpoint(caller, source, { metadata: implicit, children: wishes.count });
       const from = this.sandboxes.sourceOf(snapshot, source.template);
       const spec: Wishes = {
         timeout_sec: wishes.timeout_sec ?? source.timeoutSec,
@@ -153,17 +155,17 @@ export class Snapshots {
     return row;
   }
 
-  #checkpoint(caller: Caller, row: SandboxRow, label: Label): Promise<SnapshotRow> {
+  #checkpoint(caller: Caller, row: SandboxRow, label: Taking): Promise<SnapshotRow> {
     const name = label.name ?? automaticName();
     const note = { kind: "template.snapshot.create", id: name } as const;
     return this.events.told(caller, note, () => this.#take(caller, row, { ...label, name }));
   }
 
-  async #take(caller: Caller, row: SandboxRow, label: Label & { name: string }): Promise<SnapshotRow> {
+  async #take(caller: Caller, row: SandboxRow, label: Taking & { name: string }): Promise<SnapshotRow> {
     const host = this.fleet.host(row.hostId);
     const { snapshot } = await host.rpc
       .checkpointSandbox(
-        { id: row.id, diskOnly: label.diskOnly ?? false },
+        { id: row.id, diskOnly: label.diskOnly ?? false, children: label.children ?? 0 },
         this.fleet.options(caller, limits.checkpoint),
       )
       .catch((thrown) => {

@@ -1,6 +1,19 @@
 import { mkdir, stat } from "node:fs/promises";
 import { agentPort, type InitRequest, WrennError } from "@wrenn/contract";
-import type { BaseDisk, BootSpec, Disk, Disks, Frozen, Nets, Nic, Vm, VmHandle, Vmm, VmSpec } from "./ports.ts";
+import type {
+  BaseDisk,
+  BootSpec,
+  Captured,
+  Disk,
+  Disks,
+  Frozen,
+  Nets,
+  Nic,
+  Vm,
+  VmHandle,
+  Vmm,
+  VmSpec,
+} from "./ports.ts";
 
 /** A guest's memory, as far as the fake has one: what `PUT /memory` stored and what `/init` gave. */
 type Memory = { text: string; init: InitRequest | undefined };
@@ -171,10 +184,11 @@ class FakeVm implements Vm {
     return this.machine.disk === disk.path;
   }
 
-  async capture(dir: string): Promise<{ write(): Promise<number> }> {
+  async capture(dir: string): Promise<Captured> {
     await this.world.before("vm.capture");
     const taken = JSON.stringify(this.machine.memory);
     return {
+      state: { device: Buffer.from(taken), pages: [] },
       write: async () => {
         await this.world.before("vm.write");
         return Bun.write(`${dir}/memory.json`, taken);
@@ -219,6 +233,13 @@ class FakeVmm implements Vmm {
     const memory = (await Bun.file(`${saved ?? frozen.dir}/memory.json`).json()) as Memory;
     await readThrough(spec.disk.path);
     return this.#run(spec, memory, true);
+  }
+
+  async restoreFrom(spec: VmSpec, _: Frozen, capturing: Promise<Captured>): Promise<Vm> {
+    await this.world.before("vmm.restoreFrom");
+    await readThrough(spec.disk.path);
+    const { device } = (await capturing).state!;
+    return this.#run(spec, JSON.parse(Buffer.from(device).toString()) as Memory, true);
   }
 
   async adopt(spec: VmSpec, _: Frozen, handle: VmHandle): Promise<Vm | undefined> {

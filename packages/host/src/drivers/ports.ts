@@ -1,3 +1,4 @@
+import type { Pages } from "../memory/pages.ts";
 import type { Limits } from "./cgroups.ts";
 
 /**
@@ -151,6 +152,14 @@ export type Capture = {
   readonly runsOn?: boolean;
 };
 
+/** What was taken of a stopped VM, which may run on. */
+export type Captured = {
+  /** Puts it into the folder it was taken for, durably; gives the bytes that were new. */
+  write(): Promise<number>;
+  /** Where it is at hand: devices and all memory that differs from the template, for `Vmm.restoreFrom`. */
+  readonly state?: { readonly device: Uint8Array; readonly pages: readonly Pages[] } | undefined;
+};
+
 /** A virtual machine that exists. Disposing kills its VMM process and waits for its end; twice is harmless. */
 export type Vm = AsyncDisposable & {
   readonly pid: number;
@@ -171,10 +180,10 @@ export type Vm = AsyncDisposable & {
   /** Whether this is the disk layer that it writes to. */
   writesTo(disk: Disk): Promise<boolean>;
   /**
-   * Of a stopped VM: takes device state and the memory that differs from its template. The VM may run on as soon as this
-   * has answered; `write` puts what was taken into the empty folder `dir`, durably, and gives the bytes that were new.
+   * Of a stopped VM: takes device state and the memory that differs from its template, for the empty folder `dir`. The VM
+   * may run on as soon as this has answered.
    */
-  capture(dir: string, how?: Capture): Promise<{ write(): Promise<number> }>;
+  capture(dir: string, how?: Capture): Promise<Captured>;
   /** Lets go of the VM, which runs on: whoever adopts it next can control it. */
   detach(): Promise<void>;
   /** What the journal keeps so that `Vmm.adopt` finds this VM again after the agent was restarted. */
@@ -217,6 +226,11 @@ export interface Vmm {
   bootOver(spec: VmSpec, frozen: Frozen, kernel: Kernel): Promise<Vm>;
   /** Starts a VM, stopped, from `frozen`; with `saved`, a folder that `Vm.capture` wrote, its memory and devices on top. */
   restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm>;
+  /**
+   * As `restore`, from what is just being captured of another VM, before it is in any file: the VMM starts meanwhile.
+   * Absent where a VM starts from files only. Throws when the capture holds no state.
+   */
+  restoreFrom?(spec: VmSpec, frozen: Frozen, capturing: Promise<Captured>): Promise<Vm>;
   /** The VM of a former agent, if it is still that process and answers. */
   adopt(spec: VmSpec, frozen: Frozen, handle: VmHandle): Promise<Vm | undefined>;
   /** Kills every VM whose folder lies below `root` and whose process is not in `keep`; gives their process ids. */

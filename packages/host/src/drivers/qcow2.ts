@@ -1,8 +1,8 @@
-import { constants } from "node:fs";
-import { copyFile, realpath, rename, stat } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import type { BaseDisk, Disk, Disks } from "./ports.ts";
+import { writeEmptyLayer } from "./qcow2-layer.ts";
 
 /** Disk layers as qcow2 files over a shared base (QEMU documentation, "qcow2 image format"). */
 export class Qcow2 implements Disks {
@@ -13,10 +13,16 @@ export class Qcow2 implements Disks {
   constructor(readonly qemuImg: string) {}
 
   async create(base: BaseDisk, path: string): Promise<Disk> {
-    // A layer beside its base names it relatively, so that their folder can be renamed.
-    if (dirname(base.path) === dirname(path)) await this.#make(basename(base.path), base.format, path);
-    // An empty layer is the same for every sandbox of a base: a copy costs a tenth of running qemu-img.
-    else await copyFile(await this.#empty(base), path, constants.COPYFILE_FICLONE);
+    // A layer beside its base names it relatively, so that their folder can be renamed; else not by way of a link that
+    // may go, since the name is written into the layer.
+    const isBeside = dirname(base.path) === dirname(path);
+    const name = isBeside ? basename(base.path) : await realpath(base.path);
+    try {
+      writeEmptyLayer(path, base, name);
+    } catch (thrown) {
+      const isFull = (thrown as NodeJS.ErrnoException).code === "ENOSPC";
+      throw isFull ? new WrennError("insufficient_storage", `there is no room for the disk ${path}`) : thrown;
+    }
     return layer(path);
   }
 
@@ -35,20 +41,6 @@ export class Qcow2 implements Disks {
   }
 
   async sweep(): Promise<void> {} // files only: nothing is open
-
-  async #empty(base: BaseDisk): Promise<string> {
-    const path = `${base.path}.empty`;
-    if (await Bun.file(path).exists()) return path;
-    const fresh = `${path}.${crypto.randomUUID()}`;
-    // Not by way of a link that may go: the name is written into the layer.
-    await this.#make(await realpath(base.path), base.format, fresh);
-    await rename(fresh, path);
-    return path;
-  }
-
-  #make(backing: string, format: string, path: string): Promise<void> {
-    return this.#run(["create", "-q", "-f", "qcow2", "-b", backing, "-F", format, path]);
-  }
 
   async #run(args: readonly string[]): Promise<void> {
     const child = Bun.spawn([this.qemuImg, ...args], { stdio: ["ignore", "ignore", "pipe"] });

@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { link, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { agentPort } from "@wrenn/contract";
-import type { Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
+import type { Captured, Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
 import { agentOf } from "../../src/machine.ts";
 
 /** A machine to try a VMM on: drivers that fit, something to boot, and how to keep a word in a guest's memory. */
@@ -82,6 +82,28 @@ export function vmmSuite(
       await other.vm.cont();
       await other.ready();
       expect(await lab.bench.recall(other.address())).not.toBe("kept");
+    });
+
+    rule("what is captured of a machine starts another one before it is in any file", async (lab) => {
+      if (!lab.bench.drivers.vmm.restoreFrom) return console.info("skipped: this VMM starts from files only");
+      const frozen = await lab.freeze();
+      const never = `${lab.dir}/never-written`;
+      await mkdir(never);
+      await using source = await lab.restore("source", frozen);
+      await source.vm.cont();
+      await source.ready();
+      await lab.bench.remember(source.address(), "alive");
+      const capturing = Promise.withResolvers<Captured>();
+      const starting = lab.restoreFrom("child", frozen, capturing.promise);
+      await source.vm.stop();
+      capturing.resolve(await source.vm.capture(never, { runsOn: true }));
+      await using child = await starting;
+      await source.vm.cont();
+      await lab.bench.remember(source.address(), "gone on");
+      await child.vm.cont();
+      await child.ready();
+      expect(await lab.bench.recall(child.address())).toBe("alive");
+      expect(await lab.bench.recall(source.address())).toBe("gone on");
     });
 
     rule("saved over what it was restored from, a machine has both, and writes only what is new", async (lab) => {
@@ -233,6 +255,10 @@ class Lab implements AsyncDisposable {
 
   restore(name: string, frozen: Frozen, saved?: string): Promise<Machine> {
     return this.#start(name, frozen, (spec) => this.bench.drivers.vmm.restore(spec, frozen, saved));
+  }
+
+  restoreFrom(name: string, frozen: Frozen, capturing: Promise<Captured>): Promise<Machine> {
+    return this.#start(name, frozen, (spec) => this.bench.drivers.vmm.restoreFrom!(spec, frozen, capturing));
   }
 
   bootOver(name: string, frozen: Frozen): Promise<Machine> {

@@ -13,6 +13,7 @@ import { Journal } from "../../src/journal.ts";
 import { Layers } from "../../src/layers.ts";
 import { type Keys, Moves } from "../../src/move/moves.ts";
 import { Paths } from "../../src/paths.ts";
+import { Nursery } from "../../src/nursery.ts";
 import { Pool } from "../../src/pool.ts";
 import type { SandboxSpec } from "../../src/record.ts";
 import { Sandboxes } from "../../src/sandboxes.ts";
@@ -119,6 +120,7 @@ export class FakeHost implements AsyncDisposable {
       journal: this.#journal,
       paths,
       pool: this.pool,
+      nursery: new Nursery({ drivers, templates, layers, paths, starts }, quiet),
       holds: new Holds(),
       vault: new Vault(config.token),
       starts,

@@ -3,7 +3,7 @@ import { chmod, copyFile, readFile, rename, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import { pagesOf } from "../../memory/pages.ts";
-import type { Capture, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import type { Capture, Captured, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
 import { isMapped, MemoryWriter, type Taken, takeChanged } from "../process-memory.ts";
 import type { FirecrackerApi } from "./api.ts";
@@ -77,7 +77,7 @@ export class FirecrackerVm implements Vm {
     await this.api.put("/mmds", facts);
   }
 
-  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<{ write(): Promise<number> }> {
+  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<Captured> {
     const { memory: template, fingerprint } = this.origin;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
     const taken = isMapped(this.pid, template)

@@ -1,13 +1,13 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, unlinkSync } from "node:fs";
 import { realpath, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { give, ownerOf, takeBack } from "../owner.ts";
-import type { BootSpec, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
+import type { BootSpec, Captured, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
 import { arguments_, type Launch, type Machine, shapeOf } from "./args.ts";
 import { Qmp } from "./qmp.ts";
 import { sweepQemu } from "./sweep.ts";
-import { forwardedPorts, loadSaved, QemuVm } from "./vm.ts";
+import { forwardedPorts, loadCaptured, loadSaved, QemuVm } from "./vm.ts";
 
 /** How often a former agent's VM is looked at: it is no child of this process, so nothing else tells of its end. */
 const adoptedPollMs = 500;
@@ -66,12 +66,32 @@ export class Qemu implements Vmm {
   }
 
   async restore(spec: VmSpec, frozen: Frozen, saved?: string): Promise<Vm> {
-    const memory = await realpath(`${frozen.dir}/memory`); // as /proc names it
-    const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, begins: "incoming" } as const;
     const state = openSync(`${saved ?? frozen.dir}/device`, "r");
+    return this.#restore(spec, { frozen, state }, async ({ pid, memory }) => {
+      if (saved) await loadSaved(pid, memory!, saved);
+    });
+  }
+
+  async restoreFrom(spec: VmSpec, frozen: Frozen, capturing: Promise<Captured>): Promise<Vm> {
+    const path = `${spec.dir}/state`;
+    const state = openSync(path, "wx+", 0o600);
+    unlinkSync(path); // QEMU has it open
+    return this.#restore(spec, { frozen, state }, ({ pid, memory }) =>
+      loadCaptured({ pid, memory: memory! }, capturing, state),
+    );
+  }
+
+  /** `fill` puts the memory in; `state` holds the devices by then, and is closed at the end. */
+  async #restore(
+    spec: VmSpec,
+    { frozen, state }: { frozen: Frozen; state: number },
+    fill: (vm: QemuVm) => Promise<void>,
+  ): Promise<Vm> {
     try {
+      const memory = await realpath(`${frozen.dir}/memory`); // as /proc names it
+      const launch = { ...spec, memory, sharesMemory: false, kernel: undefined, begins: "incoming" } as const;
       return await this.#launch(launch, state, async (vm) => {
-        if (saved) await loadSaved(vm.pid, memory, saved);
+        await fill(vm);
         await load(vm.qmp);
       });
     } finally {

@@ -1,9 +1,11 @@
+import { readFileSync, writeSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import { damaged } from "../../memory/data-file.ts";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
+import { pageBytes } from "../../memory/pages.ts";
 import { SystemError, widenBacklog } from "../libc.ts";
 import { give, takeBack } from "../owner.ts";
-import type { Capture, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
+import type { Capture, Captured, Disk, Vm, VmHandle, VmSpec } from "../ports.ts";
 import { killProcess } from "../process.ts";
 import { MemoryWriter, takeChanged } from "../process-memory.ts";
 import { diskId, guestNet, netId } from "./args.ts";
@@ -67,7 +69,7 @@ export class QemuVm implements Vm {
     return file === disk.device;
   }
 
-  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<{ write(): Promise<number> }> {
+  async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<Captured> {
     const template = this.memory;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
     await give(this.spec.name, [dir]);
@@ -76,6 +78,7 @@ export class QemuVm implements Vm {
     const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
     const early = taken.isCopied ? undefined : await save();
     return {
+      state: taken.isCopied ? { device: readFileSync(`${dir}/device`), pages: [...taken.pages] } : undefined,
       write: async () => {
         const { bytes } = early ?? (await save());
         await takeBack(0, { [dir]: 0o700, [`${dir}/device`]: 0o600 });
@@ -130,6 +133,29 @@ export async function loadSaved(pid: number, memory: string, dir: string): Promi
     throw damaged(`${dir}/device`, "its checksum differs");
   using writer = new MemoryWriter(pid, memory);
   await loadGeneration(dir, (page, bytes) => writer.put(page, bytes));
+}
+
+/** Pages that are put into a VM before others of this process get their turn. */
+const pagesATurn = 1_024;
+
+/** Puts what was captured of another VM into one that waits for it; `device` is the descriptor that it reads devices from. */
+export async function loadCaptured(
+  { pid, memory }: { pid: number; memory: string },
+  capturing: Promise<Captured>,
+  device: number,
+): Promise<void> {
+  const { state } = await capturing;
+  if (!state) throw new WrennError("unavailable", "too much memory was changed to be kept at hand");
+  writeSync(device, state.device, 0, state.device.length, 0); // its position is the VM's, which reads from the start
+  using writer = new MemoryWriter(pid, memory);
+  let sinceTurn = 0;
+  for (const { page, bytes } of state.pages) {
+    writer.put(page, bytes);
+    sinceTurn += bytes.length / pageBytes;
+    if (sinceTurn < pagesATurn) continue;
+    sinceTurn = 0;
+    await new Promise(setImmediate);
+  }
 }
 
 const sha256 = async (path: string): Promise<string> =>
