@@ -87,17 +87,23 @@ function program(ids: readonly string[]): Command {
   return root;
 }
 
+/** The command whose line could not be understood, as `wrenn template build`. */
+const misused = new WeakMap<CommanderError, string>();
+
 /** Errors of the command line are thrown, so that they print like every other and end with code 2. */
-function quiet(command: Command): void {
-  command.exitOverride().configureOutput({ outputError: () => {} });
-  for (const inner of command.commands) quiet(inner);
+function quiet(command: Command, path = command.name()): void {
+  command.configureOutput({ outputError: () => {} }).exitOverride((error) => {
+    misused.set(error, path);
+    throw error;
+  });
+  for (const inner of command.commands) quiet(inner, `${path} ${inner.name()}`);
 }
 
 /** What commander found wrong with a command line; its suggestion becomes the remedy. */
 function misuse(error: CommanderError): Failure {
   const [message = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
   const meant = suggestion?.replace(/^\(|\)$/g, "");
-  return new Failure(message, meant ?? "See `wrenn --help`.", badUsage);
+  return new Failure(message, meant ?? `See \`${misused.get(error) ?? "wrenn"} --help\`.`, badUsage);
 }
 
 /** Runs one command line; returns the exit code. */

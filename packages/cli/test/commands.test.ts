@@ -198,7 +198,11 @@ describe("errors", () => {
       stdout: "",
       stderr: "error: unknown command 'creat'\nremedy: Did you mean create?\n",
     });
-    expect((await run("create", "--vcpus", "many")).code).toBe(2);
+    const helps = { "create --vcpus many": "create", "template build --bogus": "template build", exec: "exec" };
+    for (const [line, command] of Object.entries(helps)) {
+      const { code, stderr } = await run(...line.split(" "));
+      expect([code, stderr]).toEqual([2, expect.stringContaining(`remedy: See \`wrenn ${command} --help\`.`)]);
+    }
     expect((await run("exec", "cl-0")).code).toBe(2);
     expect((await run("info", "no/id")).code).toBe(2);
   });
