@@ -9,7 +9,9 @@ import { FakeWorld, fakeImage } from "../../packages/host/src/drivers/fake.ts";
 import { startMember } from "../../packages/host/src/fleet/member.ts";
 
 const { env } = process;
-const { values } = parseArgs({ options: { register: { type: "string" }, address: { type: "string" } } });
+const { values } = parseArgs({
+  options: { register: { type: "string" }, address: { type: "string" }, dial: { type: "boolean" } },
+});
 const log = pino(
   { level: env.LOG_LEVEL || "info", base: { program: "fake-agent" }, serializers: { error: pino.stdSerializers.err } },
   pino.destination({ dest: 2, sync: true }),

@@ -80,6 +80,9 @@ export class TestFleet implements AsyncDisposable {
     return fleet;
   }
 
+  /** A folder that is removed with the fleet. */
+  folder = (name: string): string => join(this.#dir, name);
+
   /** A request to one of the control planes, with the operator's key. */
   fetch(plane: number, method: string, path: string, body?: unknown, more: Record<string, string> = {}) {
     return fetch(this.planes[plane % this.planes.length]!.address + path, {
@@ -119,7 +122,7 @@ export class TestFleet implements AsyncDisposable {
     const program = vmDirs ? "packages/host/src/main.ts" : "test/fleet/agent.ts";
     const address = `127.0.0.1:${await freePort()}`;
     const agent = new Part(`wrenn-agent ${at}`, [join(root, program)], {
-      WRENN_DIR: vmDirs?.[at] ?? join(this.#dir, `agent-${at}`),
+      WRENN_DIR: vmDirs?.[at] ?? this.folder(`agent-${at}`),
       WRENN_CP_URL: this.planes[at % this.planes.length]!.address,
       LOG_LEVEL: process.env.FLEET_LOG ?? "silent",
       ...env,

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { rest } from "@wrenn/contract";
 import { freshDatabase } from "../../packages/control/test/support/postgres.ts";
-import { freePort, TestFleet } from "./fleet.ts";
+import { Balancer } from "./balancer.ts";
+import { freePort, Part, TestFleet } from "./fleet.ts";
 
 let fleet: TestFleet;
 
@@ -168,6 +169,47 @@ describe("a fleet of two control planes and two registered hosts", () => {
     await fleet.agents[1]!.stop();
   });
 
+  test("an agent that dials has no port that anybody reaches, and each control plane a line to it", async () => {
+    await using balancer = await Balancer.start(fleet.planes.map(({ address }) => address));
+    const wanted = { type: "regular", availability_zone: "nat" };
+    const { host, registration_token } = await fleet.json<rest.RegistrableHost>(0, "POST", "/v1/hosts", wanted);
+    const env = { WRENN_DIR: fleet.folder("dials"), WRENN_CP_URL: balancer.address, LOG_LEVEL: "silent" };
+    const agent = new Part("an agent that dials", [new URL("agent.ts", import.meta.url).pathname], env);
+    fleet.agents.push(agent); // ended with the others
+    await agent.start("--register", registration_token, "--dial");
+    expect(new URL(agent.address).hostname).toBe("127.0.0.1");
+    let made = await fleet.fetch(0, "POST", "/v1/capsules", { availability_zone: "nat" });
+    while (!made.ok) {
+      await Bun.sleep(50); // the line is not there yet
+      made = await fleet.fetch(0, "POST", "/v1/capsules", { availability_zone: "nat" });
+    }
+    const { id } = (await made.json()) as rest.Capsule;
+    /** Asks a control plane until the sandbox is as it should be: it may have to wait for its line. */
+    const reach = async (plane: number, word: string, status: string) => {
+      for (;;) {
+        await fleet.fetch(plane, "POST", `/v1/capsules/${id}/${word}`);
+        if ((await fleet.json<rest.Capsule>(plane, "GET", `/v1/capsules/${id}`)).status === status) return;
+        await Bun.sleep(50);
+      }
+    };
+    const shown = await fleet.json<rest.Host>(1, "GET", `/v1/hosts/${host.id}`);
+    expect([shown.dials, shown.address]).toEqual([true, undefined]);
+    await reach(1, "pause", "paused");
+    await fleet.planes[0]!.kill();
+    await reach(1, "resume", "running");
+    await fleet.planes[0]!.start();
+    await reach(0, "pause", "paused"); // by a line that came back by itself
+
+    const headers = (token: string) => ({ "x-host-token": token, upgrade: "websocket" });
+    const path = `/v1/hosts/${host.id}/tunnel`;
+    expect(await refusal(await fleet.fetch(0, "GET", path, undefined, headers("wha_no")))).toEqual([
+      401,
+      "unauthorized",
+    ]);
+    await fleet.json(1, "DELETE", `/v1/hosts/${host.id}?force=true`);
+    await agent.stop();
+  }, 180_000);
+
   test("wrenn-agent refuses flags that do not fit, with the remedy", async () => {
     const run = async (env: Record<string, string>, ...args: string[]) => {
       const main = new URL("../../packages/host/src/main.ts", import.meta.url).pathname;
@@ -180,5 +222,6 @@ describe("a fleet of two control planes and two registered hosts", () => {
     const [code, text] = await run({ WRENN_CP_URL: "http://h:1" }, "--register", "t");
     expect([code, text]).toEqual([2, expect.stringContaining("--address HOST:PORT")]);
     expect((await run({}, "--register", "t", "--address", "h:1"))[1]).toContain("WRENN_CP_URL");
+    expect((await run({}, "--register", "t", "--address", "h:1", "--dial"))[1]).toContain("exclude each other");
   });
 });

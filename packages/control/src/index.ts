@@ -3,12 +3,14 @@ import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
 import { readDashboard } from "./edges/dashboard/files.ts";
 import { loadExtensions } from "./edges/extension.ts";
+import { TunnelDoor } from "./edges/fleet/tunnel.ts";
 import { Ingress } from "./edges/ingress.ts";
 import { serve } from "./edges/server.ts";
 import { Streams } from "./edges/streams.ts";
 import { Fleet } from "./hosts/fleet.ts";
 import { connectHost } from "./hosts/host.ts";
 import { Registry } from "./hosts/registry.ts";
+import { Tunnels } from "./hosts/tunnels.ts";
 import { openLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { Courier } from "./services/channels/courier.ts";
@@ -25,6 +27,7 @@ import { EventStore } from "./store/events.ts";
 import { ChannelStore } from "./store/fleet/channels.ts";
 import { DrainStore } from "./store/fleet/drains.ts";
 import { ParcelStore } from "./store/fleet/parcels.ts";
+import { ReplicaStore } from "./store/fleet/replicas.ts";
 import { UsageStore } from "./store/fleet/usage.ts";
 import { KeyStore } from "./store/keys.ts";
 import { OnceStore } from "./store/once.ts";
@@ -113,6 +116,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(await Courier.start({ store: channelStore, box, allowsPrivate, log }));
   undo.use(services.templates);
   undo.use(services.worker);
+  const tunnels = undo.use(new Tunnels(new ReplicaStore(client), log));
   const registry = undo.use(
     await Registry.start({
       fleet,
@@ -126,7 +130,7 @@ export async function start(options: Options): Promise<ControlPlane> {
       renew: () => hosts.authority.renew(),
       connect: (row) => {
         const way = wayTo(row, local, {
-          authority: hosts.authority,
+          ...{ authority: hosts.authority, tunnels },
           agentToken: (id) => services.hosts.agentToken(id),
         });
         return way && connectHost(row.id, way);
@@ -134,11 +138,13 @@ export async function start(options: Options): Promise<ControlPlane> {
       remove: (row) => services.sandboxes.remove(row),
     }),
   );
+  tunnels.onJoin = (id) => void registry.anew(id);
   const metrics = new Metrics(() => sandboxStore.counts());
   const built = await readDashboard(config.dashboardDir);
   const edges = {
     app: buildApp(services, { log, config, metrics, built, extensions }),
-    events: services.events,
+    ...{ events: services.events, tasks: services.tasks },
+    door: new TunnelDoor(services.hosts, tunnels),
     streams: new Streams(services, config.timings.authMs, log),
     ingress: new Ingress(services, log, metrics),
   };

@@ -97,6 +97,21 @@ describe("a host that goes away", () => {
     expect(plane.host.sandboxes.size).toBe(0);
   });
 
+  test("a pause that broke off with it is settled as soon as it is back", async () => {
+    await using plane = await Plane.start({ sweepMs: 30 });
+    const { id } = await plane.create();
+    const release = plane.host.hold("pause");
+    const pause = plane.refusal("POST", `/v1/capsules/${id}/pause`);
+    while (!plane.host.calls.some((call) => call.startsWith("pause"))) await Bun.sleep(5);
+    await plane.host.down();
+    release();
+    expect(await pause).toEqual({ status: 503, code: "host_unavailable" });
+    expect((await plane.json(200, "GET", `/v1/capsules/${id}`)).status).toBe("pausing");
+    plane.host.quietly(bare(id), SandboxState.RUNNING);
+    plane.host.up();
+    await plane.until(id, "running");
+  });
+
   test("another replica that still hears it keeps its sandboxes from being marked missing", async () => {
     await using plane = await Plane.start(lost);
     const { id } = await plane.create();

@@ -14,6 +14,8 @@ Usage:
                                                   the program as it is installed now: no VM stops, sandboxes run on
   wrenn-agent --register TOKEN --address HOST:PORT
                                                   join the fleet of WRENN_CP_URL, then serve; later starts need no flag
+  wrenn-agent --register TOKEN --dial             the same for a machine that nothing can connect to (NAT, firewall): the
+                                                  agent connects to the control plane, and needs no open port
   wrenn-agent probe [--json]                      what this machine has, and the drivers chosen for that
 
 Environment:
@@ -61,6 +63,7 @@ function readArgs() {
         listen: { type: "string" },
         register: { type: "string" },
         address: { type: "string" },
+        dial: { type: "boolean" },
       },
     });
   } catch (thrown) {
@@ -120,7 +123,8 @@ async function runServer(): Promise<void> {
     await agent.stop({ pause: false });
     become(process.env as Record<string, string>);
   };
-  const wish = { register: values.register, address: values.address, url: env.WRENN_CP_URL };
+  const { register, address, dial } = values;
+  const wish = { register, address, dial, url: env.WRENN_CP_URL };
   const agent = await startMember(options, wish, { log, onDeleted: () => void stop("the host was deleted") });
   process.on("SIGTERM", () => void stop("SIGTERM"));
   process.on("SIGINT", () => void stop("SIGINT"));

@@ -26,6 +26,7 @@ export const Host = z
     memory_mb: z.int().optional(),
     disk_gb: z.int().optional(),
     address: z.string().optional(),
+    dials: z.boolean().optional().meta({ description: "Its agent connects to the control plane; it has no address." }),
     status: HostStatus,
     mode: z.enum(["active", "cordoned", "draining", "maintenance"]),
     last_heartbeat_at: z.iso.datetime().optional(),
@@ -76,8 +77,16 @@ export const RegisterHost = z
     address: z
       .string()
       .max(300)
-      .regex(/^(\[[0-9a-f:]+\]|[a-z0-9.-]+):\d{1,5}$/i, "HOST:PORT that the control plane reaches")
+      .regex(/^(\[[0-9a-fA-F:]+\]|[a-zA-Z0-9.-]+):\d{1,5}$/, "HOST:PORT that the control plane reaches")
+      .optional()
       .meta({ example: "10.0.0.7:50051" }),
+    dials: z.boolean().default(false).meta({
+      description: "In place of an address: the host opens `/v1/hosts/{host}/tunnel` and needs no open port.",
+    }),
+  })
+  .refine(({ address, dials }) => (address !== undefined) !== dials, {
+    path: ["address"],
+    error: "HOST:PORT that the control plane reaches, unless the host dials",
   })
   .meta({ id: "RegisterHost" });
 export type RegisterHost = z.infer<typeof RegisterHost>;

@@ -22,6 +22,7 @@ import { type Extension, extend } from "./extension.ts";
 import { fileRoutes } from "./files.ts";
 import { channelRoutes } from "./fleet/channels.ts";
 import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
+import { describeTunnel } from "./fleet/tunnel.ts";
 import { usageRoutes } from "./fleet/usage.ts";
 import { guard } from "./guard.ts";
 import { metricRoutes } from "./metrics.ts";
@@ -55,6 +56,7 @@ export function buildApp(
   const doorway: Doorway = { config: config.access };
   openRoutes(app, services, doorway); // before the door: who calls these is nobody yet
   openHostRoutes(app, services.hosts);
+  describeTunnel(app);
   app.use("/v1/*", authenticate(services));
   app.use("/v1/*", auditing(services.audit));
   for (const { middleware } of extensions) if (middleware) app.use("/v1/*", middleware);

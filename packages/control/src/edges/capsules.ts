@@ -9,7 +9,7 @@ import type { Once } from "../store/once.ts";
 import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
-import { IfMatch, needMatch, tagged } from "./etag.ts";
+import { IfMatch, needMatch } from "./etag.ts";
 import { capsule } from "./present.ts";
 
 /** Most sandboxes one answer lists; the cursor leads on. */
@@ -115,8 +115,9 @@ export function capsuleRoutes(app: App, { sandboxes, hibernation, snapshots, lab
       summary: "One sandbox, in any state.",
       status: 200,
       answer: rest.Capsule,
+      tagged: true,
     },
-    async ({ caller, id, c }) => tagged(c.req.header("if-none-match"), await one(await sandboxes.get(caller, id))),
+    async ({ caller, id }) => one(await sandboxes.get(caller, id)),
   );
   endpoint(
     app,
@@ -148,10 +149,12 @@ function labelling(app: App, labels: Labels, one: One): void {
       status: 200,
       answer: rest.Capsule,
       codes: ["conflict", "precondition_failed"],
+      tagged: true,
     },
     async ({ caller, id, body, c }) => {
+      // Looked at again in each try: the check is part of the write.
       const agreed = async (row: SandboxRow) => needMatch(c.req.header("if-match"), await one(row));
-      return tagged(undefined, await one(await labels.change(caller, id, body, agreed)));
+      return await one(await labels.change(caller, id, body, agreed));
     },
   );
 }
@@ -256,7 +259,6 @@ function forks(app: App, snapshots: Snapshots, { show, one }: { show: ReturnType
 /** RFC 7240, section 4.1. */
 const prefersAsync = (prefer = ""): boolean => prefer.split(",").some((one) => one.trim() === "respond-async");
 
-/** The caller's key for this creation, and the digest that tells whether it is the same one. */
 /** The key under which a creation is asked for, if there is one. Throws `invalid_request` for a malformed one. */
 export function onceOf(given: Headers, body: object): Once | undefined {
   const name = headers.idempotencyKey;

@@ -3,6 +3,7 @@ import style from "swagger-ui-dist/swagger-ui.css" with { type: "file" };
 import bundle from "swagger-ui-dist/swagger-ui-bundle.js" with { type: "file" };
 import { stringify } from "yaml";
 import type { App } from "./endpoint.ts";
+import { exemplify, plainPatterns, registerErrorExamples } from "./examples.ts";
 
 const page = `<!doctype html>
 <html lang="en">
@@ -39,7 +40,7 @@ const info = {
     title: "Wrenn",
     version,
     description:
-      "Sandboxes for AI agents. Every error is `{error: {code, message, remedy?, details?}}`; a program decides by `code`.\n\n" +
+      "Sandboxes for AI agents. Every error is `{error: {code, message, remedy?, details?, request_id}}`; a program decides by `code`.\n\n" +
       "WebSockets (JSON text frames): `/v1/capsules/{id}/exec/stream`, `/v1/capsules/{id}/pty`, " +
       "`/v1/capsules/{id}/processes/{selector}/stream`. `/v1/capsules/{id}/agent/{path}` forwards any method to the guest agent.",
     license: { name: "Apache-2.0", identifier: "Apache-2.0" },
@@ -54,7 +55,10 @@ export function docsRoutes(app: App): void {
     name: headers.apiKey,
   });
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "http", scheme: "bearer" });
+  registerErrorExamples(app);
   const document = app.getOpenAPI31Document(info);
+  plainPatterns(document);
+  exemplify(document);
   const json = JSON.stringify(document);
   const yaml = stringify(document, { aliasDuplicateObjects: false });
   app.get("/openapi.json", (c) => c.body(json, 200, { "content-type": "application/json" }));

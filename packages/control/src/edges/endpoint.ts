@@ -4,6 +4,8 @@ import type { Context } from "hono";
 import { z } from "zod";
 import { needAdmin, needPerson } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
+import { IfMatch, needMatch, tagged, weaklyTagged } from "./etag.ts";
+import { errorExamples } from "./examples.ts";
 
 /** What a request carries through the app: its id, and whose it is once the key is known. */
 export type Env = {
@@ -46,6 +48,13 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   /** Schema of a JSON answer, or a media type. */
   answer?: z.ZodType | string;
   codes?: readonly Code[];
+  /**
+   * The answer is an object that changes: it has an entity tag, and who has it already is told so. A function picks what
+   * counts where the rest changes by itself.
+   */
+  tagged?: true | ((answer: never) => unknown);
+  /** What is changed, as its GET tags it: a change that was made for another version (`If-Match`) is refused. */
+  changes?(input: Input<z.output<B>, z.output<Q>>): Promise<unknown>;
 };
 
 /** A decoded request. `id` is the sandbox of a path with `{id}` below `/v1/capsules`. */
@@ -72,10 +81,22 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
       c,
     } as Input<z.output<B>, z.output<Q>>;
     c.set("body", input.body);
+    const wanted = c.req.header("if-match");
+    if (wanted !== undefined && spec.changes) needMatch(wanted, await spec.changes(input));
     const answer = await handle(input);
     if (answer instanceof Response) return answer;
+    if (spec.tagged) return tag(spec, c.req.header("if-none-match"), answer);
     return answer === undefined ? c.body(null, 204) : c.json(answer, spec.status as 200);
   });
+}
+
+function tag(
+  { method, tagged: how }: Pick<Endpoint<z.ZodType, z.ZodType>, "method" | "tagged">,
+  have: string | undefined,
+  answer: unknown,
+) {
+  if (typeof how === "function") return weaklyTagged(answer, how(answer as never));
+  return tagged(method === "get" ? have : undefined, answer);
 }
 
 /** Throws `unauthorized` or `forbidden` for a caller of another class. */
@@ -153,7 +174,7 @@ export function errorResponses(codes: readonly Code[]): RouteConfig["responses"]
       status,
       {
         description: `Error code ${names.map((name) => `\`${name}\``).join(" or ")}.`,
-        content: { "application/json": { schema: rest.ErrorBodySchema } },
+        content: { "application/json": { schema: rest.ErrorBodySchema, examples: errorExamples(names) } },
       },
     ]),
   );
@@ -167,12 +188,13 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
     ...(isPublic || spec.method === "get" ? [] : (["csrf_required"] as const)),
     ...(spec.access !== "person" && spec.access !== "open" ? (["forbidden"] as const) : []),
     ...(namesSandbox(spec.path) ? (["invalid_request", "not_found"] as const) : []),
+    ...(spec.changes ? (["precondition_failed"] as const) : []),
     ...(spec.body || spec.rawBody ? withBody : spec.query ? (["invalid_request"] as const) : []),
     ...(spec.codes ?? []),
   ];
   const request = {
     ...(names.length > 0 && { params: z.object(Object.fromEntries(names.map((name) => [name, z.string()]))) }),
-    ...(spec.headers && { headers: spec.headers }),
+    ...(spec.headers ? { headers: spec.headers } : spec.changes && { headers: IfMatch }),
     ...(spec.query && { query: spec.query as unknown as z.ZodObject }),
     ...(spec.body && { body: { required: true, content: { "application/json": { schema: spec.body } } } }),
     ...(spec.rawBody && { body: spec.rawBody }),
@@ -183,7 +205,12 @@ function document(spec: Endpoint<z.ZodType, z.ZodType>): RouteConfig {
     summary: spec.summary,
     request: request as NonNullable<RouteConfig["request"]>,
     security: isPublic ? [] : securityOf(spec.access),
-    responses: { [spec.status]: success(spec), ...errorResponses(codes) },
+    responses: {
+      [spec.status]: success(spec),
+      ...(spec.tagged === true &&
+        spec.method === "get" && { 304: { description: "It is as `If-None-Match` has it." } }),
+      ...errorResponses(codes),
+    },
   };
 }
 

@@ -10,6 +10,10 @@ export const IfMatch = z.object({
 export const tagOf = (shown: unknown): string =>
   `"${new Bun.CryptoHasher("sha256").update(JSON.stringify(shown)).digest("base64url").slice(0, 22)}"`;
 
+/** An answer with the entity tag of the part of it that somebody decides; what happens by itself is not in it. */
+export const weaklyTagged = (shown: unknown, part: unknown): Response =>
+  Response.json(shown, { headers: { etag: `W/${tagOf(part)}`, "cache-control": "no-store" } });
+
 /** An answer with its entity tag; 304 when the caller has it already. */
 export function tagged(have: string | undefined, shown: unknown): Response {
   const etag = tagOf(shown);

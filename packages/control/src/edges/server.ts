@@ -1,8 +1,10 @@
 import { WrennError } from "@wrenn/contract";
 import type { Config } from "../config.ts";
 import type { Events } from "../services/events.ts";
+import type { Tasks } from "../services/tasks.ts";
 import type { KeyPair } from "../tls/authority.ts";
 import type { App } from "./endpoint.ts";
+import type { TunnelDoor } from "./fleet/tunnel.ts";
 import type { Ingress } from "./ingress.ts";
 import { type Connection, socketHandlers } from "./socket.ts";
 import type { Streams } from "./streams.ts";
@@ -28,11 +30,27 @@ const misnamed = (): Response =>
 /** A listening server; disposing it lets requests under way finish. */
 export type Server = AsyncDisposable & { readonly address: string; readonly secureAddress?: string };
 
+/** Ends the lines of hosts when nothing under way needs them any more. */
+async function hangUp(servers: readonly Bun.Server<Connection>[], { tasks, door }: Edges): Promise<void> {
+  const end = Date.now() + graceMs;
+  while (Date.now() < end && servers.some(({ pendingRequests }) => pendingRequests > 0)) await Bun.sleep(20);
+  await tasks.idle();
+  door.tunnels.hangUp();
+}
+
 /** What serves requests: by host name the ports of sandboxes, then the WebSockets, then everything else. */
-export type Edges = { app: App; streams: Streams; ingress: Ingress; events: Pick<Events, "close"> };
+export type Edges = {
+  app: App;
+  streams: Streams;
+  ingress: Ingress;
+  door: TunnelDoor;
+  events: Pick<Events, "close">;
+  tasks: Pick<Tasks, "idle">;
+};
 
 /** Listens and hands each request to its edge. `pair` is shown on the HTTPS address, if the configuration has one. */
-export function serve(config: Config, { app, streams, ingress, events }: Edges, pair?: KeyPair): Server {
+export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
+  const { app, streams, ingress, door, events } = edges;
   const listen = (hostname: string, port: number, tls?: KeyPair) =>
     Bun.serve<Connection>({
       hostname,
@@ -50,7 +68,7 @@ export function serve(config: Config, { app, streams, ingress, events }: Edges, 
         if (ingress.matches(request)) return await ingress.serve(request, self);
         const env = { peer: (of: Request) => self.requestIP(of)?.address };
         if (!request.headers.has("upgrade")) return app.fetch(request, env);
-        const upgraded = await streams.upgrade(request, self);
+        const upgraded = (await streams.upgrade(request, self)) ?? (await door.upgrade(request, self));
         return upgraded === true ? undefined : (upgraded ?? app.fetch(request, env));
       },
     });
@@ -66,6 +84,7 @@ export function serve(config: Config, { app, streams, ingress, events }: Edges, 
       ingress.close();
       events.close();
       const both = secure ? [server, secure] : [server];
+      void hangUp(both, edges);
       await Promise.race([Promise.all(both.map((one) => one.stop())), Bun.sleep(graceMs)]);
       await Promise.all(both.map((one) => one.stop(true)));
     },

@@ -30,6 +30,8 @@ export class Fleet {
   readonly #templates = new Map<string, { list: hostagent.Template[]; until: number }>();
   /** Questions about templates under way. */
   readonly #asked = new Map<string, Promise<hostagent.Template[]>>();
+  /** Sandboxes whose change was given up, by incarnation. */
+  readonly #givenUp = new Map<string, number>();
   #turn = 0;
   #renewedAt = Number.NEGATIVE_INFINITY;
   /** Called when a host is asked for that is not known: another replica may just have met it. */
@@ -54,23 +56,38 @@ export class Fleet {
     return this.#members.get(id);
   }
 
-  /** The host with this id. Throws `host_unavailable` when it is none of ours. */
+  /** The host with this id. Throws `host_unavailable` when it is none of ours, or dials and has no line to this replica. */
   host(id: string): Host {
     const member = this.#members.get(id);
-    if (member) return member.host;
-    this.onUnknown();
+    if (member?.host.isHere()) return member.host;
+    if (!member) this.onUnknown();
     throw new WrennError("host_unavailable", "The sandbox is on a host that this control plane does not reach.", {
       remedy: "Try again in a moment. If it stays so, `GET /v1/hosts` tells which hosts there are.",
       details: { host: id },
     });
   }
 
+  #isHere = (id: string): boolean => this.#members.get(id)?.host.isHere() ?? false;
+
+  /** Notes that nobody works on a row any more, since its host could not be asked how a change ended. */
+  giveUp({ id, run }: Pick<SandboxRow, "id" | "run">): void {
+    this.#givenUp.set(id, run);
+  }
+
+  /** Whether that was noted of this incarnation; it is told once. */
+  takeGivenUp({ id, run }: Pick<SandboxRow, "id" | "run">): boolean {
+    const is = this.#givenUp.get(id) === run;
+    if (is) this.#givenUp.delete(id);
+    return is;
+  }
+
   /** Hosts for a new sandbox, best first. Throws `no_hosts_available`, and says why. */
   candidates(needs: Needs): Host[] {
     const all = this.members.map(({ row }) => row);
-    const ranked = rank(all, needs, this.strategy, this.#turn++);
+    const fits = ({ id }: LoadedHost) => this.#isHere(id);
+    const ranked = rank(all, { ...needs, fits }, this.strategy, this.#turn++);
     if (ranked.length > 0) return ranked.map(({ id }) => this.host(id));
-    throw none(all.filter(serves(all, needs.team)), needs);
+    throw none(all.filter(serves(all, needs.team)), { ...needs, fits });
   }
 
   /**
@@ -79,7 +96,7 @@ export class Fleet {
    */
   places({ teamId: team, memoryMib, vcpus, hostId, storeId, moveClass }: Stored): string[] {
     const all = this.members.map(({ row }) => row);
-    const fits = (row: LoadedHost) => row.storeId === storeId && row.moveClass === moveClass;
+    const fits = (row: LoadedHost) => row.storeId === storeId && row.moveClass === moveClass && this.#isHere(row.id);
     const ranked = rank(all, { team, memoryMib, vcpus, fits }, this.strategy, this.#turn++).map(({ id }) => id);
     if (ranked.length === 0) throw noneResumes(all.filter(fits));
     return ranked.includes(hostId) ? [hostId, ...ranked.filter((id) => id !== hostId)] : ranked;
@@ -177,20 +194,21 @@ export class Fleet {
 }
 
 /** Why no host takes a sandbox: there is none, none is there, none is in the zone, or all are full. */
-function none(mine: readonly LoadedHost[], { zone, memoryMib }: Needs): WrennError {
+function none(mine: readonly LoadedHost[], { zone, memoryMib, fits = () => true }: Needs): WrennError {
   const refuse = (message: string, remedy: string) => new WrennError("no_hosts_available", message, { remedy });
   if (mine.length === 0) return refuse("There is no host.", "Start wrenn-agent on a machine.");
-  const online = mine.filter(({ status }) => status === "online");
+  const online = mine.filter((host) => host.status === "online" && fits(host));
   if (online.length === 0) return refuse("No host can be reached.", "Check that wrenn-agent runs on them; try again.");
   const active = online.filter(({ mode }) => mode === "active");
   if (active.length === 0)
     return refuse("Every host is kept from taking new sandboxes.", "Uncordon one with POST /v1/hosts/{id}/uncordon.");
-  const near = active.filter((host) => zone === undefined || host.zone === zone);
-  if (near.length === 0)
+  if (zone !== undefined && !mine.some((host) => host.zone === zone))
     return new WrennError("invalid_request", `No host is in the zone "${zone}".`, {
       remedy: "Leave the zone out, or add a host there.",
       details: { field: "availability_zone" },
     });
+  if (zone !== undefined && !active.some((host) => host.zone === zone))
+    return refuse(`No host of the zone "${zone}" takes sandboxes now.`, "Leave the zone out, or try again later.");
   return full(memoryMib);
 }
 

@@ -15,8 +15,11 @@ export type Trust = () => {
   checkServerIdentity(name: string, certificate: { fingerprint256: string }): Error | undefined;
 };
 
-/** How a host is reached: its address, the secret its agent asks for, and the mutual TLS of one that registered. */
-export type Way = { address: string; token: string; trust?: Trust };
+/**
+ * How a host is reached: its address, the secret its agent asks for, the mutual TLS of one that registered, and whether
+ * one that dials in has a line to this replica.
+ */
+export type Way = { address: string; token: string; trust?: Trust; isHere?: () => boolean };
 
 /** A port of a guest; `agentPort` is its agent. */
 export type GuestPort = { readonly sandbox: SandboxId; readonly port: number };
@@ -25,6 +28,8 @@ export type GuestPort = { readonly sandbox: SandboxId; readonly port: number };
 export type Host = {
   readonly id: string;
   readonly address: string;
+  /** Whether it can be connected to from here; only a host that dials in knows that it cannot. */
+  isHere(): boolean;
   readonly rpc: Client<typeof hostagent.HostAgentService>;
   /** A request to a port of a guest; `path` begins with `/`. Throws `host_unavailable`. */
   guest(target: GuestPort, path: string, init: FetchInit): Promise<Response>;
@@ -37,7 +42,7 @@ export type Host = {
 };
 
 /** Opens a host; nothing is sent before the first call. */
-export function connectHost(id: string, { address, token, trust }: Way): Host {
+export function connectHost(id: string, { address, token, trust, isHere = () => true }: Way): Host {
   const tls = () => (trust ? { tls: trust() } : {});
   const auth: Interceptor = (next) => (request) => {
     request.header.set(headers.hostToken, token);
@@ -55,6 +60,7 @@ export function connectHost(id: string, { address, token, trust }: Way): Host {
   return {
     id,
     address,
+    isHere,
     rpc: createClient(hostagent.HostAgentService, transport),
     guest({ sandbox, port }, path, init) {
       const sent = new Headers(init.headers);

@@ -65,6 +65,14 @@ export class Registry implements AsyncDisposable {
     await this.reload();
   }
 
+  /** Follows a host anew at once: it can be connected to again. */
+  async anew(id: string): Promise<void> {
+    const followed = this.#followed.get(id);
+    this.#followed.delete(id);
+    await followed?.watcher[Symbol.asyncDispose]();
+    await this.reload();
+  }
+
   /** Reads the registry anew; calls meanwhile share one more reading. */
   async reload(): Promise<void> {
     if (this.#reading) {

@@ -58,7 +58,7 @@ export class Sweeper implements AsyncDisposable {
   }
 
   async #sweep(): Promise<void> {
-    const { store, timings, log } = this.ground;
+    const { store, timings, log, fleet } = this.ground;
     const silent = this.silentFor();
     if (silent !== undefined && silent >= timings.hostLostMs) {
       if (await this.ground.hostStore.lose(this.host.id, timings.hostLostMs))
@@ -69,10 +69,11 @@ export class Sweeper implements AsyncDisposable {
     if (silent !== undefined) return;
     // What is missing while its host is heard was given up after the host had named what it has.
     for (const { row, ageMs } of await this.ground.unsettled.on(this.host.id))
-      if (isOneOf(lostStates, row) || ageMs > timings.abandonedMs)
-        await this.#settle(row).catch((err) =>
-          log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet"),
-        );
+      if (isOneOf(lostStates, row) || ageMs > timings.abandonedMs || fleet.takeGivenUp(row))
+        await this.#settle(row).catch((err) => {
+          log.warn({ err, sandbox: row.id }, "a sandbox could not be settled yet");
+          fleet.giveUp(row);
+        });
       else if (isOneOf(makingStates, row) && ageMs > timings.unstartedMs) await this.#unstarted(row);
     await this.#adopter.look();
   }

@@ -5,6 +5,7 @@ import type { HostStore } from "../store/fleet/hosts.ts";
 import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import type { SnapshotStore } from "../store/snapshots.ts";
+import type { Fleet } from "./fleet.ts";
 import type { Host } from "./host.ts";
 import { isLeftBehind, isOrphan, isPausedReport, reflect } from "./reflect.ts";
 import { record } from "./reports.ts";
@@ -25,6 +26,7 @@ export type WatchGround = {
   unsettled: Unsettled;
   timings: Readonly<Timings>;
   log: Log;
+  fleet: Pick<Fleet, "giveUp" | "takeGivenUp">;
   /** Notes that a host was heard of just now. */
   seen(id: string): void;
   /** Carries out a deletion that was written down. */

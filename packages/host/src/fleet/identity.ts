@@ -7,7 +7,7 @@ export type Kept = {
   /** The control plane. */
   url: string;
   id: string;
-  /** `HOST:PORT` at which the control plane reaches this agent. */
+  /** `HOST:PORT` at which the control plane reaches this agent; empty for one that dials it. */
   address: string;
   /** Opens the host's own routes of the control plane. */
   token: string;
@@ -61,7 +61,7 @@ export async function register(
   const { url, address, machine } = wish;
   const given = await ask(url, "/v1/hosts/register", {
     token: wish.token,
-    address,
+    ...(address === "" ? { dials: true } : { address }),
     arch: arch(),
     cpu_cores: machine.cpuCores,
     memory_mb: machine.memoryMib,

@@ -2,7 +2,9 @@ import type { Logger } from "pino";
 import { defaultDir, type HostOptions, machineSize } from "../config.ts";
 import type { Drivers } from "../drivers/ports.ts";
 import { type HostAgent, start } from "../index.ts";
+import { Dialer } from "./dialer.ts";
 import { Heart } from "./heart.ts";
+import type { Kept } from "./identity.ts";
 import { asMember, membership, type Wish } from "./membership.ts";
 
 /** What a member is started with beside its options. */
@@ -15,12 +17,19 @@ export async function startMember(options: HostOptions, wish: Wish, ground: Memb
   const kept = await membership(dir, wish, machineSize());
   const agent = await start({ ...options, ...(kept && asMember(kept, options.listen)) }, log, drivers);
   if (!kept) return agent;
-  const heart = new Heart(dir, kept, { onRenewed: agent.renew, onDeleted }, log);
+  let now = kept;
+  const onRenewed = (renewed: Kept) => {
+    now = renewed;
+    agent.renew(renewed);
+  };
+  const heart = new Heart(dir, kept, { onRenewed, onDeleted }, log);
+  const dialer = kept.address === "" ? new Dialer(() => now, Number(new URL(agent.address).port), log) : undefined;
   return {
     ...agent,
-    stop: (how) => {
+    stop: async (how) => {
       heart[Symbol.dispose]();
-      return agent.stop(how);
+      await dialer?.[Symbol.asyncDispose]();
+      await agent.stop(how);
     },
   };
 }

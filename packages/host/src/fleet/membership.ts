@@ -4,7 +4,13 @@ import type { HostOptions } from "../config.ts";
 import { type Kept, readIdentity, register } from "./identity.ts";
 
 /** What flags and environment say about joining a fleet. */
-export type Wish = { register?: string | undefined; address?: string | undefined; url?: string | undefined };
+export type Wish = {
+  register?: string | undefined;
+  address?: string | undefined;
+  /** In place of an address: the agent connects to the control plane. */
+  dial?: boolean | undefined;
+  url?: string | undefined;
+};
 
 /**
  * The identity of this host in its fleet: as a former start left it, or from a registration now; `undefined` for a host
@@ -16,10 +22,12 @@ export async function membership(
   { cpuCores, memoryMib }: { cpuCores: number; memoryMib: number },
 ): Promise<Kept | undefined> {
   if (wish.register === undefined) return await readIdentity(dir);
-  if (!wish.address || !/^(\[[^\]]+\]|[^:]+):\d+$/.test(wish.address))
+  if (wish.dial && wish.address)
+    throw bad("--dial and --address exclude each other", "A host that dials is reached over its own line.");
+  if (!wish.dial && (!wish.address || !/^(\[[^\]]+\]|[^:]+):\d+$/.test(wish.address)))
     throw bad(
-      "--register needs --address HOST:PORT",
-      "Give the address at which the control plane reaches this machine, such as 10.0.0.7:50051.",
+      "--register needs --address HOST:PORT, or --dial",
+      "Give the address at which the control plane reaches this machine, such as 10.0.0.7:50051; --dial needs no open port.",
     );
   if (!wish.url || !URL.canParse(wish.url))
     throw bad("WRENN_CP_URL is not set", "Set it to the http(s)://HOST:PORT of the control plane.");
@@ -27,14 +35,19 @@ export async function membership(
   const disk = await statfs(dir);
   const diskMib = Math.floor((disk.blocks * disk.bsize) / 2 ** 20);
   const machine = { cpuCores, memoryMib, diskMib };
-  return await register(dir, { url: new URL(wish.url).origin, token: wish.register, address: wish.address, machine });
+  const address = wish.address ?? "";
+  return await register(dir, { url: new URL(wish.url).origin, token: wish.register, address, machine });
 }
 
-/** What an identity decides of a host's options. It listens everywhere at the port of its address unless told otherwise. */
+/**
+ * What an identity decides of a host's options. It listens everywhere at the port of its address unless told otherwise;
+ * one that dials listens to itself alone.
+ */
 export function asMember(kept: Kept, listen: string | undefined): HostOptions {
   const port = kept.address.slice(kept.address.lastIndexOf(":") + 1);
   const { cert, key, ca } = kept;
-  return { token: kept.agentToken, credentials: { cert, key, ca }, listen: listen ?? `0.0.0.0:${port}` };
+  const place = kept.address === "" ? "127.0.0.1:0" : (listen ?? `0.0.0.0:${port}`);
+  return { token: kept.agentToken, credentials: { cert, key, ca }, listen: place };
 }
 
 const bad = (message: string, remedy: string) => new WrennError("invalid_request", message, { remedy });

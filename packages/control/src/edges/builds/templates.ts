@@ -2,7 +2,7 @@ import { rest, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Builds } from "../../services/builds/builds.ts";
 import type { Templates } from "../../services/builds/templates.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, endpoint, type Input } from "../endpoint.ts";
 import { build, builtTemplate } from "./present.ts";
 
 const buildCodes = ["conflict", "rate_limited", "no_hosts_available", "host_unavailable"] as const;
@@ -11,6 +11,7 @@ const hash = /^[0-9a-f]{64}$/;
 /** `/v1/templates`: what was built, how its versions are called, and the way to build more. */
 export function templateRoutes(app: App, { templates, builds }: { templates: Templates; builds: Builds }): void {
   fileRoutes(app, builds);
+  const one = async ({ caller, c }: Where) => builtTemplate(await templates.get(caller, c.req.param("name")!));
   endpoint(
     app,
     {
@@ -31,8 +32,9 @@ export function templateRoutes(app: App, { templates, builds }: { templates: Tem
       status: 200,
       answer: rest.BuiltTemplate,
       codes: ["not_found"],
+      tagged: true,
     },
-    async ({ caller, c }) => builtTemplate(await templates.get(caller, c.req.param("name")!)),
+    one,
   );
   endpoint(
     app,
@@ -42,6 +44,7 @@ export function templateRoutes(app: App, { templates, builds }: { templates: Tem
       summary: "Remove a template with all its versions; sandboxes that were made from it stay.",
       status: 204,
       codes: ["not_found", "forbidden", "conflict"],
+      changes: one,
     },
     async ({ caller, c }) => templates.remove(caller, c.req.param("name")!),
   );
@@ -61,10 +64,12 @@ export function templateRoutes(app: App, { templates, builds }: { templates: Tem
       return c.json(build(await builds.submit(caller, name, body), name.split(":")[0]!), 202);
     },
   );
-  tagRoutes(app, templates);
+  tagRoutes(app, templates, one);
 }
 
-function tagRoutes(app: App, templates: Templates): void {
+type Where = Pick<Input<unknown, unknown>, "caller" | "c">;
+
+function tagRoutes(app: App, templates: Templates, one: (where: Where) => Promise<rest.BuiltTemplate>): void {
   endpoint(
     app,
     {
@@ -75,11 +80,11 @@ function tagRoutes(app: App, templates: Templates): void {
       status: 200,
       answer: rest.BuiltTemplate,
       codes: ["not_found", "forbidden"],
+      ...{ tagged: true, changes: one },
     },
     async ({ caller, body, c }) => {
-      const name = c.req.param("name")!;
-      await templates.tag(caller, name, body.version, body.tags);
-      return builtTemplate(await templates.get(caller, name));
+      await templates.tag(caller, c.req.param("name")!, body.version, body.tags);
+      return await one({ caller, c });
     },
   );
   endpoint(
@@ -90,6 +95,7 @@ function tagRoutes(app: App, templates: Templates): void {
       summary: "Remove a tag; the version stays under its other tags and its id.",
       status: 204,
       codes: ["invalid_request", "not_found", "forbidden"],
+      changes: one,
     },
     async ({ caller, c }) => templates.untag(caller, c.req.param("name")!, [c.req.param("tag")!]),
   );

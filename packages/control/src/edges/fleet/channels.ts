@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Channels } from "../../services/channels/channels.ts";
 import type { DeliveryRow } from "../../store/fleet/channels.ts";
 import type { ChannelRow } from "../../store/schema/index.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, endpoint, type Input } from "../endpoint.ts";
 
 const one = "/v1/channels/{channel}";
 
@@ -46,13 +46,16 @@ export function channelRoutes(app: App, channels: Channels): void {
 }
 
 function oneRoutes(app: App, channels: Channels): void {
+  const get = async ({ caller, c }: Pick<Input<unknown, unknown>, "caller" | "c">) =>
+    show(await channels.get(caller, c.req.param("channel")!));
   endpoint(
     app,
     {
       ...{ method: "get", path: one, access: "granted", status: 200, answer: rest.Channel, codes: ["not_found"] },
       summary: "One channel.",
+      tagged: true,
     },
-    async ({ caller, c }) => show(await channels.get(caller, c.req.param("channel")!)),
+    get,
   );
   endpoint(
     app,
@@ -60,6 +63,7 @@ function oneRoutes(app: App, channels: Channels): void {
       ...{ method: "patch", path: one, access: "granted", status: 200, body: rest.UpdateChannel, answer: rest.Channel },
       summary: "Change a channel's name and events; both are replaced.",
       codes: ["not_found", "conflict"],
+      ...{ tagged: true, changes: get },
     },
     async ({ caller, body, c }) => show(await channels.update(caller, c.req.param("channel")!, body)),
   );
@@ -69,6 +73,7 @@ function oneRoutes(app: App, channels: Channels): void {
       ...{ method: "put", path: `${one}/config`, access: "granted", status: 200, codes: ["not_found"] },
       ...{ body: rest.ConfigureChannel, answer: rest.Channel },
       summary: "Replace a channel's configuration; a webhook's new secret is shown this once.",
+      changes: get,
     },
     async ({ caller, body, c }) => {
       const { row, secret } = await channels.configure(caller, c.req.param("channel")!, body.config);
@@ -80,6 +85,7 @@ function oneRoutes(app: App, channels: Channels): void {
     {
       ...{ method: "delete", path: one, access: "granted", status: 204, codes: ["not_found"] },
       summary: "Remove a channel.",
+      changes: get,
     },
     async ({ caller, c }) => void (await channels.remove(caller, c.req.param("channel")!)),
   );

@@ -1,8 +1,9 @@
 import { headers, rest, WrennError } from "@wrenn/contract";
 import { z } from "zod";
+import { tunnelScheme } from "../../hosts/tunnels.ts";
 import type { Drained, Hosts, Registered } from "../../services/fleet/hosts.ts";
 import type { LoadedHost } from "../../store/fleet/hosts.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, endpoint, type Input } from "../endpoint.ts";
 
 /** Routes of host agents, which show tokens of their own: they are added before the door. */
 export function openHostRoutes(app: App, hosts: Hosts): void {
@@ -68,6 +69,7 @@ function lifeRoutes(app: App, hosts: Hosts): void {
     {
       ...{ method: "get", path: "/v1/hosts/{host}", status: 200, answer: rest.Host, codes: one },
       summary: "One host.",
+      tagged: decided,
     },
     async ({ caller, c }) => show(await hosts.get(caller, c.req.param("host")!)),
   );
@@ -112,6 +114,11 @@ function lifeRoutes(app: App, hosts: Hosts): void {
   );
 }
 
+/** Of a host, what its operators decide; its load and what its agent tells change all the time. */
+const decided = ({ id, type, team_id, provider, availability_zone, mode }: rest.Host) => ({
+  ...{ id, type, team_id, provider, availability_zone, mode },
+});
+
 const modes = [
   ["cordon", "cordoned", "Keep new sandboxes away; what is there goes on."],
   ["uncordon", "active", "Let the host take new sandboxes again."],
@@ -124,7 +131,8 @@ function modeRoutes(app: App, hosts: Hosts): void {
       app,
       {
         ...{ method: "post", path: `/v1/hosts/{host}/${word}`, status: 200, answer: rest.Host, codes: one },
-        summary,
+        ...{ summary, tagged: decided },
+        changes: async ({ caller, c }) => decided(show(await hosts.get(caller, c.req.param("host")!))),
       },
       async ({ caller, c }) => show(await hosts.setMode(caller, c.req.param("host")!, mode)),
     );
@@ -155,19 +163,23 @@ function modeRoutes(app: App, hosts: Hosts): void {
 
 function tagRoutes(app: App, hosts: Hosts): void {
   const { store } = hosts.ground;
+  const all = async ({ caller, c }: Pick<Input<unknown, unknown>, "caller" | "c">) =>
+    store.tags((await hosts.get(caller, c.req.param("host")!)).id);
   endpoint(
     app,
     {
       ...{ method: "get", path: "/v1/hosts/{host}/tags", status: 200, answer: z.array(z.string()), codes: one },
       summary: "The host's tags.",
+      tagged: true,
     },
-    async ({ caller, c }) => store.tags((await hosts.get(caller, c.req.param("host")!)).id),
+    all,
   );
   endpoint(
     app,
     {
       ...{ method: "post", path: "/v1/hosts/{host}/tags", status: 204, body: rest.HostTag, codes: one },
       summary: "Tag the host.",
+      changes: all,
     },
     async ({ caller, body, c }) =>
       void (await store.tag((await hosts.owned(caller, c.req.param("host")!)).id, body.tag, true)),
@@ -177,6 +189,7 @@ function tagRoutes(app: App, hosts: Hosts): void {
     {
       ...{ method: "delete", path: "/v1/hosts/{host}/tags/{tag}", status: 204, codes: one },
       summary: "Take a tag off the host.",
+      changes: all,
     },
     async ({ caller, c }) =>
       void (await store.tag((await hosts.owned(caller, c.req.param("host")!)).id, c.req.param("tag")!, false)),
@@ -203,7 +216,9 @@ export function show(host: LoadedHost): rest.Host {
     ...(host.cpuCores > 0 && { cpu_cores: host.cpuCores }),
     ...(host.memoryMib > 0 && { memory_mb: host.memoryMib }),
     ...(host.diskMib > 0 && { disk_gb: Math.floor(host.diskMib / 1024) }),
-    ...(host.address && { address: new URL(host.address).host }),
+    ...(host.address.startsWith(tunnelScheme)
+      ? { dials: true }
+      : host.address && { address: new URL(host.address).host }),
     ...(heard && { last_heartbeat_at: heard.toISOString() }),
     ...(host.certExpiresAt && { cert_expires_at: host.certExpiresAt.toISOString() }),
     load: {

@@ -1,7 +1,8 @@
 import type { Services } from "../../services/index.ts";
 import type { App } from "../endpoint.ts";
-import { adminPeopleRoutes, adminRoutes, quotaRoutes } from "./admin.ts";
+import { adminRoutes, quotaRoutes } from "./admin.ts";
 import { adminCapsuleRoutes } from "./admin-capsules.ts";
+import { adminPeopleRoutes } from "./admin-people.ts";
 import { adminBuildRoutes, adminTemplateRoutes } from "./admin-templates.ts";
 import { auditRoutes } from "./audit.ts";
 import { openAuthRoutes, sessionRoutes } from "./auth.ts";

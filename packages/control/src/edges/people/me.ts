@@ -20,6 +20,7 @@ export function meRoutes(app: App, { profile }: Services): void {
     {
       ...{ method: "get", path: "/v1/me", access: "person", status: 200, answer: rest.Me },
       summary: "One's account.",
+      tagged: true,
     },
     async ({ caller }) => profile.get(needPerson(caller)),
   );
@@ -29,6 +30,7 @@ export function meRoutes(app: App, { profile }: Services): void {
       ...{ method: "patch", path: "/v1/me", access: "person", status: 200 },
       ...{ body: rest.UpdateMe, answer: rest.AuthResponse },
       summary: "Change one's name; the session stays the same.",
+      changes: ({ caller }) => profile.get(needPerson(caller)),
     },
     async ({ caller, body, c }): Promise<rest.AuthResponse> => {
       const { id, email, name } = await profile.rename(needPerson(caller), body.name);

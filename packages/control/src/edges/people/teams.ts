@@ -3,10 +3,14 @@ import { z } from "zod";
 import { needPerson } from "../../services/access.ts";
 import type { Teams } from "../../services/people/teams.ts";
 import type { InvitationRow, MemberRow, OwnTeam } from "../../store/people/teams.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, endpoint, type Input } from "../endpoint.ts";
 
 /** `/v1/teams` (Wrenn REST API 6). */
 export function teamRoutes(app: App, teams: Teams): void {
+  const one = async ({ caller, c }: Pick<Input<unknown, unknown>, "caller" | "c">) => {
+    const { team, members } = await teams.get(needPerson(caller), c.req.param("id")!);
+    return { team: show(team), members: members.map(member) };
+  };
   endpoint(
     app,
     {
@@ -29,11 +33,9 @@ export function teamRoutes(app: App, teams: Teams): void {
       ...{ method: "get", path: "/v1/teams/{id}", access: "person", status: 200, answer: rest.TeamWithMembers },
       summary: "The session's team with its members.",
       codes: ["forbidden", "not_found"],
+      tagged: true,
     },
-    async ({ caller, c }) => {
-      const { team, members } = await teams.get(needPerson(caller), c.req.param("id")!);
-      return { team: show(team), members: members.map(member) };
-    },
+    one,
   );
   endpoint(
     app,
@@ -41,6 +43,7 @@ export function teamRoutes(app: App, teams: Teams): void {
       ...{ method: "patch", path: "/v1/teams/{id}", access: "person", status: 204, body: rest.NameTeam },
       summary: "Rename the team.",
       codes: ["forbidden", "not_found"],
+      changes: one,
     },
     async ({ caller, body, c }) => teams.rename(needPerson(caller), c.req.param("id")!, body.name),
   );
@@ -50,6 +53,7 @@ export function teamRoutes(app: App, teams: Teams): void {
       ...{ method: "delete", path: "/v1/teams/{id}", access: "person", status: 204 },
       summary: "Delete the team with its sandboxes, keys and sessions.",
       codes: ["forbidden", "not_found"],
+      changes: one,
     },
     async ({ caller, c }) => teams.remove(needPerson(caller), c.req.param("id")!),
   );

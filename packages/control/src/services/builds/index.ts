@@ -32,7 +32,7 @@ export const versionsOn = ({ buildStores, snapshotStore }: Ground): Versions =>
 /** The services about templates and their builds, on the sandboxes that builds happen in. */
 export function buildsOn(ground: Ground, { sandboxes, guests }: { sandboxes: Sandboxes; guests: Guests }) {
   const { buildStores: stores, buildsAtOnce: atOnce, snapshotStore: snapshots, fleet, log } = ground;
-  const origins = new Origins(fleet, sandboxes.versions, stores.files);
+  const origins = new Origins(fleet, sandboxes.ground.versions, stores.files);
   const box = new Box(ground.encryptionKey);
   const worker = new Worker({ ...stores, snapshots, sandboxes, guests, origins, box, atOnce, log });
   return {

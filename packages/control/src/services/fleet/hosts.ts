@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { capsuleId, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import { capacityOf } from "../../hosts/placement.ts";
+import { tunnelScheme } from "../../hosts/tunnels.ts";
 import type { DrainRow } from "../../store/fleet/drains.ts";
 import type { HostStore, LoadedHost } from "../../store/fleet/hosts.ts";
 import type { HostTokenStore, TokenPair } from "../../store/fleet/tokens.ts";
@@ -64,9 +65,10 @@ export class Hosts {
     const { tokens, authority, store } = this.ground;
     const pending = await tokens.pending(wanted.token);
     if (!pending) throw badToken();
-    const identity = await authority.host(pending, wanted.address);
+    const address = wanted.address === undefined ? tunnelScheme + pending : `https://${wanted.address}`;
+    const identity = await authority.host(pending, placeOf(address));
     const machine = {
-      ...{ address: `https://${wanted.address}`, arch: wanted.arch, cpuCores: wanted.cpu_cores },
+      ...{ address, arch: wanted.arch, cpuCores: wanted.cpu_cores },
       ...{ memoryMib: wanted.memory_mb, diskMib: wanted.disk_gb * 1024 },
       capacityMib: capacityOf(wanted.memory_mb, this.ground.memoryOvercommit),
       ...{ certFingerprint: identity.fingerprint, certExpiresAt: identity.expiresAt },
@@ -87,7 +89,7 @@ export class Hosts {
     const id = await tokens.refreshing(refreshToken);
     const host = id && (await store.find(id));
     if (!host) throw badToken();
-    const identity = await authority.host(host.id, new URL(host.address).host);
+    const identity = await authority.host(host.id, placeOf(host.address));
     const { fingerprint: certFingerprint, expiresAt: certExpiresAt } = identity;
     const pair = await tokens.refresh(refreshToken, { certFingerprint, certExpiresAt });
     if (!pair) throw badToken();
@@ -100,6 +102,19 @@ export class Hosts {
     if (!own) throw badToken();
     if (own !== id) throw new WrennError("forbidden", "The token is another host's.");
     if (!(await this.ground.store.find(id))) throw absent(id);
+  }
+
+  /**
+   * Lets a host that dials in have a line. Throws what {@link heartbeat} does, and `conflict` for a host that has an
+   * address of its own.
+   */
+  async dialled(id: string, token: string | undefined): Promise<void> {
+    await this.heartbeat(id, token);
+    const host = await this.ground.store.find(id);
+    if (host?.address.startsWith(tunnelScheme)) return;
+    throw new WrennError("conflict", "The host was registered with an address, at which it is reached.", {
+      remedy: "Register it as a new host, with --dial in place of --address.",
+    });
   }
 
   /** Every host that concerns the caller, oldest first. */
@@ -204,6 +219,10 @@ export class Hosts {
     return { host, pair, identity, agentToken: this.agentToken(id), ca: this.ground.authority.pem };
   }
 }
+
+/** `HOST:PORT` that a host's certificate names: the control plane looks at its fingerprint, whatever it names. */
+const placeOf = (address: string): string =>
+  address.startsWith(tunnelScheme) ? "localhost:443" : new URL(address).host;
 
 const counted = (sandboxes: readonly string[], snapshots: readonly string[]): string =>
   [sandboxes.length > 0 && `${sandboxes.length} sandboxes`, snapshots.length > 0 && `${snapshots.length} snapshots`]
