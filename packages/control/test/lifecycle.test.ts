@@ -48,6 +48,9 @@ describe("create", () => {
     );
   });
 
+  /** A create before may still have the host asked for its templates. */
+  const made = () => plane.host.calls.filter((call) => call !== "host");
+
   for (const [body, field] of [
     ["{", undefined],
     ["[]", undefined],
@@ -59,11 +62,11 @@ describe("create", () => {
     [{ metadata: { a: 1 } }, "metadata.a"],
   ] as const)
     test(`${JSON.stringify(body)} is 400 and calls no host`, async () => {
-      const calls = plane.host.calls.length;
+      const calls = made().length;
       const response = await plane.fetch("POST", "/v1/capsules", body);
       const { error } = (await response.json()) as { error: { code: string; details?: { field: string } } };
       expect([response.status, error.code, error.details?.field]).toEqual([400, "invalid_request", field]);
-      expect(plane.host.calls).toHaveLength(calls);
+      expect(made()).toHaveLength(calls);
     });
 
   for (const [step, code, wire] of [
