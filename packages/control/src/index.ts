@@ -19,24 +19,10 @@ import { Pruner } from "./services/fleet/pruner.ts";
 import { wayTo } from "./services/fleet/ways.ts";
 import { buildServices } from "./services/index.ts";
 import { Box } from "./services/people/secrets.ts";
-import { openBuildStores } from "./store/builds/index.ts";
 import { openDatabase } from "./store/database.ts";
-import { SecretStore } from "./store/e2b/secrets.ts";
-import { VolumeStore } from "./store/e2b/volumes.ts";
-import { EventStore } from "./store/events.ts";
-import { ChannelStore } from "./store/fleet/channels.ts";
-import { DrainStore } from "./store/fleet/drains.ts";
-import { ParcelStore } from "./store/fleet/parcels.ts";
-import { ReplicaStore } from "./store/fleet/replicas.ts";
-import { UsageStore } from "./store/fleet/usage.ts";
-import { KeyStore } from "./store/keys.ts";
-import { OnceStore } from "./store/once.ts";
+import { openStores } from "./store/index.ts";
 import { listenForAccess } from "./store/people/changes.ts";
-import { PeopleStore } from "./store/people/index.ts";
-import { PortStore } from "./store/ports.ts";
-import { SandboxStore } from "./store/sandboxes.ts";
 import { sharedSecret } from "./store/settings.ts";
-import { SnapshotStore } from "./store/snapshots.ts";
 import { certificateOf } from "./tls/certificates.ts";
 
 export type { Options, Timings } from "./config.ts";
@@ -58,41 +44,26 @@ export async function start(options: Options): Promise<ControlPlane> {
   await using undo = new AsyncDisposableStack();
   const { db, client, close } = await openDatabase(config.databaseUrl);
   undo.defer(close);
-  const keyStore = new KeyStore(db);
-  const operatorKey = await keyStore.bootstrap(config.bootstrapApiKey);
+  const stores = openStores(db, client);
+  const { sandboxStore, snapshotStore, channelStore } = stores;
+  const operatorKey = await stores.keyStore.bootstrap(config.bootstrapApiKey);
   const encryptionKey = config.access.encryptionKey
     ? Buffer.from(config.access.encryptionKey, "hex")
     : await sharedSecret(db, "encryption_key");
   const { hosts, local } = await openFleet(db, config.fleet, { encryptionKey, operatorKey });
   const fleet = new Fleet(config.fleet.strategy);
-  const sandboxStore = new SandboxStore(db);
-  const snapshotStore = new SnapshotStore(db);
-  const eventStore = new EventStore(client);
-  const channelStore = new ChannelStore(client);
   const box = new Box(encryptionKey);
   const allowsPrivate = config.fleet.privateDestinations;
   const services = buildServices({
-    sandboxStore,
-    snapshotStore,
-    onceStore: new OnceStore(db),
-    keyStore,
-    portStore: new PortStore(db),
-    secretStore: new SecretStore(db),
-    volumeStore: new VolumeStore(db),
-    buildStores: openBuildStores(db),
+    ...stores,
     buildsAtOnce: config.buildsAtOnce,
     portSecret: await sharedSecret(db, "port_secret"),
     agentSecret: hosts.agentSecret,
-    eventStore,
-    peopleStore: new PeopleStore(db),
     access: config.access,
     encryptionKey,
     fleet,
     hosts,
     channels: { store: channelStore, box, allowsPrivate },
-    usageStore: new UsageStore(client),
-    parcelStore: new ParcelStore(client),
-    drainStore: new DrainStore(client),
     log,
   });
   undo.use(services.keys);
@@ -112,11 +83,11 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.networks);
   undo.use(services.drains);
   undo.use(services.collector);
-  undo.use(new Pruner(eventStore, log));
+  undo.use(new Pruner(stores.eventStore, log));
   undo.use(await Courier.start({ store: channelStore, box, allowsPrivate, log }));
   undo.use(services.templates);
   undo.use(services.worker);
-  const tunnels = undo.use(new Tunnels(new ReplicaStore(client), log));
+  const tunnels = undo.use(new Tunnels(stores.replicaStore, log));
   const registry = undo.use(
     await Registry.start({
       fleet,

@@ -2,20 +2,9 @@ import { states } from "@wrenn/contract";
 import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
-import type { SecretStore } from "../store/e2b/secrets.ts";
-import type { VolumeStore } from "../store/e2b/volumes.ts";
-import type { EventStore } from "../store/events.ts";
-import type { DrainStore } from "../store/fleet/drains.ts";
-import type { ParcelStore } from "../store/fleet/parcels.ts";
-import type { UsageStore } from "../store/fleet/usage.ts";
-import type { KeyStore } from "../store/keys.ts";
-import type { OnceStore } from "../store/once.ts";
-import type { PeopleStore } from "../store/people/index.ts";
-import type { PortStore } from "../store/ports.ts";
-import type { SandboxStore } from "../store/sandboxes.ts";
-import type { SnapshotStore } from "../store/snapshots.ts";
+import type { Stores } from "../store/index.ts";
 import { Access } from "./access.ts";
-import { type BuildStores, buildsOn, versionsOn } from "./builds/index.ts";
+import { buildsOn, versionsOn } from "./builds/index.ts";
 import { Channels, type ChannelsGround } from "./channels/channels.ts";
 import { Commands } from "./commands.ts";
 import { Bearers } from "./e2b/bearers.ts";
@@ -49,32 +38,19 @@ import { Telemetry } from "./telemetry/telemetry.ts";
 import { Terminals } from "./terminals.ts";
 
 /** What the services stand on. */
-export type Ground = {
-  sandboxStore: SandboxStore;
-  snapshotStore: SnapshotStore;
-  onceStore: OnceStore;
-  keyStore: KeyStore;
-  eventStore: EventStore;
-  portStore: PortStore;
-  secretStore: SecretStore;
-  volumeStore: VolumeStore;
-  buildStores: BuildStores;
+export type Ground = Omit<Stores, "channelStore" | "replicaStore"> & {
   /** Builds of templates that this server carries out at once; with 0 it leaves them to others. */
   buildsAtOnce: number;
   /** What tokens and links of ports are made from. */
   portSecret: Buffer;
   /** What tokens of guest agents are made from. */
   agentSecret: Buffer;
-  peopleStore: PeopleStore;
   access: AccessConfig;
   /** What secrets that must be read again are encrypted with; 32 bytes. */
   encryptionKey: Buffer;
   fleet: Fleet;
   hosts: Omit<HostsGround, "sandboxes" | "drains">;
-  parcelStore: ParcelStore;
-  drainStore: DrainStore;
   channels: ChannelsGround;
-  usageStore: UsageStore;
   log: Log;
 };
 
