@@ -5,6 +5,8 @@ import { closeSync, openSync } from "node:fs";
 const load = () =>
   dlopen("libc.so.6", {
     ioctl: { args: [FFIType.i32, FFIType.u64, FFIType.ptr], returns: FFIType.i32 },
+    setns: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 },
+    mkfifo: { args: [FFIType.cstring, FFIType.u32], returns: FFIType.i32 },
     mknod: { args: [FFIType.cstring, FFIType.u32, FFIType.u64], returns: FFIType.i32 },
     fallocate: { args: [FFIType.i32, FFIType.i32, FFIType.i64, FFIType.i64], returns: FFIType.i32 },
     lseek: { args: [FFIType.i32, FFIType.i64, FFIType.i32], returns: FFIType.i64 },
@@ -54,6 +56,31 @@ export function makeBlockNode(path: string, device: { major: number; minor: numb
   const { major, minor } = device;
   const number = BigInt((minor & 0xff) | (major << 8)) | (BigInt(minor & ~0xff) << 12n); // makedev(3) for small majors
   check(c().mknod(Buffer.from(`${path}\0`), blockDevice | 0o600, number), `mknod ${path}`);
+}
+
+/**
+ * Does `act`, which must not wait for anything, with this thread in the network name space whose file is `path` (setns(2)):
+ * sockets that it makes are of that name space for good.
+ */
+export function inNetwork<T>(path: string, act: () => T): T {
+  const cloneNewNet = 0x4000_0000;
+  const [there, here] = [openSync(path, "r"), openSync("/proc/thread-self/ns/net", "r")];
+  try {
+    check(c().setns(there, cloneNewNet), `entering ${path}`);
+    try {
+      return act();
+    } finally {
+      // A thread that stays there would make everything of this process there from now on.
+      if (c().setns(here, cloneNewNet) !== 0) process.abort();
+    }
+  } finally {
+    for (const fd of [there, here]) closeSync(fd);
+  }
+}
+
+/** Makes a pipe with a name, for its owner alone (mkfifo(3)). */
+export function makePipe(path: string): void {
+  check(c().mkfifo(Buffer.from(`${path}\0`), 0o600), `mkfifo ${path}`);
 }
 
 /** Turns a range of a file into a hole: it reads as zeros and takes no space (fallocate(2), PUNCH_HOLE with KEEP_SIZE). */

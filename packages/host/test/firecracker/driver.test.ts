@@ -2,7 +2,10 @@ import { describe, expect, test } from "bun:test";
 import { mkdir } from "node:fs/promises";
 import { crc64, isWholeState } from "../../src/drivers/firecracker/device-state.ts";
 import { Firecracker } from "../../src/drivers/firecracker/driver.ts";
+import { atOneInstant } from "../../src/drivers/firecracker/instant.ts";
+import type { FirecrackerVm } from "../../src/drivers/firecracker/vm.ts";
 import type { Vm } from "../../src/drivers/ports.ts";
+import { loadGeneration } from "../../src/memory/generation.ts";
 import { FakeFirecracker, type Fault } from "./fake.ts";
 
 const limits = { diskMibPerSecond: 10, diskOpsPerSecond: 100, netMbitPerSecond: 8 };
@@ -121,6 +124,52 @@ test("a snapshot of another version, processor or kernel is refused before a pro
   expect(fake.vmm.fingerprint).toContain(
     process.platform === "linux" ? (await Bun.file("/proc/sys/kernel/osrelease").text()).trim() : "",
   );
+});
+
+/** What has arrived at a machine, as its saved state and memory tell. */
+async function arrivals(saved: string): Promise<{ state: number; memory: number }> {
+  const view = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let memory = 0;
+  await loadGeneration(saved, (page, bytes) => {
+    if (page <= 2 && page + bytes.length / 4096 > 2) memory = view(bytes).getUint32((2 - page) * 4096, true);
+  });
+  return { state: view(await Bun.file(`${saved}/device`).bytes()).getUint32(0, true), memory };
+}
+
+test("state and memory are of one instant, whatever arrives at the stopped machine meanwhile", async () => {
+  await using fake = await FakeFirecracker.make();
+  const vm = await stopped(fake);
+  for (const [i, runsOn] of [true, false, true, false].entries()) {
+    const saved = `${fake.dir}/instant-${i}`;
+    await mkdir(saved);
+    await Bun.sleep(10); // something arrives
+    await (await vm.capture(saved, { runsOn })).write();
+    const { state, memory } = await arrivals(saved);
+    expect(state).toBeGreaterThan(0);
+    expect(memory).toBe(state);
+  }
+});
+
+test("a machine that stood still for an agent which was killed goes on with the next", async () => {
+  await using fake = await FakeFirecracker.make();
+  const spec = await fake.spec();
+  const frozen = await fake.frozen();
+  const vm = (await fake.vmm.restore(spec, frozen)) as FirecrackerVm;
+  await vm.stop();
+  const reached = Promise.withResolvers<void>();
+  const killed = atOneInstant(vm, `${fake.dir}/device`, () => {
+    reached.resolve();
+    return new Promise(() => {});
+  });
+  killed.catch(() => {});
+  await reached.promise;
+  const next = await fake.vmm.adopt(spec, frozen, vm.handle);
+  await next!.cont();
+  await next!.stop();
+  const saved = `${fake.dir}/after`;
+  await mkdir(saved);
+  await (await next!.capture(saved)).write();
+  expect(await arrivals(saved)).toMatchObject({ state: expect.any(Number) });
 });
 
 test("a machine knows which layer it writes to, by the file and not by its name", async () => {

@@ -14,12 +14,24 @@ const [dir = "", ...args] = process.argv.slice(2);
 const { values } = parseArgs({ args, options: { "api-sock": { type: "string" }, id: { type: "string" } } });
 
 let state: "Not started" | "Running" | "Paused" = "Not started";
-/** A state with its sum. */
-const devices = new Uint8Array(16 + 8).fill(123, 0, 16);
-new DataView(devices.buffer).setBigUint64(16, crc64(devices.subarray(0, 16)), true);
-
 let memoryMib = 0;
 let memory: Uint8Array | undefined;
+
+/** How much has arrived on the tap of a stopped machine: its VMM takes it, and both state and memory tell of it. */
+let arrived = 0;
+setInterval(() => {
+  if (!memory || state !== "Paused") return;
+  new DataView(memory.buffer).setUint32(2 * 4096, ++arrived, true);
+}, 1);
+
+/** A state with its sum. */
+function devices(): Uint8Array {
+  const bytes = new Uint8Array(16 + 8).fill(123, 0, 16);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, arrived, true);
+  view.setBigUint64(16, crc64(bytes.subarray(0, 16)), true);
+  return bytes;
+}
 
 /** What must be so before a call; the real one refuses it otherwise. */
 const isDue = (call: string): boolean => {
@@ -42,8 +54,8 @@ async function act(call: string, body: Record<string, unknown>): Promise<void> {
     state = body.resume_vm ? "Running" : "Paused";
   }
   if (call === "PUT /snapshot/create") {
-    writeFileSync(String(body.snapshot_path), devices); // first, as there
-    writeFileSync(String(body.mem_file_path), "");
+    writeFileSync(String(body.snapshot_path), devices()); // first, as there
+    writeFileSync(String(body.mem_file_path), ""); // waits, as there, when this is a pipe that nobody reads
     await truncate(String(body.mem_file_path), memory?.length ?? memoryMib * 2 ** 20);
   }
 }

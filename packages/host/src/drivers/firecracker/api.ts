@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import { withSocketPath } from "../../socket-path.ts";
 
@@ -68,7 +69,7 @@ export class FirecrackerApi {
   async ready(alive: () => boolean): Promise<InstanceInfo> {
     const deadline = performance.now() + this.patience.quickMs;
     for (;;) {
-      const found = await this.info().catch((thrown: Error) => thrown);
+      const found = existsSync(this.socket) ? await this.info().catch((thrown: Error) => thrown) : notYet();
       if (!(found instanceof Error)) return found;
       if (!alive()) throw new WrennError("agent_error", "Firecracker ended before it answered");
       if (performance.now() > deadline) throw found;
@@ -104,6 +105,8 @@ export class FirecrackerApi {
     throw new WrennError("agent_error", `Firecracker refused ${method} ${path}: ${faultIn(text)}`);
   }
 }
+
+const notYet = () => new WrennError("agent_error", "Firecracker has not opened its socket");
 
 function faultIn(text: string): string {
   try {

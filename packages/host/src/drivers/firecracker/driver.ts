@@ -9,6 +9,7 @@ import type { BootSpec, Frozen, Kernel, Vm, VmHandle, Vmm, VmSpec } from "../por
 import { killProcess, startTimeOf } from "../process.ts";
 import { FirecrackerApi, type RateLimiter, type TokenBucket } from "./api.ts";
 import { socketName } from "./home.ts";
+import { letGo } from "./instant.ts";
 import { homeOf, type Launched, launch, type Machine, processesBelow, releaseGroup, untilGone } from "./launch.ts";
 import { checkSaved, FirecrackerVm, loadSaved } from "./vm.ts";
 
@@ -67,7 +68,7 @@ export class Firecracker implements Vmm {
     const launched = await launch(this.machine, spec, async (home) => {
       await home.bring(kernel.path, "kernel");
       if (kernel.initrd) await home.bring(kernel.initrd, "initrd");
-      await home.bringDisk(spec.disk.device);
+      home.bringDisk(spec.disk.device);
     });
     const vm = this.#vm(spec, launched, memory);
     return this.#prepared(vm, async ({ api }) => {
@@ -113,7 +114,7 @@ export class Firecracker implements Vmm {
       await takeBack(this.machine.gid, saved ? { [`${saved}/device`]: 0o440 } : {});
       await home.bring(`${from}/device`, "device");
       await home.bring(`${frozen.dir}/memory`, "memory");
-      await home.bringDisk(spec.disk.device);
+      home.bringDisk(spec.disk.device);
     });
     const vm = this.#vm(spec, launched, `${frozen.dir}/memory`);
     return this.#prepared(vm, async ({ api }) => {
@@ -133,8 +134,9 @@ export class Firecracker implements Vmm {
     if (!alive()) return undefined;
     const home = homeOf(this.machine, spec);
     const api = new FirecrackerApi(home.socket, this.machine.patience);
+    await letGo({ api, home });
     if (!(await api.info().catch(() => undefined))) return undefined;
-    return this.#vm(spec, { ...handle, api, home, exited: untilGone(alive) }, `${frozen.dir}/memory`);
+    return this.#vm(spec, { ...handle, api, home, exited: untilGone(home.socket, alive) }, `${frozen.dir}/memory`);
   }
 
   async sweep(root: string, keep: ReadonlySet<number>): Promise<number[]> {

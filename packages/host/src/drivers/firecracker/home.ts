@@ -1,11 +1,15 @@
-import { chown, copyFile, link, mkdir, rename, rm, stat, symlink } from "node:fs/promises";
-import { makeBlockNode } from "../libc.ts";
+import { chownSync, existsSync, linkSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { copyFile } from "node:fs/promises";
+import { makeBlockNode, makePipe } from "../libc.ts";
 import { ownerOf } from "../owner.ts";
 import type { VmSpec } from "../ports.ts";
 
 /**
  * The folder that a Firecracker process sees as its own. It names every file relatively, so a snapshot that was taken in
  * one home is restored in another, jailed or not: the names `disk`, `memory` and `device` mean that home's files.
+ *
+ * What it takes to make one are names in a folder, some microseconds each: done at once, since handing each of them to
+ * another thread takes longer.
  */
 export type Home = {
   /** The folder, as this machine names it. */
@@ -13,43 +17,53 @@ export type Home = {
   /** Where the API's socket is, as this machine names it. */
   readonly socket: string;
   /** Makes the folder fit for a new process. */
-  prepare(): Promise<void>;
+  prepare(): void;
   /** Makes a file of this machine available under `name`; read only. */
   bring(path: string, name: string): Promise<void>;
   /** Makes the block device or file `device` the one under `disk`, in the place of another. */
-  bringDisk(device: string): Promise<void>;
+  bringDisk(device: string): void;
+  /** Makes a pipe called `name`, in the place of a former one. Gives its path on this machine. */
+  bringPipe(name: string): string;
 };
 
 /** Short, since the path of a unix socket has 107 characters at most. */
 export const socketName = "s";
 
 /** Gives files and folders to the user of the VM called `name`, in the VMMs' group. */
-async function own(name: string, gid: number, paths: readonly string[]): Promise<void> {
+function own(name: string, gid: number, paths: readonly string[]): void {
   const uid = ownerOf(name);
-  if (uid !== undefined) for (const path of paths) await chown(path, uid, gid);
+  if (uid !== undefined) for (const path of paths) chownSync(path, uid, gid);
+}
+
+function pipe(spec: { name: string; gid: number; path: string }): string {
+  rmSync(spec.path, { force: true });
+  makePipe(spec.path);
+  own(spec.name, spec.gid, [spec.path]);
+  return spec.path;
 }
 
 /** Firecracker beside the agent, in the VM's own folder. For development, and where no static Firecracker is. */
 export function plainHome({ name, dir }: Pick<VmSpec, "name" | "dir">, gid: number): Home {
-  const place = async (target: string, as: string) => {
-    await rm(`${dir}/.${as}`, { force: true });
-    await symlink(target, `${dir}/.${as}`);
-    await rename(`${dir}/.${as}`, `${dir}/${as}`); // in the place of a former one
+  const place = (target: string, as: string) => {
+    rmSync(`${dir}/.${as}`, { force: true });
+    symlinkSync(target, `${dir}/.${as}`);
+    renameSync(`${dir}/.${as}`, `${dir}/${as}`); // in the place of a former one
   };
   return {
     root: dir,
     socket: `${dir}/${socketName}`,
-    prepare: async () => {
-      await rm(`${dir}/${socketName}`, { force: true }); // a former process's socket looks ready and is not
-      await own(name, gid, [dir]);
+    prepare: () => {
+      rmSync(`${dir}/${socketName}`, { force: true }); // a former process's socket looks ready and is not
+      own(name, gid, [dir]);
     },
     bring: async (path, as) => {
-      if (path !== `${dir}/${as}`) await place(path, as);
+      if (path !== `${dir}/${as}`) place(path, as);
     },
-    bringDisk: async (device) => {
-      await own(name, gid, [device]);
-      await place(device, "disk");
+    bringDisk: (device) => {
+      own(name, gid, [device]);
+      place(device, "disk");
     },
+    bringPipe: (as) => pipe({ name, gid, path: `${dir}/${as}` }),
   };
 }
 
@@ -62,24 +76,30 @@ export function jailHome({ name, dir }: Pick<VmSpec, "name" | "dir">, gid: numbe
   return {
     root,
     socket: `${root}/${socketName}`,
-    prepare: async () => {
-      await rm(`${dir}/${program}`, { recursive: true, force: true }); // the jailer refuses one that was used
-      await mkdir(root, { recursive: true, mode: 0o755 });
-      await own(name, gid, [root]);
+    prepare: () => {
+      // The jailer refuses one that was used.
+      if (existsSync(`${dir}/${program}`)) rmSync(`${dir}/${program}`, { recursive: true, force: true });
+      mkdirSync(root, { recursive: true, mode: 0o755 });
+      own(name, gid, [root]);
     },
     bring: async (path, as) => {
-      await rm(`${root}/${as}`, { force: true });
-      await link(path, `${root}/${as}`).catch(() => copyFile(path, `${root}/${as}`)); // on another file system
+      rmSync(`${root}/${as}`, { force: true });
+      try {
+        linkSync(path, `${root}/${as}`);
+      } catch {
+        await copyFile(path, `${root}/${as}`); // on another file system
+      }
     },
-    bringDisk: async (device) => {
-      const facts = await stat(device);
+    bringDisk: (device) => {
+      const facts = statSync(device);
       const node = `${root}/.disk`;
-      await rm(node, { force: true });
-      if (facts.isFile()) await link(device, node);
+      rmSync(node, { force: true });
+      if (facts.isFile()) linkSync(device, node);
       else makeBlockNode(node, numbersOf(facts));
-      await own(name, gid, [node]);
-      await rename(node, `${root}/disk`);
+      own(name, gid, [node]);
+      renameSync(node, `${root}/disk`);
     },
+    bringPipe: (as) => pipe({ name, gid, path: `${root}/${as}` }),
   };
 }
 

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "n
 import { readFile, rmdir } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
+import { withSocketPath } from "../../socket-path.ts";
 import { ownerOf } from "../owner.ts";
 import type { Nic, VmSpec } from "../ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../process.ts";
@@ -28,8 +29,11 @@ export type Launched = {
   readonly exited: Promise<string>;
 };
 
-/** A jailed process is no child of this one, so it is looked at: for many VMs this is what an idle agent does. */
+/** A process to which there is no connection is looked at this often. */
 const exitPollMs = 500;
+
+/** Once its connection has ended a process is as good as gone: looked at this often, as many times. */
+const lastLooks = { everyMs: 5, times: 100 };
 
 /** Where the control groups of our VMs are. */
 const cgroupRoot = "/sys/fs/cgroup/wrenn";
@@ -51,11 +55,15 @@ export async function launch(
 ): Promise<Launched> {
   const { jailer } = machine;
   const home = homeOf(machine, spec);
-  await home.prepare();
-  await furnish(home);
-  const started = jailer ? await startJailed(machine, jailer, spec, home) : startPlain(machine, spec, home);
+  home.prepare();
+  // It takes nothing of what it is to find before it is told to by its API.
+  const starting = jailer ? startJailed(machine, jailer, spec, home) : startPlain(machine, spec, home);
+  starting.catch(() => {}); // thrown where it is waited for
+  const furnished = await furnish(home).catch((thrown: unknown) => ({ thrown }));
+  const started = await starting;
   const api = new FirecrackerApi(home.socket, machine.patience);
   try {
+    if (furnished) throw furnished.thrown;
     if (!jailer) await spec.confine?.(started.pid); // the jailer has bounds of its own
     await api.ready(() => startTimeOf(started.pid) === started.startTime);
     return { ...started, api, home };
@@ -72,7 +80,7 @@ export const homeOf = ({ binary, jailer, gid }: Machine, spec: VmSpec): Home =>
 
 type Started = Pick<Launched, "pid" | "startTime" | "exited">;
 
-function startPlain(machine: Machine, spec: VmSpec, home: Home): Started {
+async function startPlain(machine: Machine, spec: VmSpec, home: Home): Promise<Started> {
   const argv = [machine.binary, "--api-sock", socketName, "--id", spec.name.slice(0, 64)];
   const child = spawnVmm(argv, {
     ...{ link: spec.nic.link, uid: ownerOf(spec.name), gid: machine.gid, cwd: home.root, log: `${spec.dir}/vmm.log` },
@@ -94,7 +102,7 @@ async function startJailed(machine: Machine, jailer: string, spec: VmSpec, home:
   if (code !== 0 || !pid)
     throw await explained(new WrennError("agent_error", `the jailer ended with status ${code}`), `${spec.dir}/vmm.log`);
   const startTime = startTimeOf(pid) ?? "";
-  return { pid, startTime, exited: untilGone(() => startTimeOf(pid) === startTime) };
+  return { pid, startTime, exited: untilGone(home.socket, () => startTimeOf(pid) === startTime) };
 }
 
 function jailArguments(machine: Machine, spec: VmSpec): string[] {
@@ -130,10 +138,25 @@ export async function releaseGroup(name: string): Promise<void> {
     }
 }
 
-/** Settles when `alive` says no. */
-export async function untilGone(alive: () => boolean): Promise<string> {
-  while (alive()) await Bun.sleep(exitPollMs);
+/**
+ * Settles when `alive` says no, for a process that is no child of this one. Its end ends a connection to its socket, so
+ * that an agent with many idle VMs has nothing to look at.
+ */
+export async function untilGone(socket: string, alive: () => boolean): Promise<string> {
+  while (alive()) {
+    const wasConnected = await untilClosed(socket);
+    for (let left = wasConnected ? lastLooks.times : 0; left > 0 && alive(); left--) await Bun.sleep(lastLooks.everyMs);
+    if (alive()) await Bun.sleep(exitPollMs);
+  }
   return "ended";
+}
+
+/** Connects and says nothing until the other side ends it; false when nobody listens. */
+function untilClosed(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = { data: () => {}, close: () => resolve(true), error: () => resolve(true) };
+    withSocketPath(path, (unix) => Bun.connect({ unix, socket })).catch(() => resolve(false));
+  });
 }
 
 /** Firecracker processes whose folder lies below `root`, with the name of each one's VM. */

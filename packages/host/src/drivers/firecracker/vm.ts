@@ -1,5 +1,5 @@
 import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, type Stats, statSync } from "node:fs";
-import { chmod, copyFile, readFile, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, rename } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { loadGeneration, saveGeneration } from "../../memory/generation.ts";
 import { pagesOf } from "../../memory/pages.ts";
@@ -7,8 +7,8 @@ import type { Capture, Captured, Disk, Vm, VmHandle, VmSpec } from "../ports.ts"
 import { killProcess } from "../process.ts";
 import { isMapped, MemoryWriter, type Taken, takeChanged } from "../process-memory.ts";
 import type { FirecrackerApi } from "./api.ts";
-import { isWholeState } from "./device-state.ts";
 import type { Home } from "./home.ts";
+import { atOneInstant } from "./instant.ts";
 import { type Launched, releaseGroup } from "./launch.ts";
 
 /** What a VM was started from. */
@@ -45,6 +45,9 @@ export class FirecrackerVm implements Vm {
 
   async stop(): Promise<void> {
     await this.api.patch("/vm", { state: "Paused" });
+    // What the guest had asked of its disk by then may still be waiting: with the second answer all of it is done, since
+    // Firecracker looks at its devices between two calls.
+    for (let calls = 0; calls < 2; calls++) await this.api.info();
     // The device's own cache must be in the layer's file before another layer reads past it.
     const disk = openSync(this.#disk().path, "r");
     try {
@@ -63,7 +66,7 @@ export class FirecrackerVm implements Vm {
   async forward(): Promise<void> {} // every port of a tap is reachable
 
   async switchDisk(next: Disk): Promise<void> {
-    await this.home.bringDisk(next.device);
+    this.home.bringDisk(next.device);
     await this.api.patch("/drives/rootfs", { drive_id: "rootfs", path_on_host: "disk" });
   }
 
@@ -80,24 +83,22 @@ export class FirecrackerVm implements Vm {
   async capture(dir: string, { base, runsOn = false }: Capture = {}): Promise<Captured> {
     const { memory: template, fingerprint } = this.origin;
     if (!template) throw new WrennError("internal_error", "this VM has no template to save against");
-    const taken = isMapped(this.pid, template)
-      ? await this.#takeChanged(dir, template, runsOn)
-      : await this.#takeWhole(dir);
-    const save = () => saveGeneration(dir, taken.pages, { template, base, others: "template" });
-    const early = taken.isCopied ? undefined : await save();
+    const save = (taken: Taken) => saveGeneration(dir, taken.pages, { template, base, others: "template" });
+    const take = async () => {
+      const taken = takeChanged(this.pid, template, runsOn);
+      return { taken, early: taken.isCopied ? undefined : await save(taken) };
+    };
+    const { taken, early } = isMapped(this.pid, template)
+      ? await atOneInstant(this, `${dir}/device`, take)
+      : { taken: await this.#takeWhole(dir), early: undefined };
     return {
       write: async () => {
-        const { bytes } = early ?? (await save());
+        const { bytes } = early ?? (await save(taken));
         const manifest: SavedManifest = { fingerprint, device: { sha256: await sha256(`${dir}/device`) } };
         await Bun.write(`${dir}/firecracker.json`, JSON.stringify(manifest));
         return bytes;
       },
     };
-  }
-
-  async #takeChanged(dir: string, template: string, runsOn: boolean): Promise<Taken> {
-    await this.#saveDevices(`${dir}/device`);
-    return takeChanged(this.pid, template, runsOn);
   }
 
   /** All of the memory, which only Firecracker itself can give: from a file that goes when it has been read. */
@@ -127,28 +128,6 @@ export class FirecrackerVm implements Vm {
       if (facts && isDisk) return { path, facts };
     }
     throw new WrennError("agent_error", "the VM has no disk");
-  }
-
-  /**
-   * Device state alone, which Firecracker's API does not know: it writes that first, durably, then the memory. So it is
-   * told to put the memory where no file can be; that it refuses, and what it wrote before is taken once its sum is right.
-   */
-  async #saveDevices(path: string): Promise<void> {
-    const name = "device.new";
-    const written = `${this.home.root}/${name}`;
-    const names = { snapshot_path: name, mem_file_path: "." };
-    try {
-      const refusal = await this.api.put("/snapshot/create", { snapshot_type: "Full", ...names }).then(
-        () => undefined,
-        (thrown: unknown) => thrown,
-      );
-      const bytes = await readFile(written).catch(() => new Uint8Array());
-      if (!isWholeState(bytes)) throw refusal ?? new WrennError("agent_error", "Firecracker wrote no device state");
-      await rename(written, path).catch(() => copyFile(written, path));
-      await chmod(path, 0o600);
-    } finally {
-      await rm(written, { force: true });
-    }
   }
 }
 
