@@ -1,25 +1,19 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import { pageBytes } from "./pages.ts";
+import { sumBytes, sumOf } from "./sum.ts";
 
 /**
- * A file of pages that proves itself, little endian: the pages; for each segment of 256 of them its SHA-256; then 8 bytes
- * magic, u32 pages, u32 zero, and the SHA-256 of the sums and the 16 bytes before. A reader checks each segment that it
+ * A file of pages that proves itself, little endian: the pages; for each segment of 256 of them its sum; then 8 bytes
+ * magic, u32 pages, u32 zero, and the sum over all sums and the 16 bytes before. A reader checks each segment that it
  * reads, so a flipped bit or a cut end is found before a guest sees it.
  */
-const magic = "WRNDATA1";
-const sumBytes = 32;
+const magic = "WRNDATA2";
 const headBytes = 16;
 const trailerBytes = headBytes + sumBytes;
 
 /** One read, one write and one sum cover this many pages: a MiB. */
 export const segmentPages = 256;
-
-const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => {
-  const hash = new Bun.CryptoHasher("sha256");
-  for (const part of parts) hash.update(part);
-  return hash.digest();
-};
 
 /** Says which file cannot be used, and what to do. */
 export const damaged = (path: string, how: string): WrennError =>
@@ -69,7 +63,8 @@ export class DataWriter implements AsyncDisposable {
     const head = new Uint8Array(headBytes);
     head.set(new TextEncoder().encode(magic));
     new DataView(head.buffer).setUint32(8, this.pages, true);
-    const tail = Buffer.concat([...this.#sums, head, sha256(...this.#sums, head)]);
+    const told = Buffer.concat([...this.#sums, head]);
+    const tail = Buffer.concat([told, sumOf(told)]);
     await this.#settled();
     await writeFully(this.#file!, tail, this.pages * pageBytes);
     await this.#file!.datasync();
@@ -93,7 +88,7 @@ export class DataWriter implements AsyncDisposable {
     const before = this.#writing; // of the other segment, which is filled next
     this.#writing = Promise.all([before, writeFully(this.#file, part, this.#sums.length * this.#segment.length)]);
     this.#writing.catch(() => {}); // thrown where it is waited for
-    this.#sums.push(sha256(part));
+    this.#sums.push(sumOf(part));
     this.#filled = 0;
     await before;
     if (this.#sums.length % segmentsAPush === 0) this.#push(this.#file);
@@ -137,7 +132,7 @@ export class DataReader implements AsyncDisposable {
       const sums = new Uint8Array(Math.ceil(pages / segmentPages) * sumBytes);
       if (pages * pageBytes + sums.length + trailerBytes !== size) throw damaged(path, "its length is wrong");
       await readFully(file, sums, pages * pageBytes);
-      if (Buffer.compare(sha256(sums, head), trailer.subarray(headBytes)) !== 0)
+      if (Buffer.compare(sumOf(Buffer.concat([sums, head])), trailer.subarray(headBytes)) !== 0)
         throw damaged(path, "its checksum differs");
       return new DataReader(path, file, pages, sums);
     } catch (thrown) {
@@ -168,7 +163,7 @@ export class DataReader implements AsyncDisposable {
     const bytes = this.#buffer.subarray(0, pages * pageBytes);
     await readFully(this.file, bytes, at * segmentPages * pageBytes);
     const sum = this.sums.subarray(at * sumBytes, (at + 1) * sumBytes);
-    if (Buffer.compare(sha256(bytes), sum) !== 0) throw damaged(this.path, "its checksum differs");
+    if (Buffer.compare(sumOf(bytes), sum) !== 0) throw damaged(this.path, "its checksum differs");
     this.#held = { at, bytes };
     return bytes;
   }

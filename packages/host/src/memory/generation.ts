@@ -154,24 +154,30 @@ class Saver {
     return this.#map.runs;
   }
 
-  /** A piece of `all`, which begins at page `from`: in one run of the base, or in none. */
+  /**
+   * A piece of `all`, which begins at page `from`: in one run of the base, or in none. One that is in none is not compared
+   * with the template: a page of its own is one that was written to, and hardly ever with what it held.
+   */
   async #piece(
     piece: { page: number; pages: number; run: Run | undefined },
     from: number,
     all: Uint8Array,
   ): Promise<void> {
     const { run } = piece;
+    const part = (page: number, pages: number): Pages => ({
+      page,
+      bytes: all.subarray((page - from) * pageBytes, (page - from + pages) * pageBytes),
+    });
+    if (!run) return this.#changed(part(piece.page, piece.pages));
     for (let done = 0; done < piece.pages; ) {
       const page = piece.page + done;
-      const most = Math.min(piece.pages - done, segmentPages);
-      const before = run ? await this.base!.read(run, page - run.page, most) : this.template.read(page, most);
-      const bytes = all.subarray((page - from) * pageBytes, (page - from) * pageBytes + before.length);
-      await this.#compare({ page, bytes }, before, run);
+      const before = await this.base!.read(run, page - run.page, Math.min(piece.pages - done, segmentPages));
+      await this.#compare(part(page, before.length / pageBytes), before, run);
       done += before.length / pageBytes;
     }
   }
 
-  async #compare({ page, bytes }: Pages, before: Uint8Array, run: Run | undefined): Promise<void> {
+  async #compare({ page, bytes }: Pages, before: Uint8Array, run: Run): Promise<void> {
     const count = bytes.length / pageBytes;
     const [now, then] = [new PageView(bytes), new PageView(before)];
     for (let i = 0; i < count; ) {
@@ -179,7 +185,7 @@ class Saver {
       let end = i + 1;
       while (end < count && now.isSame(then, end) === kind) end++;
       if (!kind) await this.#changed({ page: page + i, bytes: bytes.subarray(i * pageBytes, end * pageBytes) });
-      else if (run)
+      else
         this.#map.add({ page: page + i, pages: end - i, source: run.source, offset: run.offset + page + i - run.page });
       i = end;
     }

@@ -1,4 +1,5 @@
 import { damaged } from "./data-file.ts";
+import { sumBytes, sumOf } from "./sum.ts";
 
 /** Where the pages of a run lie: in a data file, from page `offset` of it on, or nowhere because they are zero. */
 export type Run = {
@@ -11,11 +12,11 @@ export type Run = {
 
 /**
  * Which pages of a guest differ from its template's, and where they lie. Little endian: 8 bytes magic, u32 sources, u32
- * runs; 32 bytes SHA-256 of all that follows; for each source 32 bytes of its id, padded with zeros; for each run, in
+ * runs; 8 bytes sum of all that follows; for each source 32 bytes of its id, padded with zeros; for each run, in
  * ascending order, u32 first page, u32 pages, u32 number of its source or 0xffffffff for zeros, u32 first page there.
  */
-const magic = "WRNMAP01";
-const headBytes = 16 + 32;
+const magic = "WRNMAP02";
+const headBytes = 16 + sumBytes;
 const idBytes = 32;
 const runBytes = 16;
 const zero = 0xffff_ffff;
@@ -43,7 +44,7 @@ export function encodeMap(runs: readonly Run[]): Uint8Array {
     view.setUint32(at + 8, run.source === undefined ? zero : numbers.get(run.source)!, true);
     view.setUint32(at + 12, run.offset, true);
   });
-  all.set(new Bun.CryptoHasher("sha256").update(all.subarray(headBytes)).digest(), 16);
+  all.set(sumOf(all.subarray(headBytes)), 16);
   return all;
 }
 
@@ -57,8 +58,8 @@ export async function readMap(path: string): Promise<Run[]> {
     throw damaged(path, "it is no memory snapshot");
   const [sources, runs] = [view.getUint32(8, true), view.getUint32(12, true)];
   if (all.length !== headBytes + sources * idBytes + runs * runBytes) throw damaged(path, "its length is wrong");
-  const sum = new Bun.CryptoHasher("sha256").update(all.subarray(headBytes)).digest();
-  if (Buffer.compare(sum, all.subarray(16, headBytes)) !== 0) throw damaged(path, "its checksum differs");
+  if (Buffer.compare(sumOf(all.subarray(headBytes)), all.subarray(16, headBytes)) !== 0)
+    throw damaged(path, "its checksum differs");
   const ids = Array.from({ length: sources }, (_, at) => {
     const id = all.subarray(headBytes + at * idBytes, headBytes + (at + 1) * idBytes);
     return new TextDecoder().decode(id).replace(/\0+$/, "");

@@ -1,5 +1,4 @@
 import { closeSync, openSync, readSync, unlinkSync } from "node:fs";
-import { WrennError } from "@wrenn/contract";
 
 /** Bytes a page: what processors of x86-64 and arm64 guests map, and the unit in which memory is saved. */
 export const pageBytes = 4096;
@@ -47,25 +46,13 @@ const pageOf = (bytes: Uint8Array, at: number): Uint8Array => bytes.subarray(at 
 /** The memory of a template: what a page holds that no generation names. */
 export class TemplateMemory implements Disposable {
   readonly #fd: number;
-  readonly #buffer = new Uint8Array(1 << 20);
   readonly #page = new Uint8Array(pageBytes);
 
   constructor(path: string) {
     this.#fd = openSync(path, "r");
   }
 
-  /** At most a MiB of pages; valid until the next call. */
-  read(page: number, pages: number): Uint8Array {
-    const into = this.#buffer.subarray(0, pages * pageBytes);
-    for (let done = 0; done < into.length; ) {
-      const got = readSync(this.#fd, into, done, into.length - done, page * pageBytes + done);
-      if (got === 0) throw new WrennError("internal_error", "the template's memory is shorter than the guest's");
-      done += got;
-    }
-    return into;
-  }
-
-  /** Whether a page holds nothing but zeros; what `read` gave stays valid. */
+  /** Whether a page holds nothing but zeros. */
   isZero(page: number): boolean {
     readSync(this.#fd, this.#page, 0, pageBytes, page * pageBytes);
     return new PageView(this.#page).isZero(0);
