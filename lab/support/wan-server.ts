@@ -1,4 +1,4 @@
-/** Runs in the world outside: answers HTTP on every address, and name queries for the names below. */
+/** Runs in the world outside: answers HTTP on every address, with the key it is shown, and name queries for the names below. */
 import { world } from "./wan.ts";
 
 const names: Record<string, string> = {
@@ -7,7 +7,14 @@ const names: Record<string, string> = {
   "rebind.test": world.metadata,
 };
 
-Bun.serve({ hostname: "0.0.0.0", port: 80, fetch: () => new Response("world") });
+Bun.serve({
+  hostname: "0.0.0.0",
+  port: 80,
+  fetch: ({ headers }) => {
+    const key = headers.get("x-key");
+    return new Response(key ? `world with ${key}` : "world", { headers: { connection: "close" } });
+  },
+});
 
 const socket = await Bun.udpSocket({
   hostname: "0.0.0.0",

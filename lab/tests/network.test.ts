@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { tapNet } from "../../packages/host/src/drivers/netns/addresses.ts";
 import { NetnsTap } from "../../packages/host/src/drivers/netns/netns-tap.ts";
 import type { Nic } from "../../packages/host/src/drivers/ports.ts";
+import { newAuthority } from "../../packages/host/src/egress/authority.ts";
 import { quiet } from "../../packages/host/test/support/host.ts";
 import { left } from "../support/left.ts";
 import { makeWorld, world } from "../support/wan.ts";
@@ -87,20 +88,62 @@ test("names are answered by the host's resolver, and never with an address below
   expect(await a.sh("getent ahostsv4 rebind.test")).toBe("");
 });
 
-test("a policy counts at once: nothing, one range, one name, everything but", async () => {
+test("a policy counts at once: nothing, one range, everything but", async () => {
   await using a = await guest("a");
   const set = a.nic.setPolicy!;
   await set({ internet: false, allow: [], deny: [] });
   expect(await reachable(a, both)).toEqual([]);
   await set({ internet: false, allow: ["203.0.113.0/24"], deny: [] });
   expect(await reachable(a, both)).toEqual([world.elsewhere]);
-  await set({ internet: false, allow: ["good.test"], deny: [] });
-  expect(await reachable(a, both)).toEqual([]); // nobody has asked for the name yet
-  expect(await a.sh("getent ahostsv4 elsewhere.test")).toBe("");
-  expect(await a.sh("getent ahostsv4 good.test")).toContain(world.internet);
-  expect(await reachable(a, both)).toEqual([world.internet]);
   await set({ internet: true, allow: [], deny: ["198.51.100.0/24"] });
   expect(await reachable(a, both)).toEqual([world.elsewhere]);
+});
+
+/** The last line of what a web server says, which `ip` is asked for by the name of `host`. */
+const web = ({ sh }: Guest, ip: string, host: string) =>
+  sh(
+    `exec 3<>/dev/tcp/${ip}/80 && printf 'GET / HTTP/1.1\\r\\nHost: ${host}\\r\\n\\r\\n' >&3; timeout 10 cat <&3 | tail -1`,
+  );
+
+test("a name in a policy is looked for in what the guest says, whatever address it dials", async () => {
+  await using a = await guest("a");
+  await a.nic.setPolicy!({ internet: false, allow: ["good.test"], deny: [] });
+  expect(await a.sh("getent ahostsv4 elsewhere.test")).toBe("");
+  expect(await a.sh("getent ahostsv4 good.test")).toContain(world.internet);
+  expect(await web(a, world.internet, "good.test")).toBe("world");
+  expect(await web(a, world.elsewhere, "good.test")).toBe("world"); // led to where the name really is
+  expect(await web(a, world.internet, "elsewhere.test")).toContain("does not allow this host");
+  expect(await web(a, world.metadata, "rebind.test")).toContain("does not allow this host");
+  expect(await a.sh(`exec 3<>/dev/tcp/${world.internet}/80; echo hello >&3; timeout 10 cat <&3`)).toBe("");
+  await a.nic.setPolicy!({ internet: false, allow: ["*"], deny: [] });
+  expect(await web(a, world.internet, "elsewhere.test")).toBe("world");
+  expect(await web(a, world.metadata, "rebind.test")).toContain("does not allow this host");
+  await a.nic.setPolicy!({ internet: true, allow: [], deny: [] });
+  expect(await web(a, world.internet, "anything.test")).toBe("world");
+});
+
+test("headers are set on requests to the hosts that a rule names, and stand in no file of the host", async () => {
+  await using a = await guest("a");
+  const rewrites = { "good.test": { "x-key": "a secret of the team" } };
+  await a.nic.setPolicy!({ internet: true, allow: [], deny: [], rewrites, authority: await newAuthority() });
+  expect(await web(a, world.internet, "good.test")).toBe("world with a secret of the team");
+  expect(await web(a, world.internet, "elsewhere.test")).toBe("world");
+  expect(
+    (await Bun.$`grep -rl "a secret of the team" /run/wrenn /lab/out/rules`.nothrow().quiet()).stdout.toString(),
+  ).toBe("");
+});
+
+test("while no agent is there a name is reached by nobody, and by the next one again", async () => {
+  await using a = await guest("a");
+  const policy = { internet: false, allow: ["good.test"], deny: [] };
+  await a.nic.setPolicy!(policy);
+  await nets[Symbol.asyncDispose](); // what a killed agent leaves: rules, and nobody who listens
+  expect(await web(a, world.internet, "good.test")).toBe("");
+  nets = await NetnsTap.start({ dir: "/lab/out/rules", gid: 0, ready: 0 }, quiet);
+  const again = await nets.attach("a");
+  await again.setPolicy!(policy);
+  expect(await web(a, world.internet, "good.test")).toBe("world");
+  await again[Symbol.asyncDispose]();
 });
 
 test("a connection that a new policy forbids ends", async () => {

@@ -1,9 +1,9 @@
-import { mkdir, rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { HostConfig } from "../config.ts";
+import { openGround } from "../egress/ground.ts";
 import { PolicyTable } from "../egress/policy-table.ts";
-import { Resolver } from "../egress/resolver.ts";
 import { cpuModel, type Findings, probe, tscKhz } from "../probe.ts";
 import { findLimits } from "./cgroups.ts";
 import { DmSnapshot } from "./dm/dm-snapshot.ts";
@@ -78,11 +78,7 @@ async function networkFor(config: HostConfig, network: Findings["network"], { gi
 async function keepPolicies({ dir }: HostConfig, { isOpen, hasFirewall }: Egress, log: Logger) {
   if (!isOpen || !hasFirewall) return undefined;
   const servers = await nameservers();
-  const sockets = `${dir}/egress`;
-  await rm(sockets, { recursive: true, force: true });
-  await mkdir(sockets, { recursive: true, mode: 0o700 });
-  const ground = { resolver: new Resolver(servers), nameservers: servers, dir: sockets, log };
-  return { table: await PolicyTable.open(dir, servers), ground };
+  return { table: await PolicyTable.open(dir, servers), ground: await openGround(dir, servers, log) };
 }
 
 async function vmmGroup(accelerator: string): Promise<number> {

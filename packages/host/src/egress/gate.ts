@@ -26,6 +26,12 @@ export type GateGround = {
   readonly log: Logger;
 };
 
+/** Where a gate listens: on an address, that exists where `within` does what it is given. */
+export type GatePlace = { readonly hostname: string; within<T>(act: () => T): T };
+
+/** This machine's loopback, to which rules for each user lead. */
+const loopback: GatePlace = { hostname: "127.0.0.1", within: (act) => act() };
+
 /** Where a connection that was looked into goes. */
 type Way = { readonly hello: Hello; readonly ip: string; readonly port: number };
 
@@ -39,7 +45,7 @@ export class Gate implements AsyncDisposable {
   #judge: Judge;
   #interceptor: Interceptor | undefined;
   #server!: Server;
-  #names!: NameServer;
+  #names: NameServer | undefined;
 
   private constructor(
     readonly ground: GateGround,
@@ -48,23 +54,36 @@ export class Gate implements AsyncDisposable {
     this.#judge = new Judge(policy);
   }
 
-  /** Opens a gate on ports of this machine's loopback. */
+  /** Opens a gate on ports of this machine's loopback, one of them for questions for names. */
   static async open(ground: GateGround, policy: NetPolicy): Promise<Gate> {
+    const gate = await Gate.openAt(loopback, ground, policy);
+    const rules = { allows: (_: string, name: string) => gate.mayAsk(name) };
+    const { hostname } = loopback;
+    gate.#names = await NameServer.start(ground.nameservers, rules, ground.log, { hostname });
+    return gate;
+  }
+
+  /** Opens one on a port of some place; questions for names are somebody else's, who asks `mayAsk`. */
+  static async openAt({ hostname, within }: GatePlace, ground: GateGround, policy: NetPolicy): Promise<Gate> {
     const gate = new Gate(ground, policy);
     await gate.use(policy);
     gate.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => void gate.#serve(socket));
     gate.#server.maxConnections = maxConnections;
     await new Promise<void>((resolve, reject) => {
-      gate.#server.once("error", reject).listen(0, "127.0.0.1", resolve);
+      gate.#server.once("error", reject);
+      within(() => gate.#server.listen(0, hostname, resolve));
     });
-    const rules = { allows: (_: string, name: string) => gate.#mayAsk(name), answered: async () => {} };
-    gate.#names = await NameServer.start(ground.nameservers, rules, ground.log, { hostname: "127.0.0.1" });
     return gate;
+  }
+
+  /** The port to which the guest's connections are led. */
+  get port(): number {
+    return (this.#server.address() as { port: number }).port;
   }
 
   /** The ports to which the guest's connections and its questions for names are led. */
   get ports(): { tcp: number; names: number } {
-    return { tcp: (this.#server.address() as { port: number }).port, names: this.#names.port };
+    return { tcp: this.port, names: this.#names!.port };
   }
 
   /** Puts a policy in force. Connections that it forbids end. */
@@ -84,11 +103,12 @@ export class Gate implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#open.keys()) socket.destroy();
     this.#server.close();
-    await this.#names[Symbol.asyncDispose]();
+    await this.#names?.[Symbol.asyncDispose]();
     await this.#interceptor?.[Symbol.asyncDispose]();
   }
 
-  #mayAsk(name: string): boolean {
+  /** Whether the guest may ask for this name; that it may not is noted down. */
+  mayAsk(name: string): boolean {
     if (this.#judge.mayAsk(name)) return true;
     this.ledger.denied({ host: name, ip: "", port: 53 }, "udp"); // names are asked for by either; this is the usual one
     return false;

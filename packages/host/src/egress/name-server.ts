@@ -7,8 +7,6 @@ import { addressesIn, questionOf, refusal } from "../drivers/netns/names.ts";
 export type NameRules = {
   /** Whether the guest behind this address may ask for this name. */
   allows(peerIp: string, name: string): boolean;
-  /** Told of every answer before the guest is, so that an address is reachable once its name is known. */
-  answered(peerIp: string, name: string, addresses: readonly { ip: string; seconds: number }[]): Promise<void>;
 };
 
 /** Resolvers answer within a second or not at all; guests ask again by themselves after five. */
@@ -113,9 +111,7 @@ export class NameServer implements AsyncDisposable {
     const answer = await this.#forward(query.slice(), resolver);
     if (!answer) return undefined;
     try {
-      const addresses = addressesIn(answer);
-      if (addresses.some(({ ip }) => isBelowFloor(ip))) return refusal(query);
-      await this.rules.answered(peerIp, name, addresses);
+      if (addressesIn(answer).some(({ ip }) => isBelowFloor(ip))) return refusal(query);
     } catch (error) {
       this.log.debug({ error, name }, "an answer that cannot be read");
       return refusal(query);

@@ -3,7 +3,7 @@ import { denied4 } from "../drivers/floor.ts";
 import { run } from "../drivers/netns/commands.ts";
 import { vmmUids } from "../drivers/owner.ts";
 import type { Flow, Flows, NetPolicy } from "../drivers/ports.ts";
-import { namesIn } from "./policy.ts";
+import { hasRewrites, namesIn } from "./policy.ts";
 
 /** Of a guest, so many destinations are kept, for so long. */
 const mostFlows = 512;
@@ -196,8 +196,6 @@ type Element = {
 };
 
 const names = "meta l4proto { tcp, udp } th dport 53";
-
-const hasRewrites = ({ rewrites }: NetPolicy): boolean => Object.keys(rewrites ?? {}).length > 0;
 
 /** Names are the gate's business; what a rewrite is for is looked into on the ports of the web. */
 function gateRules(uid: number, policy: NetPolicy, { tcp, names: namePort }: GatePorts): string[] {

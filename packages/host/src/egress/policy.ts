@@ -72,9 +72,11 @@ export class Judge {
 /** The names that a policy allows. */
 export const namesIn = ({ allow }: NetPolicy): string[] => allow.filter((rule) => !rest.isAddress(rule));
 
+/** Whether requests to some hosts are changed. */
+export const hasRewrites = ({ rewrites }: NetPolicy): boolean => Object.keys(rewrites ?? {}).length > 0;
+
 /** Whether connections must be looked into: by name, or to change them. */
-export const needsGate = (policy: NetPolicy): boolean =>
-  namesIn(policy).length > 0 || Object.keys(policy.rewrites ?? {}).length > 0;
+export const needsGate = (policy: NetPolicy): boolean => namesIn(policy).length > 0 || hasRewrites(policy);
 
 function add(list: BlockList, rule: string): void {
   const [address = "", bits] = rule.split("/");

@@ -52,9 +52,3 @@ export function refusal(query: Uint8Array): Uint8Array {
   answer.fill(0, 6, headBytes); // no records; what follows the question is ignored
   return answer;
 }
-
-/** Whether `name` is one of `domains`, or below one that begins with `*.`. */
-export const matches = (name: string, domains: readonly string[]): boolean =>
-  domains.some((domain) =>
-    domain.startsWith("*.") ? name.endsWith(domain.slice(1).toLowerCase()) : name === domain.toLowerCase(),
-  );

@@ -1,22 +1,25 @@
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rm } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
+import { Gate, type GateGround } from "../../egress/gate.ts";
+import { openGround } from "../../egress/ground.ts";
 import { NameServer } from "../../egress/name-server.ts";
-import { isBelowFloor, nameservers } from "../floor.ts";
+import { Judge, needsGate } from "../../egress/policy.ts";
+import { nameservers } from "../floor.ts";
+import { inNetwork } from "../libc.ts";
 import type { NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
 import { lastSlot, type Slot, slot, slotOfPeer, tapNet } from "./addresses.ts";
 import { run } from "./commands.ts";
-import { matches } from "./names.ts";
-import { hostRules, isDomain, netnsRules, openPolicy, pinRule, policyRules } from "./rules.ts";
+import { hostRules, netnsRules, openPolicy, policyRules } from "./rules.ts";
 
 /** Who has which slot of this machine. In memory, as name spaces are: a restart of the machine ends both. */
 const register = "/run/wrenn/net";
 
-/** An answer's addresses stay reachable a little longer than the answer holds, for connections that are being made. */
-const pinSlackSeconds = 30;
-
-/** What stands in the register: the data folder of the agent, the sandbox (empty while it waits) and its policy. */
+/**
+ * What stands in the register: the data folder of the agent, the sandbox (empty while it waits) and its policy, without
+ * the headers that it sets, which may be secrets.
+ */
 type Entry = {
   readonly dir: string;
   readonly sandbox: string;
@@ -24,7 +27,10 @@ type Entry = {
   readonly policy?: NetPolicy | undefined;
 };
 
-type Taken = { readonly slot: Slot; policy: NetPolicy };
+/** A slot in use. Changes of its policy take turns. */
+type Taken = { readonly slot: Slot; judge: Judge; gate?: Gate | undefined; turn: Promise<unknown> };
+
+const taken = (slot: Slot, policy: NetPolicy): Taken => ({ slot, judge: new Judge(policy), turn: Promise.resolve() });
 
 export type NetnsTapOptions = {
   /** The agent's data folder: agents of other folders have slots of their own. */
@@ -51,6 +57,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
   #isClosed = false;
   #last = Math.floor(Math.random() * lastSlot);
   #names!: NameServer;
+  #ground!: GateGround;
 
   private constructor(
     readonly options: NetnsTapOptions,
@@ -61,12 +68,10 @@ export class NetnsTap implements Nets, AsyncDisposable {
   static async start(options: NetnsTapOptions, log: Logger): Promise<NetnsTap> {
     const nets = new NetnsTap(options, log);
     await mkdir(register, { recursive: true, mode: 0o700 });
-    const rules = {
-      allows: (peer: string, name: string) => nets.#mayAsk(peer, name),
-      answered: (peer: string, name: string, found: readonly { ip: string; seconds: number }[]) =>
-        nets.#pin(peer, name, found),
-    };
-    nets.#names = await NameServer.start(await nameservers(), rules, log);
+    const servers = await nameservers();
+    nets.#ground = await openGround(options.dir, servers, log);
+    const rules = { allows: (peer: string, name: string) => nets.#mayAsk(peer, name) };
+    nets.#names = await NameServer.start(servers, rules, log);
     await Bun.write("/proc/sys/net/ipv4/ip_forward", "1");
     await run(["nft", "-f", "-"], hostRules(nets.#names.port));
     await nets.#findFormer();
@@ -79,11 +84,11 @@ export class NetnsTap implements Nets, AsyncDisposable {
     if (present) return this.#nic(sandbox, present.slot);
     const former = this.#former.get(sandbox);
     this.#former.delete(sandbox);
-    const taken = former ?? { slot: this.#ready.shift() ?? (await this.#make()), policy: openPolicy };
-    await this.#write(taken.slot, { sandbox, isMade: true, policy: taken.policy });
-    this.#taken.set(sandbox, taken);
+    const its = former ?? taken(this.#ready.shift() ?? (await this.#make()), openPolicy);
+    this.#write(its.slot, { sandbox, isMade: true, policy: its.judge.policy });
+    this.#taken.set(sandbox, its);
     this.#refill();
-    const nic = this.#nic(sandbox, taken.slot);
+    const nic = this.#nic(sandbox, its.slot);
     if (!isolated) return nic;
     return this.#setPolicy(sandbox, { ...openPolicy, internet: false }).then(
       () => nic,
@@ -113,6 +118,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
     this.#isClosed = true;
     await this.settled();
     for (const waiting of this.#ready.splice(0)) await this.#remove(waiting);
+    for (const { gate } of this.#taken.values()) await gate?.[Symbol.asyncDispose]();
     await this.#names[Symbol.asyncDispose]();
   }
 
@@ -125,47 +131,55 @@ export class NetnsTap implements Nets, AsyncDisposable {
       setPolicy: (policy) => this.#setPolicy(sandbox, policy),
       counters: () => counters(hostDevice),
       [Symbol.asyncDispose]: async () => {
-        const taken = this.#taken.get(sandbox);
-        if (!this.#taken.delete(sandbox)) return;
-        this.#later(() => this.#remove(taken!.slot)); // what comes next need not wait for it
+        const its = this.#taken.get(sandbox);
+        if (!its || !this.#taken.delete(sandbox)) return;
+        this.#later(async () => {
+          await its.turn;
+          await its.gate?.[Symbol.asyncDispose]();
+          await this.#remove(its.slot);
+        }); // what comes next need not wait for it
       },
     };
   }
 
-  async #setPolicy(sandbox: string, policy: NetPolicy): Promise<void> {
-    const taken = this.#taken.get(sandbox);
-    if (!taken) throw new WrennError("invalid_state", "the network is gone");
-    if (Object.keys(policy.rewrites ?? {}).length > 0)
-      throw new WrennError("unimplemented", "on this host's network no headers are set on requests", {
-        remedy: "Leave the rules for headers out, or use a host on user-mode networking (WRENN_NETWORK=user-mode).",
-      });
-    const { netns } = taken.slot;
-    await run(["ip", "netns", "exec", netns, "nft", "-f", "-"], policyRules(policy));
-    taken.policy = policy;
-    await this.#write(taken.slot, { sandbox, isMade: true, policy });
+  /** Puts a policy in force, after those that were asked for before. */
+  #setPolicy(sandbox: string, policy: NetPolicy): Promise<void> {
+    const its = this.#taken.get(sandbox);
+    if (!its) throw new WrennError("invalid_state", "the network is gone");
+    const result = its.turn.then(() => this.#hold(sandbox, its, policy));
+    its.turn = result.catch(() => {});
+    return result;
+  }
+
+  async #hold(sandbox: string, its: Taken, policy: NetPolicy): Promise<void> {
+    const { netns } = its.slot;
+    const former = its.gate;
+    const next = needsGate(policy) ? (former ?? (await this.#openGate(netns, policy))) : undefined;
+    await next?.use(policy);
+    its.gate = next;
+    await run(["ip", "netns", "exec", netns, "nft", "-f", "-"], policyRules(policy, next?.port));
+    its.judge = new Judge(policy);
+    this.#write(its.slot, { sandbox, isMade: true, policy });
+    if (!next) await former?.[Symbol.asyncDispose]();
     await limit(netns, "tap0", policy.receiveMbit);
     await limit(netns, "eth0", policy.transmitMbit);
   }
 
+  /** A gate in the sandbox's own name space, where the kernel knows whom a connection was for before it was led there. */
+  #openGate(netns: string, policy: NetPolicy): Promise<Gate> {
+    const within = <T>(act: () => T): T => inNetwork(`/run/netns/${netns}`, act);
+    return Gate.openAt({ hostname: tapNet.gateway, within }, this.#ground, policy);
+  }
+
   #takenBy(peerIp: string): Taken | undefined {
     const index = slotOfPeer(peerIp)?.index;
-    for (const taken of this.#taken.values()) if (taken.slot.index === index) return taken;
+    for (const its of this.#taken.values()) if (its.slot.index === index) return its;
     return undefined;
   }
 
   #mayAsk(peerIp: string, name: string): boolean {
-    const policy = this.#takenBy(peerIp)?.policy;
-    if (!policy) return false;
-    if (matches(name, policy.allow.filter(isDomain))) return true;
-    return policy.internet && !matches(name, policy.deny.filter(isDomain));
-  }
-
-  async #pin(peerIp: string, name: string, found: readonly { ip: string; seconds: number }[]): Promise<void> {
-    const taken = this.#takenBy(peerIp);
-    const ips = found.map(({ ip }) => ip).filter((ip) => !isBelowFloor(ip));
-    if (!taken || ips.length === 0 || !matches(name, taken.policy.allow.filter(isDomain))) return;
-    const seconds = Math.min(Math.max(...found.map((one) => one.seconds)), 3_600) + pinSlackSeconds;
-    await run(["ip", "netns", "exec", taken.slot.netns, "nft", "-f", "-"], pinRule("pinned", ips, seconds));
+    const its = this.#takenBy(peerIp);
+    return its !== undefined && (its.gate ?? its.judge).mayAsk(name);
   }
 
   /** Fills the pool in the background. */
@@ -183,7 +197,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
     const free = await this.#reserve();
     try {
       await makeNetns(free, this.options.gid);
-      await this.#write(free, { sandbox: "", isMade: true });
+      this.#write(free, { sandbox: "", isMade: true });
       return free;
     } catch (thrown) {
       await this.#remove(free);
@@ -212,8 +226,10 @@ export class NetnsTap implements Nets, AsyncDisposable {
     throw new WrennError("no_hosts_available", `all ${lastSlot} networks of this machine are in use`);
   }
 
-  async #write(of: Slot, entry: Omit<Entry, "dir">): Promise<void> {
-    await Bun.write(`${register}/${of.index}`, JSON.stringify({ dir: this.options.dir, ...entry }));
+  /** At once: the file is in memory, and another thread would take longer to be asked. A create waits for this. */
+  #write(of: Slot, entry: Omit<Entry, "dir">): void {
+    const { rewrites: _, authority: __, ...policy } = entry.policy ?? openPolicy;
+    writeFileSync(`${register}/${of.index}`, JSON.stringify({ dir: this.options.dir, ...entry, policy }));
   }
 
   async #remove(used: Slot): Promise<void> {
@@ -232,7 +248,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
       if (entry?.dir !== this.options.dir) continue;
       const theirs = slot(Number(name));
       if (!entry.isMade || !existsSync(`/run/netns/${theirs.netns}`)) await this.#remove(theirs);
-      else if (entry.sandbox) this.#former.set(entry.sandbox, { slot: theirs, policy: entry.policy ?? openPolicy });
+      else if (entry.sandbox) this.#former.set(entry.sandbox, taken(theirs, entry.policy ?? openPolicy));
       else this.#ready.push(theirs);
     }
   }

@@ -1,14 +1,15 @@
+import { rest } from "@wrenn/contract";
+import { hasRewrites, namesIn } from "../../egress/policy.ts";
 import { denied4 } from "../floor.ts";
 import type { NetPolicy } from "../ports.ts";
 import { hostDevicePrefix, linkRange, type Slot, tapNet } from "./addresses.ts";
 
-/** Names, not addresses, among the rules of a policy. */
-export const isDomain = (rule: string): boolean => /[a-z]/i.test(rule) && !rule.includes(":");
+/** Guests have no IPv6. */
+const addresses = (rules: readonly string[]): string[] =>
+  rules.filter((rule) => rest.isAddress(rule) && !rule.includes(":"));
 
-const addresses = (rules: readonly string[]): string[] => rules.filter((rule) => !isDomain(rule));
-
-const set = (name: string, elements: readonly string[], flags = "interval; auto-merge"): string =>
-  `set ${name} { type ipv4_addr; flags ${flags}; ${elements.length > 0 ? `elements = { ${elements.join(", ")} }` : ""} }`;
+const set = (name: string, elements: readonly string[]): string =>
+  `set ${name} { type ipv4_addr; flags interval; auto-merge; ${elements.length > 0 ? `elements = { ${elements.join(", ")} }` : ""} }`;
 
 /** Every sandbox's links on this machine. */
 const ours = `"${hostDevicePrefix}*"`;
@@ -59,10 +60,12 @@ table inet wrenn {
   ${set("floor", denied4.split(", "))}
   ${set("allow", [])}
   ${set("deny", [])}
-  ${set("pinned", [], "timeout")}
-  ${set("unpinned", [], "timeout")}
   chain egress {
     ${egress(openPolicy)}
+  }
+  chain lead {
+  }
+  chain led {
   }
   chain forward {
     type filter hook forward priority 0; policy drop;
@@ -74,11 +77,13 @@ table inet wrenn {
   chain input {
     type filter hook input priority 0; policy drop;
     iifname "tap0" ip daddr ${tapNet.gateway} icmp type echo-request accept
+    iifname "tap0" ct status dnat jump led
   }
   chain prerouting {
     type nat hook prerouting priority -100; policy accept;
     iifname "eth0" ip daddr ${reachIp} dnat ip to ${tapNet.ip}
     iifname "tap0" ip daddr ${tapNet.gateway} meta l4proto { tcp, udp } th dport 53 dnat ip to ${hostIp}
+    iifname "tap0" ip saddr ${tapNet.ip} ip daddr != ${tapNet.gateway} meta l4proto tcp jump lead
   }
   chain postrouting {
     type nat hook postrouting priority 100; policy accept;
@@ -90,33 +95,44 @@ table inet wrenn {
 /** Everything above the floor. */
 export const openPolicy: NetPolicy = { internet: true, allow: [], deny: [] };
 
-/** Puts a policy in force in a name space, in one transaction. */
-export const policyRules = (policy: NetPolicy): string => `
+/**
+ * Puts a policy in force in a name space, in one transaction. With a gate, which listens on a port of the name space, what
+ * has to be looked into is led there; while nobody listens there, it leads nowhere.
+ */
+export const policyRules = (policy: NetPolicy, gatePort?: number): string => `
 flush chain inet wrenn egress
+flush chain inet wrenn lead
+flush chain inet wrenn led
 flush set inet wrenn allow
 flush set inet wrenn deny
-flush set inet wrenn pinned
-flush set inet wrenn unpinned
 table inet wrenn {
   ${set("allow", addresses(policy.allow))}
   ${set("deny", addresses(policy.deny))}
   chain egress {
     ${egress(policy)}
   }
+  chain lead {
+    ${gatePort === undefined ? "" : lead(policy, gatePort)}
+  }
+  chain led {
+    ${gatePort === undefined ? "" : `tcp dport ${gatePort} accept`}
+  }
 }
 `;
-
-/** The address that a name was answered with is reachable, or not, for as long as the answer holds. */
-export const pinRule = (which: "pinned" | "unpinned", ips: readonly string[], seconds: number): string =>
-  `add element inet wrenn ${which} { ${ips.map((ip) => `${ip} timeout ${seconds}s`).join(", ")} }\n`;
 
 function egress(policy: NetPolicy): string {
   return [
     "ip daddr @floor reject",
     "ip daddr @allow accept",
-    "ip daddr @pinned accept",
     "ip daddr @deny reject",
-    "ip daddr @unpinned reject",
     policy.internet ? "accept" : "reject",
+  ].join("\n    ");
+}
+
+/** What a rewrite is for is looked into on the ports of the web; names are the gate's business on any. */
+function lead(policy: NetPolicy, gatePort: number): string {
+  return [
+    ...(hasRewrites(policy) ? [`tcp dport { 80, 443 } redirect to :${gatePort}`] : []),
+    ...(namesIn(policy).length > 0 ? ["ip daddr @allow return", `meta l4proto tcp redirect to :${gatePort}`] : []),
   ].join("\n    ");
 }
