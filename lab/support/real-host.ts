@@ -11,10 +11,12 @@ import { Holds } from "../../packages/host/src/holds.ts";
 import { Journal } from "../../packages/host/src/journal.ts";
 import { Layers } from "../../packages/host/src/layers.ts";
 import { Nursery } from "../../packages/host/src/nursery.ts";
+import { Moves } from "../../packages/host/src/move/moves.ts";
 import { Paths } from "../../packages/host/src/paths.ts";
 import { Pool } from "../../packages/host/src/pool.ts";
 import type { SandboxSpec } from "../../packages/host/src/record.ts";
 import { Sandboxes } from "../../packages/host/src/sandboxes.ts";
+import { openStore } from "../../packages/host/src/store/open.ts";
 import { Templates } from "../../packages/host/src/templates.ts";
 import { Turns } from "../../packages/host/src/turns.ts";
 import { quiet, spec } from "../../packages/host/test/support/host.ts";
@@ -67,6 +69,11 @@ export class RealHost implements AsyncDisposable {
 
   create(changes: Partial<SandboxSpec> = {}, id: SandboxId = newSandboxId()) {
     return this.sandboxes.create(id, 1, spec({ memoryMib: 256, ...changes }));
+  }
+
+  /** The way of its sandboxes to an object store, which is a folder, and back. */
+  moves(store: string): Moves {
+    return new Moves(this.sandboxes, openStore(store, {}), quiet);
   }
 
   /** Runs a shell script in the guest as root. */

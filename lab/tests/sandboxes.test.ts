@@ -1,6 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import type { SandboxId } from "@wrenn/contract";
-import { firecracker, firecrackerDrivers, jailer, networks, qemuDrivers } from "../support/bench.ts";
+import { openStore } from "../../packages/host/src/store/open.ts";
+import { Shelf } from "../../packages/host/src/store/shelf.ts";
+import { Vault } from "../../packages/host/src/store/vault.ts";
+import { keysFor } from "../../packages/host/test/support/host.ts";
+import { copyTemplates } from "../../test/support/data-folder.ts";
+import { firecracker, firecrackerDrivers, jailer, networks, qemuDrivers, wrennDir } from "../support/bench.ts";
 import { left, leftInTheEnd } from "../support/left.ts";
 import { RealHost } from "../support/real-host.ts";
 import { makeWorld, world } from "../support/wan.ts";
@@ -14,12 +20,14 @@ const what = firecracker
 
 let host: RealHost;
 
+async function driversFor(name: string, ready = 0) {
+  const nets = await networks(name, ready);
+  return firecracker ? firecrackerDrivers(nets, { jailed: !!jailer }) : qemuDrivers(nets);
+}
+
 beforeAll(async () => {
   await makeWorld();
-  host = await RealHost.start(async () => {
-    const nets = await networks("sandboxes");
-    return firecracker ? firecrackerDrivers(nets, { jailed: !!jailer }) : qemuDrivers(nets);
-  });
+  host = await RealHost.start(() => driversFor("sandboxes", 1));
   const { id } = await host.create(); // freezes the template
   await host.sandboxes.destroy(id);
 }, 300_000);
@@ -32,6 +40,29 @@ afterAll(async () => {
 const keep = (id: SandboxId, word: string) =>
   host.sh(id, `echo ${word} >/dev/shm/word; echo ${word} >/root/word; sync`);
 const kept = async (id: SandboxId) => (await host.sh(id, "cat /dev/shm/word /root/word")).out;
+
+/** A folder that goes with its test. */
+async function folder(name: string): Promise<AsyncDisposable & { readonly dir: string }> {
+  const dir = await mkdtemp(`${wrennDir}/${name}-`);
+  return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) };
+}
+
+/**
+ * Says that a store has the template of `host`: its image alone would take minutes to be compressed here. Hosts that have
+ * it already, as the other one here, fetch nothing of it. With LAB_FULL=1 it is sent and fetched.
+ */
+async function sendTemplate(store: string): Promise<void> {
+  if (process.env.LAB_FULL === "1") return;
+  const { frozen, image } = await host.templates.ready("minimal", { vcpus: 1, memoryMib: 256 });
+  const note = { vault: keys.common.name, id: "template" };
+  const shelf = new Shelf(new Vault(openStore(store, {}).objects, keys.common));
+  await shelf.put("templates", note.id, { facts: { image }, files: [] });
+  await Bun.write(`${frozen.dir}/stored.json`, JSON.stringify(note));
+  await mkdir(`${wrennDir}/templates`, { recursive: true, mode: 0o755 });
+  await copyTemplates(host.dir, wrennDir);
+}
+
+const keys = keysFor(1);
 
 describe(`sandboxes on ${what}`, () => {
   test("memory and disk survive pause and resume, twice over", async () => {
@@ -79,6 +110,41 @@ describe(`sandboxes on ${what}`, () => {
     await host.sandboxes.pause(id);
     await host.sandboxes.resume(id, 2);
     expect(await kept(id)).toBe("alive\nalive\n");
+    await host.sandboxes.destroy(id);
+  });
+
+  test("a pause that keeps the disk alone: the sandbox boots from it, and is paused and resumed with its memory then", async () => {
+    const { id } = await host.create();
+    await keep(id, "given up");
+    await host.sandboxes.pause(id, "", true);
+    await host.sandboxes.resume(id, 2);
+    expect((await host.sh(id, "cat /dev/shm/word 2>/dev/null; cat /root/word")).out).toBe("given up\n");
+    await keep(id, "kept");
+    await host.sandboxes.pause(id);
+    await host.sandboxes.resume(id, 3);
+    expect(await kept(id)).toBe("kept\nkept\n");
+    await host.sandboxes.destroy(id);
+  });
+
+  test("a sandbox moves by the object store: another host runs it on, as it was, and moves it back", async () => {
+    await using store = await folder("store");
+    await sendTemplate(store.dir);
+    await using other = await RealHost.start(async () => driversFor("other"));
+    const { id } = await host.create();
+    await keep(id, "moved");
+    await host.sandboxes.pause(id);
+    const sent = await host.moves(store.dir).send(id, keys);
+    await host.sandboxes.destroy(id);
+    await other.moves(store.dir).bring(id, sent.id, keys);
+    await other.sandboxes.resume(id, 2);
+    expect((await other.sh(id, "cat /dev/shm/word /root/word; echo here >/dev/shm/word")).out).toBe("moved\nmoved\n");
+    await other.sandboxes.pause(id);
+    const back = await other.moves(store.dir).send(id, keys);
+    await other.sandboxes.destroy(id);
+    expect(await other.leftovers()).toEqual({ rows: 0, homes: 0, snapshots: 0, layers: 0 });
+    await host.moves(store.dir).bring(id, back.id, keys);
+    await host.sandboxes.resume(id, 3);
+    expect(await kept(id)).toBe("here\nmoved\n");
     await host.sandboxes.destroy(id);
   });
 

@@ -26,18 +26,26 @@ export async function bootTemplate(bench: VmmBench): Promise<Booted> {
   return { frozen: await lab.makeFrozen(), [Symbol.asyncDispose]: () => lab[Symbol.asyncDispose]() };
 }
 
-/** The promises of `Vmm`, for every driver. `booted` is a template of another driver that this one can restore. */
+/** What of the suite is left out, and why; and where the template comes from. */
+export type VmmSuiteOptions = {
+  readonly skip?: string | undefined;
+  /** A template of another driver that this one can restore. */
+  readonly booted?: () => Promise<Frozen>;
+  /** Why no machine is booted over a template. */
+  readonly skipBoots?: string | undefined;
+};
+
+/** The promises of `Vmm`, for every driver. */
 export function vmmSuite(
   name: string,
   bench: () => Promise<VmmBench>,
-  skip?: string,
-  booted?: () => Promise<Frozen>,
+  { skip, booted, skipBoots }: VmmSuiteOptions = {},
 ): void {
   // One template for all rules: none of them changes it, and a boot takes longer than everything else.
   let own: Booted | undefined;
-  const rule = (title: string, run: (lab: Lab) => Promise<void>) =>
-    (skip ? test.skip : test)(
-      skip ? `${title} — skipped: ${skip}` : title,
+  const rule = (title: string, run: (lab: Lab) => Promise<void>, why = skip) =>
+    (why ? test.skip : test)(
+      why ? `${title} — skipped: ${why}` : title,
       async () => {
         await using lab = await Lab.open(await bench(), async () => {
           if (booted) return booted();
@@ -160,6 +168,7 @@ export function vmmSuite(
         await other.ready();
         expect(await lab.bench.recall(other.address())).not.toBe("since it booted");
       },
+      skip ?? skipBoots,
     );
 
     rule("disposing twice is harmless, and `exited` settles", async (lab) => {
