@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { WrennError } from "@wrenn/contract";
 import { withSocketPath } from "../../socket-path.ts";
 
@@ -69,7 +69,7 @@ export class FirecrackerApi {
   async ready(alive: () => boolean): Promise<InstanceInfo> {
     const deadline = performance.now() + this.patience.quickMs;
     for (;;) {
-      const found = existsSync(this.socket) ? await this.info().catch((thrown: Error) => thrown) : notYet();
+      const found = isThere(this.socket) ? await this.info().catch((thrown: Error) => thrown) : notYet();
       if (!(found instanceof Error)) return found;
       if (!alive()) throw new WrennError("agent_error", "Firecracker ended before it answered");
       if (performance.now() > deadline) throw found;
@@ -103,6 +103,15 @@ export class FirecrackerApi {
     const text = await answer.text();
     if (answer.ok) return text ? JSON.parse(text) : undefined;
     throw new WrennError("agent_error", `Firecracker refused ${method} ${path}: ${faultIn(text)}`);
+  }
+}
+
+/** By stat(2): access(2), which tells whether a file exists elsewhere, does not look with an agent's capabilities into a jail. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
   }
 }
 
