@@ -53,8 +53,9 @@ async function build(program: Program): Promise<void> {
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
   ];
+  // Bytecode takes a third to a half of the time to start; an emulated guest does as much work with it as without.
+  flags.push("--bytecode", "--format=esm");
   if (program.runtime) flags.push(`--compile-executable-path=${program.runtime}`);
-  else flags.push("--bytecode", "--format=esm"); // halves the time to start; the guest agent starts once a template
   await $`bun build ${flags} ${root}${program.entry} --outfile ${out}.new`.quiet();
   await rename(`${out}.new`, out); // a running program keeps its old file
   await writeFile(stamp, want);

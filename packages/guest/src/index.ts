@@ -9,7 +9,7 @@ import { PipedProcess } from "./processes/process.ts";
 import { Registry } from "./processes/registry.ts";
 import { processMethods } from "./processes/service.ts";
 import { protectAgent } from "./processes/spawn.ts";
-import { type Agent, respond } from "./server.ts";
+import { type Agent, listen } from "./server.ts";
 
 export type { AgentOptions } from "./config.ts";
 
@@ -40,15 +40,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
     identity.restore(identityFile, hasIdentity());
   }
   if (config.cmd) registry.add(startInitCommand(config.cmd, identity));
-  const server = Bun.serve({
-    port: config.port,
-    hostname: config.host,
-    // streams of commands and terminals may be silent for hours
-    idleTimeout: 0,
-    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    development: false,
-    fetch: (request) => respond(request, agent),
-  });
+  const server = listen(agent, config);
   return {
     address: `http://${config.host}:${server.port}`,
     async stop() {

@@ -26,8 +26,28 @@ const syncNumber = 162; // x86-64
 /** Paths that need no token: they check one themselves, or give nothing away. */
 const open = new Set(["/health", "/files", "/init"]);
 
+/** Sent by the server itself, without a line of this program: what callers ask most often, and at the start. */
+const healthy = allowAnyOrigin(Response.json({ version, envdVersion }));
+
+/** Serves `agent` until it is stopped; one whose identity fails serves nobody, its health included. */
+export function listen(agent: Agent, { port, host: hostname }: { port: number; host: string }): Bun.Server<undefined> {
+  const fetch = (request: Request) => respond(request, agent);
+  const server = Bun.serve({
+    port,
+    hostname,
+    // streams of commands and terminals may be silent for hours
+    idleTimeout: 0,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    development: false,
+    routes: { "/health": { GET: healthy } },
+    fetch,
+  });
+  agent.identity.onFailure = () => server.reload({ routes: {}, fetch });
+  return server;
+}
+
 /** Answers any request. */
-export async function respond(request: Request, agent: Agent): Promise<Response> {
+async function respond(request: Request, agent: Agent): Promise<Response> {
   if (request.method === "OPTIONS") return preflight(request);
   return allowAnyOrigin(await route(request, agent));
 }
@@ -52,8 +72,6 @@ async function route(request: Request, agent: Agent): Promise<Response> {
 async function plainRoute(request: Request, path: string, query: URLSearchParams, agent: Agent): Promise<Response> {
   const { identity } = agent;
   switch (`${request.method === "HEAD" ? "GET" : request.method} ${path}`) {
-    case "GET /health":
-      return Response.json({ version, envdVersion });
     case "GET /envs":
       return Response.json(identity.envs);
     case "GET /metrics":

@@ -6,7 +6,10 @@ import { sign } from "../src/files/signature.ts";
 import { runRestoreHooks } from "../src/identity/hooks.ts";
 import { withOwnName } from "../src/identity/machine.ts";
 import { nanosecondsOf } from "../src/identity/request.ts";
+import { Identity } from "../src/identity/state.ts";
 import { type RunningAgent, start } from "../src/index.ts";
+import { Registry } from "../src/processes/registry.ts";
+import { listen } from "../src/server.ts";
 import { callStream, callUnary, envelope, envelopesOf } from "./support/raw.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "wrenn-init-"));
@@ -38,6 +41,27 @@ test("health needs nothing and tells the version", async () => {
     version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
     envdVersion: expect.stringMatching(/^0\.6\.\d+$/),
   });
+});
+
+test("health has no body for HEAD, is for any origin, and takes nothing", async () => {
+  const head = await fetch(`${url}/health`, { method: "HEAD" });
+  expect([head.status, await head.text(), head.headers.get("access-control-allow-origin")]).toEqual([200, "", "*"]);
+  expect((await fetch(`${url}/health`, { method: "OPTIONS" })).status).toBe(204);
+  expect((await fetch(`${url}/health`, { method: "POST" })).status).toBe(404);
+});
+
+test("an agent whose identity could not be written down serves nobody, and is not healthy", async () => {
+  const identity = new Identity();
+  const failing = { identity, registry: new Registry(), methods: new Map(), ownsMachine: false };
+  const server = listen(failing, { port: 0, host: "127.0.0.1" });
+  try {
+    const statuses = () => Promise.all(["health", "envs"].map(async (path) => (await fetch(server.url + path)).status));
+    expect(await statuses()).toEqual([200, 200]);
+    identity.fail(new Error("the disk is full"));
+    expect(await statuses()).toEqual([500, 500]);
+  } finally {
+    await server.stop(true);
+  }
 });
 
 test("metrics have every field the platforms ask for", async () => {

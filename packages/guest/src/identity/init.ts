@@ -49,7 +49,7 @@ function complete(init: InitRequest, identity: Identity): void {
     if (init.machineId !== undefined) writeMachineId(init.machineId);
   } catch (thrown) {
     console.error("the identity could not be written down", thrown);
-    identity.failure = thrown;
+    identity.fail(thrown);
     return;
   }
   if (init.entropy !== undefined) void runRestoreHooks(identity.envs, identity.isRehearsing);

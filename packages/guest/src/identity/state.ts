@@ -17,10 +17,22 @@ export class Identity {
   defaultWorkdir = "";
   /** The present identity is one to practise with. */
   isRehearsing = false;
-  /** Why the last identity is not complete: an agent with one serves nobody. */
-  failure: unknown;
+  /** Called when `failure` is set. */
+  onFailure: () => void = () => {};
+  #failure: unknown;
   #defaultUser = "";
   #newest = -1n;
+
+  /** Why the last identity is not complete: an agent with one serves nobody. */
+  get failure(): unknown {
+    return this.#failure;
+  }
+
+  /** From now on nobody is served. */
+  fail(cause: unknown): void {
+    this.#failure = cause;
+    this.onFailure();
+  }
 
   /**
    * Lets calls pass in the order of their times (nanoseconds): false when one as new was seen. A call without a time
