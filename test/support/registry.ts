@@ -6,6 +6,19 @@ import { $ } from "bun";
 
 /** A file of a layer: text, or a link, with what else its entry says. */
 export type LayerFile = { name: string; text?: string; from?: string; link?: string; mode?: number; uid?: number };
+/** Who may read a private registry. */
+export type Account = { username: string; password: string };
+
+/** What a manifest names. */
+export type ManifestText = { config: { digest: string; size: number; mediaType: string }; layers: object[] };
+
+const manifestType = "application/vnd.oci.image.manifest.v1+json";
+const indexType = "application/vnd.oci.image.index.v1+json";
+
+const digest = (text: string) => `sha256:${new Bun.CryptoHasher("sha256").update(text).digest("hex")}`;
+
+const bcrypt = (password: string) => Bun.password.hash(password, { algorithm: "bcrypt", cost: 4 });
+
 /** What an image is made of. */
 export type ImageSpec = { layers: LayerFile[][]; config?: string[] };
 
@@ -15,19 +28,23 @@ export class Registry implements AsyncDisposable {
     readonly dir: string,
     readonly address: string,
     readonly child: Bun.Subprocess,
+    readonly account: Account | undefined,
   ) {}
 
-  static async start(): Promise<Registry> {
+  /** Starts one; with `account` it is private. */
+  static async start(account?: Account): Promise<Registry> {
     const dir = await mkdtemp(join(tmpdir(), "wrenn-registry-"));
     const port = await freePort();
     const storage = `storage: {filesystem: {rootdirectory: ${dir}/data}}`;
+    const auth = account ? `auth: {htpasswd: {realm: test, path: ${dir}/users}}\n` : "";
+    if (account) await writeFile(`${dir}/users`, `${account.username}:${await bcrypt(account.password)}\n`);
     await writeFile(
       `${dir}/config.yml`,
-      `version: 0.1\nlog: {level: error}\n${storage}\nhttp: {addr: "127.0.0.1:${port}"}\n`,
+      `version: 0.1\nlog: {level: error}\n${storage}\n${auth}http: {addr: "127.0.0.1:${port}"}\n`,
     );
     const child = Bun.spawn(["docker-registry", "serve", `${dir}/config.yml`], { stdout: "ignore", stderr: "ignore" });
-    const registry = new Registry(dir, `127.0.0.1:${port}`, child);
-    while (!(await fetch(`http://${registry.address}/v2/`).catch(() => undefined))?.ok) await Bun.sleep(20);
+    const registry = new Registry(dir, `127.0.0.1:${port}`, child, account);
+    while (!(await fetch(`http://${registry.address}/v2/`).catch(() => undefined))) await Bun.sleep(20);
     await $`umoci init --layout ${dir}/layout`.quiet();
     return registry;
   }
@@ -60,8 +77,69 @@ export class Registry implements AsyncDisposable {
   /** Sends an image of the layout to the registry; answers its name there. */
   async push(tag: string): Promise<string> {
     const name = `${this.address}/test/${tag}:1`;
-    await $`skopeo copy --quiet --dest-tls-verify=false oci:${`${this.layout}:${tag}`} docker://${name}`.quiet();
+    const as = ["--dest-creds", this.#account];
+    await $`skopeo copy --quiet --dest-tls-verify=false ${as} oci:${`${this.layout}:${tag}`} docker://${name}`.quiet();
     return name;
+  }
+
+  /** The digest of an image that was sent there. */
+  async digestOf(tag: string): Promise<string> {
+    return digest(await this.#manifest(tag));
+  }
+
+  /** An index that has an image of another processor before this one. Answers its name. */
+  async pushIndex(tag: string): Promise<string> {
+    const own = await this.#manifest(tag);
+    const other = JSON.stringify({ ...(JSON.parse(own) as ManifestText), annotations: { of: "another processor" } });
+    await this.#put(tag, "other", manifestType, other);
+    const entry = (text: string, architecture: string) => ({
+      ...{ mediaType: manifestType, size: Buffer.byteLength(text), digest: digest(text) },
+      platform: { os: "linux", architecture },
+    });
+    const manifests = [entry(other, "s390x"), entry(own, "amd64")];
+    return await this.#put(
+      tag,
+      "all",
+      indexType,
+      JSON.stringify({ schemaVersion: 2, mediaType: indexType, manifests }),
+    );
+  }
+
+  /** Stores a changed manifest of an image beside it, just as it is. Answers its name. */
+  async pushChanged(tag: string, change: (manifest: ManifestText) => ManifestText): Promise<string> {
+    const text = JSON.stringify(change(JSON.parse(await this.#manifest(tag)) as ManifestText));
+    return await this.#put(tag, "changed", manifestType, text);
+  }
+
+  async #manifest(tag: string): Promise<string> {
+    return await (await this.#request(`${tag}/manifests/1`, { headers: { accept: manifestType } })).text();
+  }
+
+  async #put(tag: string, version: string, type: string, body: string): Promise<string> {
+    await this.#request(`${tag}/manifests/${version}`, { method: "PUT", headers: { "content-type": type }, body });
+    return `${this.address}/test/${tag}:${version}`;
+  }
+
+  async #request(path: string, init: RequestInit): Promise<Response> {
+    const headers = new Headers(init.headers);
+    headers.set("authorization", `Basic ${btoa(this.#account)}`);
+    const response = await fetch(`http://${this.address}/v2/test/${path}`, { ...init, headers });
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+    return response;
+  }
+
+  /** Name and password of the account that pushes; an open registry does not look at them. */
+  get #account(): string {
+    return this.account ? `${this.account.username}:${this.account.password}` : "nobody:none";
+  }
+
+  /** Makes an image of a folder as it is. */
+  async makeOf(tag: string, folder: string, config: string[] = []): Promise<void> {
+    const image = `${this.layout}:${tag}`;
+    await $`umoci new --image ${image}`.quiet();
+    await $`tar -C ${folder} --numeric-owner -cf ${this.dir}/${tag}.tar .`.quiet();
+    await $`umoci raw add-layer --image ${image} ${this.dir}/${tag}.tar && rm ${this.dir}/${tag}.tar`.quiet();
+    if (config.length > 0) await $`umoci config --image ${image} ${config}`.quiet();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

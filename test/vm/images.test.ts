@@ -4,19 +4,20 @@ import { $ } from "bun";
 import { pack } from "tar-stream";
 import { type BuildOptions, Sandbox } from "wrenn";
 import { Registry } from "../support/registry.ts";
-import { nothingLeft, repository, System } from "../support/system.ts";
+import { nothingLeft, repository, System, wrennProgram } from "../support/system.ts";
 
 // Images are imported by root only, as the owners of their files are kept.
 const why = process.getuid!() === 0 ? "" : " (skipped: the host agent must be root)";
 const vm = why === "" ? describe : describe.skip;
 
 const busybox = `${repository}builds/guest/root/usr/local/lib/wrenn/busybox`;
+const account = { username: "reader", password: "open sesame" };
 let system: System;
 let registry: Registry;
 
 beforeAll(async () => {
   if (why) return;
-  registry = await Registry.start();
+  registry = await Registry.start(account);
   system = await System.start("images", {
     WRENN_GUEST_DIR: `${repository}builds/guest`,
     WRENN_REGISTRIES: registry.address,
@@ -32,11 +33,14 @@ const accounts = [
   { name: "etc/passwd", text: "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/data:/bin/sh\n" },
   { name: "etc/group", text: "root:x:0:\napp:x:1234:\n" },
 ];
-const tools = ["sh", "ls", "cat", "id", "stat"].map((name) => ({ name: `bin/${name}`, link: "busybox" }));
+const tools = ["sh", "ls", "cat", "id", "stat", "chown", "sleep"].map((name) => ({
+  name: `bin/${name}`,
+  link: "busybox",
+}));
 
 async function build(name: string, options: BuildOptions): Promise<string> {
   const { builds } = system.client;
-  const { id } = await builds.start(name, options);
+  const { id } = await builds.start(name, { registry: account, ...options });
   const lines: string[] = [];
   for await (const { message } of builds.follow(id, { requestTimeoutMs: 0 })) lines.push(message);
   const { status, error } = await builds.get(id);
@@ -71,12 +75,55 @@ vm(`an image of a registry${why}`, () => {
     );
   });
 
+  test("is the same by digest, and in an index with images of other processors", async () => {
+    const reference = await registry.push("busy");
+    const digest = await registry.digestOf("busy");
+    const byDigest = await build("by-digest", { from: `${reference.replace(/:1$/, "")}@${digest}` });
+    const byIndex = await build("by-index", { from: await registry.pushIndex("busy") });
+    for (const log of [byDigest, byIndex]) expect(log).not.toMatch(/pulling|failed/);
+    const made = await Promise.all(
+      ["busy", "by-digest", "by-index"].map((name) => system.client.builds.template(name)),
+    );
+    expect(made.map(({ current }) => current?.from.map((one) => one.digest))).toEqual([[digest], [digest], [digest]]);
+    expect(await inSandbox("by-index", "id -un")).toBe("app\n");
+  });
+
+  test("of a private registry is shown to nobody without its account", async () => {
+    const from = await registry.push("busy");
+    for (const other of [undefined, { ...account, password: "guessed" }])
+      expect(await build("stranger", { from, registry: other })).toMatch(/failed: .*does not let .* be read/);
+  });
+
+  test("that claims to be another is not taken for it", async () => {
+    await registry.make("other", { layers: [[{ name: "a", text: crypto.randomUUID() }]] });
+    await registry.push("other");
+    const claimed = await registry.pushChanged("other", (own) => ({ ...own, layers: [...own.layers, ...own.layers] }));
+    expect(await build("claimed", { from: claimed })).toMatch(/failed: /);
+  });
+
   test("is made once: the next build begins at once, and builds on it with a Dockerfile", async () => {
     const reference = await registry.push("busy");
-    const dockerfile = `FROM ${reference}\nUSER root\nWORKDIR /srv\nCOPY <<EOF note\nwritten by the build\nEOF\nUSER app\n`;
-    const log = await build("on-busy", { dockerfile });
+    const dockerfile = `FROM ${reference}\nUSER root\nWORKDIR /srv\nCOPY <<EOF note\nwritten by the build\nEOF\nRUN chown app /data/sub\nUSER app\nCMD echo as $(id -un) in $PWD >/data/sub/started; sleep 1d\n`;
+    const log = await build("on-busy", { dockerfile, memoryMiB: 384 });
     expect(log).not.toContain("pulling");
     expect(await inSandbox("on-busy", "id -un; cat note")).toBe("app\nwritten by the build\n");
+  });
+
+  test("is a file that another installation imports, with what it starts", async () => {
+    const file = `${system.dir}/on-busy.tar`;
+    const run = async (...args: string[]) => {
+      const child = Bun.spawn([wrennProgram, "template", ...args], { env: system.env, stdout: "pipe", stderr: "pipe" });
+      const said = (await new Response(child.stdout).text()) + (await new Response(child.stderr).text());
+      expect([await child.exited, said]).toEqual([0, expect.any(String)]);
+      return said;
+    };
+    expect(await run("export", "on-busy", "-o", file)).toContain(file);
+    await run("import", file, "-t", "imported:v1");
+    const { current } = await system.client.builds.template("imported");
+    expect(current).toMatchObject({ vcpus: 1, memoryMiB: 384, defaults: { user: "app", workdir: "/srv" } });
+    expect(await inSandbox("imported:v1", "id -un; cat note; cat /data/sub/started; echo $WORD")).toBe(
+      "app\nwritten by the build\nas app in /srv\nof the image\n",
+    );
   });
 
   test("without a shell or any tool works all the same", async () => {
@@ -85,12 +132,20 @@ vm(`an image of a registry${why}`, () => {
     expect(await inSandbox("empty", "echo alive")).toBe("alive\n");
   });
 
-  test("comes from a layout and from what docker save writes too", async () => {
-    await $`skopeo copy --quiet oci:${`${registry.layout}:empty`} docker-archive:${registry.dir}/saved.tar:saved:1`.quiet();
-    const file = Bun.file(`${registry.dir}/saved.tar`);
-    const sha256 = new Bun.CryptoHasher("sha256").update(await file.bytes()).digest("hex");
-    await system.client.builds.upload(sha256, () => file);
-    expect(await build("saved", { from: `archive:${sha256}` })).toContain("reading the archive");
+  test("comes from a layout and from what docker save writes too, and is the same", async () => {
+    await $`skopeo copy --quiet oci:${`${registry.layout}:busy`} docker-archive:${registry.dir}/saved.tar:saved:1`.quiet();
+    await $`skopeo copy --quiet oci:${`${registry.layout}:busy`} oci:${registry.dir}/alone:1`.quiet();
+    for (const [name, path] of [
+      ["saved", `${registry.dir}/saved.tar`],
+      ["laid", `${registry.dir}/alone`],
+    ]) {
+      const command = [wrennProgram, "template", "build", "--from", path!, "-t", name!];
+      const run = Bun.spawn(command, { env: system.env, stdout: "pipe", stderr: "pipe" });
+      const said = await new Response(run.stderr).text();
+      expect([await run.exited, said]).toEqual([0, expect.stringContaining("reading the archive")]);
+      expect(said).toContain("template (cached)");
+      expect(await inSandbox(name!, "cat own")).toBe("kept\n");
+    }
   });
 
   test("that is not there, or whose layer is damaged, is refused with the reason", async () => {

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { $ } from "bun";
 import { Sandbox as E2bSandbox, Template } from "e2b";
@@ -88,7 +89,7 @@ describe("wrenn template build", () => {
   });
 });
 
-test("a secret is there for its step alone, and in no file, disk layer, log or database afterwards", async () => {
+test("a secret is there for its step alone, and in no file, disk layer, memory, log or database afterwards", async () => {
   const secret = `token-${crypto.randomUUID()}`;
   await writeFile(`${folder}/token`, `${secret}\n`);
   const reads = "set -e; cat /run/secrets/token; test $TOKEN = $(cat /root/.npmrc); expr 6 \\* 7";
@@ -102,8 +103,11 @@ test("a secret is there for its step alone, and in no file, disk layer, log or d
   expect(built.stderr).not.toContain(secret);
   expect(built.stderr).toContain("  ***\n");
   expect(await inSandbox("hidden", "ls -a /run/secrets /root | grep -E 'token|npmrc'; echo looked")).toBe("looked\n");
-  // Not looked through: the snapshots' memory, where the agent's buffers may still hold it.
-  const found = await $`grep -rlaF ${secret} ${system.dir}/layers ${system.dir}/postgres`.nothrow();
+  // Disk layers and memory of every step's result and of the template, the database, logs.
+  const places = ["layers", "snapshots", "bases", "sandboxes", "journals", "postgres", "logs"];
+  const paths = places.map((name) => `${system.dir}/${name}`);
+  expect(paths.filter((path) => !existsSync(path))).toEqual([]);
+  const found = await $`grep -rlaF ${secret} ${paths}`.nothrow();
   expect(found.stdout.toString()).toBe("");
 });
 

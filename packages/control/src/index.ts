@@ -1,6 +1,7 @@
 /** The control plane as a library: one function that starts it. */
 import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
+import { BuildStreams } from "./edges/builds/stream.ts";
 import { readDashboard } from "./edges/dashboard/files.ts";
 import { loadExtensions } from "./edges/extension.ts";
 import { TunnelDoor } from "./edges/fleet/tunnel.ts";
@@ -117,6 +118,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     ...{ events: services.events, tasks: services.tasks },
     door: new TunnelDoor(services.hosts, tunnels),
     streams: new Streams(services, config.timings.authMs, log),
+    buildStreams: new BuildStreams(services, config.timings, log),
     ingress: new Ingress(services, log, metrics),
   };
   const server = undo.use(serve(config, edges, config.tls && (await certificateOf(config.tls))));

@@ -30,6 +30,7 @@ export type HostOptions = {
   metricsToken?: string | undefined;
   credentials?: Credentials | undefined;
   readyTimeoutMs?: number | undefined;
+  patienceMs?: number | undefined;
   guestDir?: string | undefined;
   store?: string | undefined;
   registries?: string | undefined;
@@ -69,6 +70,8 @@ export type HostConfig = {
   readonly credentials: Credentials | undefined;
   /** How long a guest may take from restore or boot until its agent answers. */
   readonly readyTimeoutMs: number;
+  /** How long a create waits for the first start of a template's program, which may take minutes, before it says so. */
+  readonly patienceMs: number;
   /** The folder that `images/guest.sh` makes: what an imported image is given. */
   readonly guestDir: string;
   /** The object store: a folder, or `s3://BUCKET/PREFIX`. */
@@ -112,6 +115,7 @@ export function compile(options: HostOptions): HostConfig {
   const dir = options.dir ?? defaultDir();
   // An emulated guest on a busy host needs minutes for what a quiet one does in seconds.
   const readyTimeoutMs = options.readyTimeoutMs ?? 120_000;
+  const patienceMs = options.patienceMs ?? 45_000; // published clients wait a minute for a create
   const { metricsToken } = options;
   const { credentials, guestDir = usualGuestDir() } = options;
   const served = { hostname: hostname || "0.0.0.0", port: Number(port), token, metricsToken, credentials };
@@ -125,6 +129,7 @@ export function compile(options: HostOptions): HostConfig {
     poolSize,
     drainSeconds,
     readyTimeoutMs,
+    patienceMs,
     guestDir,
     store,
     registries,

@@ -40,9 +40,14 @@ export async function heal(sandboxes: Sandboxes, log: Logger): Promise<void> {
   await kitchen.drivers.nets.sweep();
   await kitchen.templates.heal();
   await removeLeftovers(sandboxes);
-  const rows = [...journal.sandboxes.all(), ...journal.snapshots.all(), ...journal.layers.all()];
-  await kitchen.templates.collect(new Set(rows.map((row) => row.templateKey)));
+  await kitchen.templates.collect(neededTemplates(journal));
   await warnOfStrangers(sandboxes, log);
+}
+
+/** Keys of the templates that a sandbox, snapshot or waiting machine stands on. */
+export function neededTemplates({ sandboxes, snapshots, layers }: Sandboxes["journal"]): Set<string> {
+  const rows = [...sandboxes.all(), ...snapshots.all(), ...layers.all()];
+  return new Set(rows.map((row) => row.templateKey));
 }
 
 /** The machine of a sandbox that had one in use. */

@@ -6,6 +6,8 @@ import type { Kernel } from "./drivers/ports.ts";
 export type Image = {
   readonly name: string;
   readonly digest: string;
+  /** Digest of what it was made of, in its registry or of its archive. */
+  readonly source?: string;
   readonly sizeBytes: number;
   readonly defaultUser: string;
   readonly defaultWorkdir: string;
@@ -53,14 +55,18 @@ async function readImage(dir: string, name: string, folder = `${dir}/images`): P
   return { ...image, name, rootfs, diskMib: Math.floor(file.size / 2 ** 20) };
 }
 
-/** Every image that templates may be frozen from. */
-export async function allImages(dir: string): Promise<Image[]> {
+/** Every image that was made of one of a registry or an archive. */
+export async function importedImages(dir: string): Promise<Image[]> {
   const names = await readdir(importedFolder(dir)).catch(() => []);
-  const imported = await Promise.all(
-    names.map((name) => readImage(dir, name, importedFolder(dir)).catch(() => undefined)),
-  );
-  return [...(await listImages(dir)), ...imported.filter((image) => image !== undefined)];
+  const images = names.map((name) => readImage(dir, name, importedFolder(dir)).catch(() => undefined));
+  return (await Promise.all(images)).filter((image) => image !== undefined);
 }
+
+/** Every image that templates may be frozen from. */
+export const allImages = async (dir: string): Promise<Image[]> => [
+  ...(await listImages(dir)),
+  ...(await importedImages(dir)),
+];
 
 /** The kernel with the highest semantic version; the file `vmlinux` without a version comes last. */
 export async function newestKernel(dir: string): Promise<Kernel> {

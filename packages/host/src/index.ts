@@ -5,7 +5,7 @@ import { DiskWatch } from "./disk-watch.ts";
 import { chooseDrivers } from "./drivers/choose.ts";
 import type { Drivers } from "./drivers/ports.ts";
 import { Vault } from "./egress/vault.ts";
-import { heal } from "./heal.ts";
+import { heal, neededTemplates } from "./heal.ts";
 import { Holds } from "./holds.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
@@ -26,6 +26,9 @@ import { Volumes } from "./volumes/volumes.ts";
 
 /** A start waits for files and sockets now and then; a second one uses its processor meanwhile. */
 const startsPerCore = 2;
+
+/** How often images that nobody uses any more are looked for. */
+const tidyMs = 3_600_000;
 
 export { chooseDrivers } from "./drivers/choose.ts";
 
@@ -69,6 +72,10 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   let server = serve(config, served, log);
   const { port } = server;
   const preparing = templates.prepare(defaults);
+  const tidying = setInterval(() => {
+    const tidied = templates.tidy(() => neededTemplates(journal));
+    tidied.catch((error) => log.warn({ error }, "images that nobody uses were not removed"));
+  }, tidyMs);
   return {
     address: `${config.credentials ? "https" : "http"}://${config.hostname}:${port}`,
     renew: (credentials) => {
@@ -77,6 +84,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       void old.stop();
     },
     stop: async ({ pause }) => {
+      clearInterval(tidying);
       await server.stop(true);
       await diskWatch[Symbol.asyncDispose]();
       if (pause) await sandboxes.pauseAll("the host agent was stopped", config.drainSeconds * 1000);

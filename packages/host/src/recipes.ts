@@ -40,7 +40,7 @@ const syncTimeoutMs = 30_000;
 export async function create(sandbox: Sandbox, kitchen: Kitchen): Promise<Machine> {
   const { spec } = sandbox.record;
   if (spec.snapshot !== undefined) return startFrom(sandbox, kitchen, findSnapshot(kitchen, spec.snapshot));
-  const template = await kitchen.templates.ready(spec.template, spec);
+  const template = await kitchen.templates.readySoon(spec.template, spec);
   sandbox.note({ templateKey: template.key, defaultUser: defaultsOf(spec, template.image).user });
   // A waiting machine's network is open already.
   const pooled = isIsolated(spec, kitchen.drivers.nets) ? undefined : await kitchen.pool.take(template);

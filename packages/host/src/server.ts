@@ -10,6 +10,7 @@ import type { Metrics } from "./metrics/exposition.ts";
 import type { Sampler } from "./metrics/sampler.ts";
 import type { Moves } from "./move/moves.ts";
 import { archivePath, takeArchive } from "./oci/archives.ts";
+import { exportPath, exportTemplate } from "./oci/exports.ts";
 import { forward, upgrade } from "./proxy.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { hostService } from "./service.ts";
@@ -62,6 +63,7 @@ export function serve(config: HostConfig, served: Served, log: Logger): Bun.Serv
         : forward(request, sandboxes);
     if (pathname === "/metrics") return metrics.answer();
     if (pathname.startsWith(archivePath)) return takeArchive(request, sandboxes.kitchen.templates.importer);
+    if (pathname.startsWith(exportPath)) return exportTemplate(request, sandboxes.kitchen);
     if (pathname.startsWith(volumesPath)) return volumeRoute(request, served.volumes);
     const handler = handlers.get(pathname);
     if (handler) return await noted(request, pathname, () => handler(request), log);

@@ -47,6 +47,12 @@ type TemplateFile = { image: Image; kernel: string; vcpus: number; memoryMib: nu
 export const movedKey = (id: string): string => `moved-${id}`;
 const isMoved = (key: string): boolean => key.startsWith("moved-");
 
+const firstStart = (name: string) =>
+  new WrennError("unavailable", `the template ${name} is started for the first time here, which takes minutes`, {
+    remedy: "Try again in a minute; from then on it starts at once.",
+    details: { template: name, retry_after_sec: "15" },
+  });
+
 /** Folder of a template that is being made, with the process that makes it. */
 const unfinished = /^\.making-(\d+)-/;
 
@@ -78,6 +84,22 @@ export class Templates implements AsyncDisposable {
       this.#making.delete(key);
       throw thrown;
     });
+  }
+
+  /**
+   * As {@link ready}, for somebody whose client waits no longer than usual: throws `unavailable` when the template has a
+   * program that takes longer to start. That goes on, so that a later try finds it done.
+   */
+  async readySoon(name: string, size: Size): Promise<Template> {
+    const { start } = await this.image(name);
+    const making = this.ready(name, size);
+    if (!start) return await making;
+    making.catch(() => {}); // nobody may be left to hear it
+    const late = Promise.withResolvers<undefined>();
+    const timer = setTimeout(late.resolve, this.config.patienceMs);
+    const first = await Promise.race([making, late.promise]).finally(() => clearTimeout(timer));
+    if (!first) throw firstStart(name);
+    return first;
   }
 
   /** The image called `name`. Throws `not_found` with the names there are. */
@@ -140,11 +162,19 @@ export class Templates implements AsyncDisposable {
   async collect(needed: ReadonlySet<string>): Promise<void> {
     const current = new Set((await allImages(this.config.dir)).map(({ digest }) => digest));
     for (const key of await readdir(this.#root).catch(() => [])) {
-      const template = needed.has(key) ? undefined : await this.#load(key);
+      const isOther = needed.has(key) || key.startsWith("."); // one that is being made
+      const template = isOther ? undefined : await this.#load(key);
       if (!template || (current.has(template.image.digest) && !isMoved(key))) continue;
       this.log.info({ template: template.image.name, key }, "removing a template that nobody needs any more");
+      this.#making.delete(key);
       await rm(`${this.#root}/${key}`, { recursive: true, force: true });
     }
+  }
+
+  /** Removes imported images that no build began with for long, and templates that only they were for. */
+  async tidy(needed: () => ReadonlySet<string>): Promise<void> {
+    await this.importer.collect();
+    await this.collect(needed());
   }
 
   /** Ends freezes that are under way: for a shutdown. */

@@ -98,4 +98,5 @@ export const imageToWire = (image: Image, ready: boolean): MessageInitShape<type
   env: { ...image.env },
   ready,
   createdAtMs: BigInt(Date.parse(image.createdAt) || 0),
+  source: image.source ?? "",
 });

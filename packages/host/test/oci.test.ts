@@ -4,7 +4,8 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { WrennError } from "@wrenn/contract";
-import { ownDocument, pullInto } from "../src/oci/pull.ts";
+import { keepInLayout } from "../src/oci/layout.ts";
+import { manifestIn, ownDocument, pullConfig, pullInto } from "../src/oci/pull.ts";
 import { Reach } from "../src/oci/reach.ts";
 import { readReference } from "../src/oci/reference.ts";
 import { Repository } from "../src/oci/registry.ts";
@@ -94,7 +95,9 @@ async function pull(store: string, { allowed = [address], credentials = undefine
   const top = await repository.document("latest");
   const document = await ownDocument(repository, top);
   const told: string[] = [];
-  await pullInto(store, { repository, document, tag: "tag" }, 1_000_000, (text) => void told.push(text));
+  const manifest = manifestIn(document);
+  await pullConfig(store, repository, manifest);
+  await pullInto(store, { repository, manifest, tag: "tag" }, 1_000_000, (text) => void told.push(text));
   return told;
 }
 
@@ -116,6 +119,24 @@ describe("pulling an image", () => {
     asked.length = 0;
     await pull(store);
     expect(asked.filter((one) => one.startsWith(digestOf(layer).slice(0, 10)))).toEqual([]);
+  });
+
+  test("leaves layers for as long as an image has them, or a download is under way", async () => {
+    const store = join(dir, "kept");
+    await pull(store);
+    const blobs = () => readdir(join(store, "blobs/sha256"));
+    const all = await blobs();
+    const partial = `${digestOf("other").slice(7)}.partial`;
+    await Bun.write(join(store, "blobs/sha256", partial), "half of a layer");
+    const [past, future] = [Date.now() - 60_000, Date.now() + 60_000];
+    expect(await keepInLayout(store, new Set(), past)).toBe(0);
+    asked.length = 0;
+    await pull(store); // the name is gone, its pieces are not
+    expect(asked.filter((one) => one.startsWith(digestOf(layer).slice(0, 10)))).toEqual([]);
+    expect(await keepInLayout(store, new Set(["tag"]), future)).toBeGreaterThan(0);
+    expect((await blobs()).sort()).toEqual(all.sort());
+    expect(await keepInLayout(store, new Set(), future)).toBeGreaterThan(layer.length - 1);
+    expect(await blobs()).toEqual([]);
   });
 
   test("goes on where a registry broke off, and from the begin where it cannot", async () => {
@@ -143,8 +164,9 @@ describe("pulling an image", () => {
 
   test("refuses an image whose layers are too large before it asks for one", async () => {
     const repository = new Repository(new Reach([address]), readReference(`${address}/test/app`), undefined);
-    const document = await repository.document(digestOf(manifest));
-    const error = await failing(pullInto(join(dir, "large"), { repository, document, tag: "x" }, 1_000, () => {}));
+    const own = manifestIn(await repository.document(digestOf(manifest)));
+    const large = { repository, manifest: own, tag: "x" };
+    const error = await failing(pullInto(join(dir, "large"), large, 1_000, () => {}));
     expect(error?.code).toBe("too_large");
   });
 

@@ -168,6 +168,16 @@ export class Builds {
     return { sent: true };
   }
 
+  /**
+   * A version, `NAME` or `NAME:TAG`, as a file that another installation imports: an OCI artifact in a tar with its disk
+   * and what it starts. Memory is not in it.
+   */
+  async export(name: string, { signal }: CallOptions = {}): Promise<ReadableStream<Uint8Array>> {
+    const response = await this.#client.send(`${templatePath(name)}/export`, { ...(signal && { signal }) });
+    if (!response.ok) throw await errorOf(response);
+    return response.body!;
+  }
+
   /** The templates that were built: the team's own and the installation's. */
   async templates(options: CallOptions = {}): Promise<BuiltTemplateInfo[]> {
     const found = await this.#client.request<rest.BuiltTemplate[]>("GET", "/v1/templates", options);

@@ -2,13 +2,15 @@ import { Command } from "commander";
 import { type BuildInfo, type BuiltTemplateInfo, Wrenn } from "wrenn";
 import { all, type Json } from "../commands/lifecycle.ts";
 import { age, bytes, Failure, print, printJson, table, usage } from "../output.ts";
-import { buildCommand, follow } from "./build.ts";
+import { buildCommand } from "./build.ts";
+import { follow } from "./follow.ts";
 import { took } from "./progress.ts";
+import { exportCommand, importCommand } from "./transfer.ts";
 
 /** `wrenn template`: build templates and look after them. */
 export const templateCommand = (): Command =>
   new Command("template")
-    .description("build templates, and list, tag and remove them")
+    .description("build templates, and list, tag, move and remove them")
     .addHelpText("after", "\nExamples:\n  wrenn template build . -t tools\n  wrenn create -t tools")
     .addCommand(buildCommand())
     .addCommand(listCommand())
@@ -18,6 +20,8 @@ export const templateCommand = (): Command =>
     .addCommand(inspectCommand())
     .addCommand(tagCommand())
     .addCommand(promoteCommand())
+    .addCommand(exportCommand())
+    .addCommand(importCommand())
     .addCommand(removeCommand());
 
 const listCommand = (): Command =>

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { Code } from "../errors.ts";
 import { minMemoryMib } from "./core.ts";
 
 /** Shapes of templates and their builds in the REST API. */
@@ -140,6 +141,13 @@ export type BuildLogLine = z.infer<typeof BuildLogLine>;
 /** Lines of a log, and how the build stood when they were read. */
 export const BuildLog = z.object({ build: Build, lines: z.array(BuildLogLine) }).meta({ id: "BuildLog" });
 export type BuildLog = z.infer<typeof BuildLog>;
+
+/** Frames of a build's log over a WebSocket: each line, then the build once it is over. */
+export type BuildFrame =
+  | ({ type: "log" } & BuildLogLine)
+  | { type: "end"; build: Build }
+  | { type: "ping" }
+  | { type: "error"; data: string; code: Code; fatal?: boolean };
 
 /** A name of a version. */
 export const TemplateTag = z

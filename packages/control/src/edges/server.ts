@@ -3,6 +3,7 @@ import type { Config } from "../config.ts";
 import type { Events } from "../services/events.ts";
 import type { Tasks } from "../services/tasks.ts";
 import type { KeyPair } from "../tls/authority.ts";
+import type { BuildStreams } from "./builds/stream.ts";
 import type { App } from "./endpoint.ts";
 import type { TunnelDoor } from "./fleet/tunnel.ts";
 import type { Ingress } from "./ingress.ts";
@@ -42,6 +43,7 @@ async function hangUp(servers: readonly Bun.Server<Connection>[], { tasks, door 
 export type Edges = {
   app: App;
   streams: Streams;
+  buildStreams: BuildStreams;
   ingress: Ingress;
   door: TunnelDoor;
   events: Pick<Events, "close">;
@@ -50,7 +52,7 @@ export type Edges = {
 
 /** Listens and hands each request to its edge. `pair` is shown on the HTTPS address, if the configuration has one. */
 export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
-  const { app, streams, ingress, door, events } = edges;
+  const { app, streams, buildStreams, ingress, door, events } = edges;
   const listen = (hostname: string, port: number, tls?: KeyPair) =>
     Bun.serve<Connection>({
       hostname,
@@ -68,7 +70,10 @@ export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
         if (ingress.matches(request)) return await ingress.serve(request, self);
         const env = { peer: (of: Request) => self.requestIP(of)?.address };
         if (!request.headers.has("upgrade")) return app.fetch(request, env);
-        const upgraded = (await streams.upgrade(request, self)) ?? (await door.upgrade(request, self));
+        const upgraded =
+          (await streams.upgrade(request, self)) ??
+          (await buildStreams.upgrade(request, self)) ??
+          (await door.upgrade(request, self));
         return upgraded === true ? undefined : (upgraded ?? app.fetch(request, env));
       },
     });
@@ -81,6 +86,7 @@ export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
     ...(secure && { secureAddress: `https://${addressOf(secure)}` }),
     async [Symbol.asyncDispose]() {
       streams.close();
+      buildStreams.close();
       ingress.close();
       events.close();
       const both = secure ? [server, secure] : [server];

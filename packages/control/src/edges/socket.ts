@@ -56,7 +56,7 @@ export class Socket {
   }
 
   /** Sends a frame. */
-  async send(frame: rest.StreamServerFrame): Promise<void> {
+  async send(frame: rest.StreamServerFrame | rest.BuildFrame): Promise<void> {
     if (this.closed.aborted || this.#ws.send(JSON.stringify(frame)) !== backPressure) return;
     await new Promise<void>((wake) => {
       this.#drained = wake;

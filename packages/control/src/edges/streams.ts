@@ -1,7 +1,7 @@
 import { capsuleId, headers, type rest, type SandboxId, WrennError } from "@wrenn/contract";
 import type { Server } from "bun";
 import type { Log } from "../log.ts";
-import { needAdmin, needScopes } from "../services/access.ts";
+import { needAdmin } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import { selectorOf } from "../services/commands.ts";
 import type { Services } from "../services/index.ts";
@@ -10,6 +10,7 @@ import { asWrennError } from "../store/database.ts";
 import { localTeam } from "../store/keys.ts";
 import { type App, describe, readId } from "./endpoint.ts";
 import { envelope, requestIdOf } from "./request-id.ts";
+import { signIn, unauthenticated } from "./sign-in.ts";
 import { type Connection, framed, type Socket } from "./socket.ts";
 
 /** Keeps proxies between from closing a terminal that nobody types in. */
@@ -95,7 +96,7 @@ export class Streams {
     try {
       const open = shown
         ? () => this.services.access.open(shown.request, target.requestId)
-        : await this.#authenticate(socket, target.requestId);
+        : await signIn(socket, this.services.access, { ...target, withinMs: this.authMs, scopes: ["sandboxes:exec"] });
       const caller = inTeam(shown?.known ?? (await open()), target);
       told = caller;
       // Who loses access loses what is open too.
@@ -124,27 +125,6 @@ export class Streams {
       }
       const ms = Math.round(performance.now() - started);
       this.log.info({ requestId: target.requestId, stream: target.kind, sandbox: target.id, code, ms }, "stream");
-    }
-  }
-
-  /** Waits for the first frame, and answers how to learn whose token it holds. */
-  async #authenticate(socket: Socket, requestId: string): Promise<() => Promise<Caller>> {
-    const timer = setTimeout(() => void socket.fail(unauthenticated(), true), this.authMs);
-    try {
-      const frame = await socket.next().catch(() => undefined);
-      if (frame?.type !== "auth") throw unauthenticated();
-      const { token } = frame;
-      const open = async () => {
-        const caller = await this.services.access.byToken(token, requestId).catch((cause) => {
-          throw cause instanceof WrennError && cause.code === "unauthorized" ? unauthenticated(cause) : cause;
-        });
-        needScopes(caller, ["sandboxes:exec"]);
-        return caller;
-      };
-      await open();
-      return open;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -190,8 +170,6 @@ const outOfPlace = (type: string) =>
   new WrennError("invalid_request", `A frame of type "${type}" cannot come here.`, {
     remedy: "Begin with a start frame.",
   });
-
-const unauthenticated = (cause?: unknown) => new WrennError("unauthorized", "authentication failed", { cause });
 
 /** Shows a process to a client until one of them ends. */
 async function show(socket: Socket, live: Live, kind: Target["kind"]): Promise<void> {

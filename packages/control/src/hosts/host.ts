@@ -1,6 +1,7 @@
 import { type Client, Code as ConnectCode, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { fromConnectError, headers, hostagent, proxyPath, type SandboxId, WrennError } from "@wrenn/contract";
+import type { TemplateFacts } from "@wrenn/contract/template-file";
 import { called, inTrace } from "@wrenn/contract/tracing";
 
 /** What Bun's `fetch` takes beyond the standard. */
@@ -35,6 +36,8 @@ export type Host = {
   guest(target: GuestPort, path: string, init: FetchInit): Promise<Response>;
   /** Sends the archive of an image, which `importImage` then names by its SHA-256. */
   archive(sha256: string, body: ReadableStream<Uint8Array>): Promise<Response>;
+  /** The disk of a snapshot as an OCI artifact that says `facts` of itself. Throws what the host throws. */
+  export(snapshot: string, facts: TemplateFacts, signal: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** A request about a volume of this host; `path` is its id, or one of its parts. */
   volume(path: string, init: FetchInit): Promise<Response>;
   /** A WebSocket to a port of a guest, not yet open. */
@@ -72,6 +75,15 @@ export function connectHost(id: string, { address, token, trust, isHere = () => 
       reach(`${address}/images/archives/${sha256}`, {
         ...{ method: "PUT", headers: { [headers.hostToken]: token }, body, duplex: "half" },
       }),
+    async export(snapshot, facts, signal) {
+      const sent = { [headers.hostToken]: token, "content-type": "application/json" };
+      const init = { method: "POST", headers: sent, body: JSON.stringify(facts), signal };
+      const response = await reach(`${address}/images/exports/${snapshot}`, init);
+      if (response.ok) return response.body!;
+      throw (
+        WrennError.fromBody(await response.json().catch(() => null)) ?? new WrennError("agent_error", exportRefused)
+      );
+    },
     volume(path, init) {
       const sent = new Headers(init.headers);
       sent.set(headers.hostToken, token);
@@ -86,6 +98,8 @@ export function connectHost(id: string, { address, token, trust, isHere = () => 
     },
   };
 }
+
+const exportRefused = "the host did not give the template away";
 
 /** `fetch` without a time limit of its own, whose connection failures are a Connect `unavailable`. */
 async function reachable(address: string, url: string, init?: FetchInit): Promise<Response> {

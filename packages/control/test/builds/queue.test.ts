@@ -62,6 +62,17 @@ async function archive(files: Record<string, string>): Promise<string> {
 const send = (hash: string, body: BodyInit) =>
   fetch(`${plane.address}/v1/templates/files/${hash}`, { method: "PUT", body, headers: { [headers.apiKey]: apiKey } });
 
+/** Every frame of a WebSocket until it is closed. */
+function frames(socket: WebSocket, first?: object): Promise<rest.BuildFrame[]> {
+  const all: rest.BuildFrame[] = [];
+  return new Promise((resolve, reject) => {
+    socket.onopen = () => first && socket.send(JSON.stringify(first));
+    socket.onmessage = ({ data }) => void all.push(JSON.parse(String(data)) as rest.BuildFrame);
+    socket.onclose = () => resolve(all);
+    socket.onerror = () => reject(new Error("the WebSocket was refused"));
+  });
+}
+
 building("a build", () => {
   test("runs its steps, logs what they print, and ends in a template that sandboxes start from", async () => {
     const log = await built("first", { dockerfile: "FROM minimal\nENV WHO=you\nRUN echo hello $WHO; echo bad >&2\n" });
@@ -281,5 +292,26 @@ building("a submission", () => {
     const text = await response.text();
     expect(text).toContain('"message":"later"');
     expect(text.trim().split("\n\n").at(-1)).toMatch(/^event: end\ndata: .*"status":"success"/);
+  });
+
+  test("is followed over a WebSocket, by who shows a key in its first frame or at the door", async () => {
+    const { id } = await submit("watched", { dockerfile: "FROM minimal\nRUN echo out; sleep 0.5; echo again\n" });
+    const path = `${plane.address.replace("http", "ws")}/v1/builds/${id}/logs`;
+    const asked = { headers: { [headers.apiKey]: apiKey } } as unknown as string[];
+    const otherKey = await plane.otherKey();
+    const [told, known, stranger, other] = await Promise.all([
+      frames(new WebSocket(path), { type: "auth", token: apiKey }),
+      frames(new WebSocket(path, asked)),
+      frames(new WebSocket(path), { type: "auth", token: "wrn_none" }),
+      frames(new WebSocket(path), { type: "auth", token: otherKey }),
+    ]);
+    expect(told).toEqual(known);
+    const said = told.flatMap((frame) => (frame.type === "log" && frame.stream === "stdout" ? [frame.message] : []));
+    expect(said).toEqual(["out", "again"]);
+    expect(told.at(-1)).toMatchObject({ type: "end", build: { id, status: "success" } });
+    expect(stranger).toMatchObject([{ type: "error", code: "unauthorized", fatal: true }]);
+    expect(other).toMatchObject([{ type: "error", code: "not_found", fatal: true }]);
+    const last = told.findLast((frame) => frame.type === "log")!;
+    expect(await frames(new WebSocket(`${path}?after=${last.seq}`, asked))).toMatchObject([{ type: "end" }]);
   });
 });

@@ -1,4 +1,5 @@
-import { mkdir, stat } from "node:fs/promises";
+import { copyFile, mkdir, stat } from "node:fs/promises";
+import { basename, dirname, resolve } from "node:path";
 import { agentPort, type InitRequest, WrennError } from "@wrenn/contract";
 import type {
   BaseDisk,
@@ -276,7 +277,9 @@ class FakeDisks implements Disks {
 
   async create(base: BaseDisk, path: string): Promise<Disk> {
     await this.world.before("disk.create");
-    await Bun.write(path, JSON.stringify({ base: base.path }));
+    // A layer beside its base names it relatively, so that their folder can be renamed.
+    const isBeside = dirname(base.path) === dirname(path);
+    await Bun.write(path, JSON.stringify({ base: isBeside ? basename(base.path) : base.path }));
     return this.#layer(path);
   }
 
@@ -296,6 +299,10 @@ class FakeDisks implements Disks {
   async rebase(path: string, base: BaseDisk): Promise<void> {
     await this.world.before("disk.rebase");
     await Bun.write(path, JSON.stringify({ base: base.path }));
+  }
+
+  async copyOut(path: string, to: string): Promise<void> {
+    await copyFile(await readThrough(path), to);
   }
 
   async sweep(): Promise<void> {}
@@ -336,10 +343,10 @@ class FakeNets implements Nets {
 }
 
 /** Follows a layer down to its image. Throws where one is missing, as a guest's first read would. */
-async function readThrough(path: string): Promise<void> {
-  if (path.endsWith(".ext4")) return;
+async function readThrough(path: string): Promise<string> {
+  if (path.endsWith(".ext4")) return path;
   const { base } = (await Bun.file(path).json()) as { base: string };
-  await readThrough(base);
+  return await readThrough(resolve(dirname(path), base));
 }
 
 /** Writes an image that fake machines boot, as `make images` writes real ones. */

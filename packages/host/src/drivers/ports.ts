@@ -44,6 +44,8 @@ export interface Disks {
   flatten(path: string, base: BaseDisk): Promise<void>;
   /** Tells a closed layer where its base is now: one of the same content as that it was made over. */
   rebase(path: string, base: BaseDisk): Promise<void>;
+  /** Writes what a closed layer shows to the new file `to`, plain, with holes where nothing is. */
+  copyOut(path: string, to: string): Promise<void>;
   /** Lets go of what a killed agent has left open. What VMs or this process use stays. */
   sweep(): Promise<void>;
 }

@@ -40,6 +40,10 @@ export class Qcow2 implements Disks {
     await this.#run(["rebase", "-u", "-q", "-f", "qcow2", "-b", base.path, "-F", base.format, path]);
   }
 
+  async copyOut(path: string, to: string): Promise<void> {
+    await this.#run(["convert", "-q", "-f", "qcow2", "-O", "raw", path, to]);
+  }
+
   async sweep(): Promise<void> {} // files only: nothing is open
 
   async #run(args: readonly string[]): Promise<void> {

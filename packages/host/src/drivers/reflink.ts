@@ -36,6 +36,10 @@ export class Reflink implements Disks {
 
   async rebase(): Promise<void> {} // nor names them
 
+  async copyOut(path: string, to: string): Promise<void> {
+    cloneFile(path, to, "wx");
+  }
+
   async sweep(): Promise<void> {} // files only: nothing is open
 }
 

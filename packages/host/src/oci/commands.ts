@@ -12,24 +12,38 @@ export type RunOptions = {
   what: string;
   remedy: string;
   env?: Record<string, string>;
+  /** What it reads; nothing when absent. The program ends when this throws. */
+  input?: AsyncIterable<Uint8Array>;
   /** Ends the program when the disk at `path` has lost this much since `watched`. */
   budget?: DiskBudget;
 };
 
 /** Runs a program and answers what it printed. Throws `invalid_request` with what it said when it fails. */
-export async function run(command: readonly string[], { what, remedy, env, budget }: RunOptions): Promise<string> {
+export async function run(
+  command: readonly string[],
+  { what, remedy, env, budget, input }: RunOptions,
+): Promise<string> {
   const { PATH = "", HOME = "/root" } = process.env;
   const child = Bun.spawn([...command], {
     env: { PATH: `${PATH}:/usr/sbin:/sbin`, HOME, LC_ALL: "C", ...env },
-    stdin: "ignore",
+    stdin: input ? "pipe" : "ignore",
     stdout: "pipe",
     stderr: "pipe",
   });
   using watched = budget?.watch(() => child.kill("SIGKILL"));
-  const [out, said] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const fed = input && feed(child.stdin as Bun.FileSink, input).catch(() => child.kill("SIGKILL"));
+  const [out, said] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text(), fed]);
   if ((await child.exited) === 0) return out;
   if (watched?.isSpent) throw budget!.spent();
   throw new WrennError("invalid_request", `${what}: ${said.trim().slice(-saidLength) || "it was ended"}`, { remedy });
+}
+
+async function feed(sink: Bun.FileSink, input: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const chunk of input) {
+    sink.write(chunk);
+    await sink.flush();
+  }
+  await sink.end();
 }
 
 /** Throws `agent_error` with the remedy when a program is not there. */

@@ -1,15 +1,17 @@
 import { constants } from "node:fs";
-import { chmod, lstat, mkdir, mkdtemp, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtemp, open, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
-import { findImage, type Image, importedFolder } from "../images.ts";
+import { findImage, type Image, importedFolder, importedImages } from "../images.ts";
 import { needDisk } from "../room.ts";
+import { isTemplate, type TemplateSettings, takeTemplate, unpackTemplate } from "./artifact.ts";
 import { DiskBudget, needProgram, run } from "./commands.ts";
-import { ownDocument, pullInto } from "./pull.ts";
+import { blobPath, exportPrefix, keepInLayout, type Manifest, manifestOf } from "./layout.ts";
+import { manifestIn, ownDocument, pullConfig, pullInto } from "./pull.ts";
 import { Reach } from "./reach.ts";
 import { readReference } from "./reference.ts";
-import { type Document, Repository } from "./registry.ts";
+import { Repository } from "./registry.ts";
 
 /** An image of a registry, and who may read it; or an archive that lies in a file. */
 export type ImageSource =
@@ -20,12 +22,19 @@ export type ImageSource =
 export type Tell = (text: string) => void;
 
 /** Part of every imported image's name: a change in how one is made makes all of them anew. */
-const layout = 1;
+const layout = 2;
+/** An image that no build began with for this long is removed, and its layers with it; when the disk is full, after an hour. */
+const keepMs = { usual: 14 * 24 * 3_600_000, pressed: 3_600_000 } as const;
 /** Most that one image may take of the host's disk, MiB: far more than the largest that people use. */
 const maxImageMib = 24 * 1024;
 /** What a guest sees of disk when the image does not need more, MiB: as the usual templates. */
 const usualDiskMib = 5_120;
-type Config = { config?: { User?: string; Env?: string[] | null; WorkingDir?: string } };
+/** Where an image comes from: its digest there, what it is made of, and the registry that it is yet to be pulled from. */
+type Origin = { digest: string; manifest: Manifest; repository?: Repository };
+type Config = {
+  config?: { User?: string; Env?: string[] | null; WorkingDir?: string };
+  rootfs?: { diff_ids?: string[] };
+};
 
 /**
  * Makes images of registries and archives into images that templates are frozen from. Layers are kept by digest and
@@ -63,30 +72,76 @@ export class Importer {
     return join(this.archives, `${sha256}.tar`);
   }
 
-  /** Removes what an import that was killed has left. Call before the first. */
+  /** Removes what an import or export that was killed has left. Call before the first. */
   async heal(): Promise<void> {
     await rm(this.archives, { recursive: true, force: true });
-    for (const name of await readdir(this.#root).catch(() => []))
-      if (name.startsWith(".making-")) await rm(join(this.#root, name), { recursive: true, force: true });
+    for (const [folder, prefix] of [
+      [this.#root, ".making-"],
+      [this.#store, exportPrefix],
+    ] as const)
+      for (const name of await readdir(folder).catch(() => []))
+        if (name.startsWith(prefix)) await rm(join(folder, name), { recursive: true, force: true });
+  }
+
+  /**
+   * Removes images that no build began with for a while, and layers that no image has any more. What was built on them
+   * stays: its disks hold what they need. The same image is brought again when a build names it.
+   */
+  collect(): Promise<void> {
+    const work = this.#queue.then(() => this.#collect(keepMs.usual));
+    this.#queue = work.catch(() => {});
+    return work;
+  }
+
+  async #collect(maxAgeMs: number): Promise<void> {
+    const before = Date.now() - maxAgeMs;
+    const kept = new Set<string>();
+    for (const { name, source } of await importedImages(this.config.dir)) {
+      const { mtimeMs } = await stat(this.#stamp(name));
+      if (mtimeMs > before) kept.add(tagOf(source ?? ""));
+      else {
+        await rm(join(this.#root, name), { recursive: true, force: true });
+        this.log.info({ image: name, source }, "removed an image that no build began with lately");
+      }
+    }
+    const bytes = await keepInLayout(this.#store, kept, before);
+    if (bytes > 0) this.log.info({ bytes }, "removed layers that no image has any more");
+  }
+
+  /** The file whose time says when an image was begun with last. */
+  #stamp(name: string): string {
+    return join(this.#root, name, "image.json");
+  }
+
+  /** Room for an image; what nobody used lately makes way for it. Throws `insufficient_storage`. */
+  async #makeRoom(): Promise<void> {
+    const fits = await needDisk(this.#store, usualDiskMib).then(
+      () => true,
+      () => false,
+    );
+    if (fits) return;
+    await this.#collect(keepMs.pressed);
+    await needDisk(this.#store, usualDiskMib);
   }
 
   async #import(source: ImageSource, tell: Tell): Promise<Image> {
     this.#check();
     await mkdir(this.#root, { recursive: true });
     await mkdir(this.#store, { recursive: true, mode: 0o700 });
-    const from = source.kind === "archive" ? { digest: `sha256:${source.sha256}` } : await this.#lookUp(source, tell);
-    const { digest } = from;
-    const name = await this.#nameOf(digest);
+    const from = source.kind === "archive" ? await this.#read(source.sha256, tell) : await this.#lookUp(source, tell);
+    const name = await this.#nameOf(from.manifest);
     const present = await findImage(this.config.dir, name).catch(() => undefined);
-    if (present) return present;
+    if (present) {
+      await utimes(this.#stamp(name), new Date(), new Date());
+      return { ...present, source: from.digest };
+    }
     const started = performance.now();
-    const budget = await DiskBudget.of(this.#root, maxImageMib);
-    const tag = digest.slice("sha256:".length);
-    await needDisk(this.#store, usualDiskMib);
-    if ("repository" in from) await this.#pull({ ...from, tag }, tell);
-    else await this.#read(tag, budget, tell);
-    const image = await this.#make(name, { tag, digest }, budget, tell);
-    this.log.info({ image: name, digest, ms: Math.round(performance.now() - started) }, "image imported");
+    await this.#makeRoom();
+    const tag = tagOf(from.digest);
+    const { repository, manifest } = from;
+    if (repository) await pullInto(this.#store, { repository, manifest, tag }, maxImageMib * 2 ** 20, tell);
+    const image = await this.#make(name, { tag, digest: from.digest }, tell);
+    this.log.info({ image: name, digest: from.digest, ms: Math.round(performance.now() - started) }, "image imported");
     return image;
   }
 
@@ -99,8 +154,11 @@ export class Importer {
     needProgram("mke2fs", "e2fsprogs");
   }
 
-  /** The name changes with the agent, so that a new agent is in the images that are made then. */
-  async #nameOf(digest: string): Promise<string> {
+  /**
+   * An image is its files, which its configuration names by digest, and its settings, wherever it comes from and however
+   * it is packed. The name changes with the agent, so that a new one is in what is made then.
+   */
+  async #nameOf(manifest: Manifest): Promise<string> {
     const agent = await Bun.file(join(this.config.guestDir, ".inputs"))
       .text()
       .catch(() => {
@@ -108,46 +166,73 @@ export class Importer {
           remedy: "Run make images, or set WRENN_GUEST_DIR to the folder builds/guest.",
         });
       });
-    const key = new Bun.CryptoHasher("sha256").update([layout, digest, agent].join("\n")).digest("hex");
+    const identity = isTemplate(manifest) ? manifest : await this.#contentOf(manifest);
+    const key = new Bun.CryptoHasher("sha256").update(JSON.stringify([layout, identity, agent])).digest("hex");
     return `oci-${key.slice(0, 24)}`;
   }
 
-  /** What a name means now. An index names an image for each architecture; its digest tells the image all the same. */
-  async #lookUp(source: ImageSource & { kind: "registry" }, tell: Tell) {
+  /** What decides of a configuration what an image becomes. The layers are held to these digests as they are unpacked. */
+  async #contentOf(manifest: Manifest): Promise<unknown> {
+    const text = await Bun.file(blobPath(this.#store, manifest.config)).text();
+    const { config: { User, Env, WorkingDir } = {}, rootfs } = JSON.parse(text) as Config;
+    return [rootfs?.diff_ids, User ?? "", Env ?? [], WorkingDir ?? ""];
+  }
+
+  /** What a name means now, on this machine's architecture. */
+  async #lookUp(source: ImageSource & { kind: "registry" }, tell: Tell): Promise<Origin> {
     const reference = readReference(source.reference);
     const { username, password = "" } = source;
     tell(`looking up ${source.reference}`);
     const repository = new Repository(this.#reach, reference, username ? { username, password } : undefined);
-    const top = await repository.document(reference.version);
-    return { repository, top, digest: top.digest };
+    const document = await ownDocument(repository, await repository.document(reference.version));
+    const manifest = manifestIn(document);
+    await pullConfig(this.#store, repository, manifest);
+    return { repository, digest: document.digest, manifest };
   }
 
-  /** Brings the layers that are missing into the store. Digests are checked on the way. */
-  async #pull(from: { repository: Repository; top: Document; tag: string }, tell: Tell): Promise<void> {
-    const { repository, top, tag } = from;
-    const document = await ownDocument(repository, top);
-    await pullInto(this.#store, { repository, document, tag }, maxImageMib * 2 ** 20, tell);
-  }
-
-  /** Brings an archive that was sent here into the store. */
-  async #read(sha256: string, budget: DiskBudget, tell: Tell): Promise<void> {
+  /** What an archive that was sent here has; brings it into the store, unless it is there. */
+  async #read(sha256: string, tell: Tell): Promise<Origin> {
+    const digest = `sha256:${sha256}`;
+    const known = await manifestOf(this.#store, sha256).catch(() => undefined);
+    if (known) return { digest, manifest: known };
     tell("reading the archive");
+    await this.#makeRoom();
+    const budget = await DiskBudget.of(this.#store, maxImageMib);
     const path = this.archive(sha256);
-    const copy = ["skopeo", "copy", "--quiet", "--override-os", "linux", `${await archiveKind(path)}:${path}`];
-    await run([...copy, `oci:${this.#store}:${sha256}`], {
-      what: "the archive is no image",
-      remedy: "Make it with docker save, or as an OCI layout in a tar.",
-      budget,
-    });
+    if (!(await takeTemplate(path, this.#store, sha256, budget))) {
+      const copy = ["skopeo", "copy", "--quiet", "--override-os", "linux", `${await archiveKind(path)}:${path}`];
+      await run([...copy, `oci:${this.#store}:${sha256}`], {
+        what: "the archive is no image",
+        remedy: "Make it with docker save, or as an OCI layout in a tar.",
+        budget,
+      });
+    }
     await rm(path, { force: true });
+    return { digest, manifest: await manifestOf(this.#store, sha256) };
   }
 
-  /** Unpacks, injects and packs; the folder gets its name last, so that what is there is whole. */
-  async #make(name: string, from: { tag: string; digest: string }, budget: DiskBudget, tell: Tell): Promise<Image> {
+  /** Makes the image of what is in the store; the folder gets its name last, so that what is there is whole. */
+  async #make(name: string, from: { tag: string; digest: string }, tell: Tell): Promise<Image> {
+    const budget = await DiskBudget.of(this.#root, maxImageMib);
     const work = await mkdtemp(join(this.#root, ".making-"));
     await using undo = new AsyncDisposableStack();
     undo.defer(() => rm(work, { recursive: true, force: true }));
-    const image = `${this.#store}:${from.tag}`;
+    await mkdir(join(work, "image"), { mode: 0o755 });
+    const manifest = await manifestOf(this.#store, from.tag);
+    const settings = isTemplate(manifest)
+      ? await unpackTemplate(this.#store, manifest, join(work, "image"), budget)
+      : await this.#makeDisk(work, from.tag, budget, tell);
+    const { size: sizeBytes } = await stat(join(work, "image", "rootfs.ext4"));
+    const facts = { name, digest: keyed(name), source: from.digest, sizeBytes, ...settings };
+    const createdAt = new Date().toISOString();
+    await writeFile(join(work, "image", "image.json"), JSON.stringify({ ...facts, createdAt }));
+    await rename(join(work, "image"), join(this.#root, name));
+    return await findImage(this.config.dir, name);
+  }
+
+  /** Unpacks the layers, adds the agent, and packs all of it into a file system below `work`. */
+  async #makeDisk(work: string, tag: string, budget: DiskBudget, tell: Tell): Promise<TemplateSettings> {
+    const image = `${this.#store}:${tag}`;
     const damaged = { remedy: "Pull it again; if it repeats, the image is damaged.", budget };
     tell("unpacking");
     await run(["umoci", "unpack", "--image", image, join(work, "bundle")], {
@@ -164,22 +249,8 @@ export class Importer {
     tell("adding the agent");
     await run([join(this.config.guestDir, "inject"), root], { what: "the agent cannot be added", ...damaged });
     tell("making the file system");
-    await mkdir(join(work, "image"), { mode: 0o755 });
     await this.#pack(root, join(work, "image", "rootfs.ext4"), damaged);
-    const facts = {
-      name,
-      digest: `sha256:${from.tag}`,
-      sizeBytes: 0,
-      ...settings,
-      createdAt: new Date().toISOString(),
-    };
-    const { size } = await stat(join(work, "image", "rootfs.ext4"));
-    await writeFile(
-      join(work, "image", "image.json"),
-      JSON.stringify({ ...facts, sizeBytes: size, digest: keyed(name) }),
-    );
-    await rename(join(work, "image"), join(this.#root, name));
-    return await findImage(this.config.dir, name);
+    return settings;
   }
 
   async #pack(root: string, path: string, options: { remedy: string; budget: DiskBudget }): Promise<void> {
@@ -197,6 +268,9 @@ export class Importer {
     });
   }
 }
+
+/** What the store calls the image with this digest. */
+const tagOf = (digest: string): string => digest.slice("sha256:".length);
 
 /** An image is told by what it was made of; its name says that. */
 const keyed = (name: string): string => `sha256:${new Bun.CryptoHasher("sha256").update(name).digest("hex")}`;

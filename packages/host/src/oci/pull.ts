@@ -1,14 +1,14 @@
-import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, utimes } from "node:fs/promises";
 import { arch } from "node:os";
-import { join } from "node:path";
+import { dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import type { Tell } from "./importer.ts";
+import { addToLayout, blobPath, type Manifest, readManifest } from "./layout.ts";
 import type { Descriptor, Document, Repository } from "./registry.ts";
 
-type Manifest = { config: Descriptor; layers: Descriptor[] };
-
+/** As manifests, by the specification. */
+const maxConfigBytes = 4 * 2 ** 20;
 /** Between two words about a layer that takes long. */
 const tellMs = 2_000;
 /** Architectures as images name them. */
@@ -40,26 +40,21 @@ export async function ownDocument(repository: Repository, top: Document): Promis
  */
 export async function pullInto(
   store: string,
-  { repository, document, tag }: { repository: Repository; document: Document; tag: string },
+  { repository, manifest, tag }: { repository: Repository; manifest: Manifest; tag: string },
   maxBytes: number,
   tell: Tell,
 ): Promise<void> {
-  const blobs = join(store, "blobs/sha256");
-  await mkdir(blobs, { recursive: true, mode: 0o700 });
-  const manifest = readManifest(document);
-  const all = [manifest.config, ...manifest.layers];
-  const size = all.reduce((sum, one) => sum + one.size, 0);
+  const { layers } = manifest;
+  const size = layers.reduce((sum, one) => sum + one.size, 0);
   if (!(size <= maxBytes))
     throw new WrennError("too_large", `the image's layers have ${mib(size)}, more than ${mib(maxBytes)}`, {
       remedy: "Use a smaller image.",
     });
-  for (const [at, blob] of all.entries()) {
-    const path = join(blobs, hexOf(blob));
-    if (existsSync(path)) continue;
-    const what = at === 0 ? "configuration" : `layer ${at} of ${manifest.layers.length}`;
-    if (at > 0) tell(`pulling ${what}, ${mib(blob.size)}`);
+  for (const [at, blob] of layers.entries()) {
+    const what = `layer ${at + 1} of ${layers.length}`;
     let told = performance.now();
-    await repository.blob(blob, path, (bytes) => {
+    await fetchBlob(store, repository, blob, (bytes) => {
+      if (bytes === 0) return tell(`pulling ${what}, ${mib(blob.size)}`);
       if (performance.now() - told < tellMs) return;
       told = performance.now();
       tell(`${what}: ${mib(bytes)} of ${mib(blob.size)}`);
@@ -68,36 +63,35 @@ export async function pullInto(
   await addToLayout(store, tag, manifest);
 }
 
-function readManifest({ bytes, mediaType }: Document): Manifest {
-  const { config, layers } = JSON.parse(bytes.toString()) as Partial<Manifest>;
-  const pieces = [config, ...(layers ?? [])];
-  const isGood = layers && pieces.every((one) => one && /^sha256:[0-9a-f]{64}$/.test(one.digest) && one.size >= 0);
-  if (isGood) return { config: config!, layers };
-  throw new WrennError("invalid_request", `the image's manifest (${mediaType || "of no type"}) is not understood`, {
-    remedy: "Push the image anew with a present-day program; its format is one of long ago, or it is damaged.",
-  });
+/** Brings the configuration of an image into the layout; it tells what the layers hold. */
+export async function pullConfig(store: string, repository: Repository, { config }: Manifest): Promise<void> {
+  if (config.size > maxConfigBytes) throw new WrennError("too_large", "the image's configuration is larger than 4 MiB");
+  await fetchBlob(store, repository, config, () => {});
 }
 
-/** Names the image in the layout's index (OCI image, "Image layout"). */
-async function addToLayout(store: string, tag: string, { config, layers }: Manifest): Promise<void> {
-  const renamed = (one: Descriptor) => ({
-    ...{ mediaType: asOci[one.mediaType] ?? one.mediaType, digest: one.digest, size: one.size },
-  });
-  const mediaType = "application/vnd.oci.image.manifest.v1+json";
-  const text = JSON.stringify({ schemaVersion: 2, mediaType, config: renamed(config), layers: layers.map(renamed) });
-  const hex = createHash("sha256").update(text).digest("hex");
-  await writeFile(join(store, "blobs/sha256", hex), text);
-  await writeFile(join(store, "oci-layout"), '{"imageLayoutVersion":"1.0.0"}');
-  const path = join(store, "index.json");
-  const index = JSON.parse(await readFile(path, "utf8").catch(() => "{}")) as { manifests?: Named[] };
-  const others = (index.manifests ?? []).filter(({ annotations }) => annotations?.[refName] !== tag);
-  const own = { mediaType, digest: `sha256:${hex}`, size: Buffer.byteLength(text), annotations: { [refName]: tag } };
-  await writeFile(path, JSON.stringify({ schemaVersion: 2, manifests: [...others, own] }));
+/** Brings a piece that is not there; `progress` hears 0 first, then the bytes that are there. */
+async function fetchBlob(
+  store: string,
+  repository: Repository,
+  blob: Descriptor,
+  progress: (bytes: number) => void,
+): Promise<void> {
+  const path = blobPath(store, blob);
+  if (existsSync(path)) return await utimes(path, new Date(), new Date()); // in use again, whatever becomes of this image
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  progress(0);
+  await repository.blob(blob, path, progress);
 }
 
-type Named = Descriptor & { annotations?: Record<string, string> };
-const refName = "org.opencontainers.image.ref.name";
+/** The manifest that a document is, its pieces named as programs that unpack know them. Throws `invalid_request`. */
+export function manifestIn({ bytes, mediaType }: Document): Manifest {
+  const { config, layers } = readManifest(bytes.toString(), mediaType);
+  return { config: renamed(config), layers: layers.map(renamed) };
+}
 
-const hexOf = ({ digest }: Descriptor): string => digest.slice("sha256:".length);
+/** A piece under the name that programs which unpack know. */
+const renamed = ({ mediaType, digest, size }: Descriptor): Descriptor => ({
+  ...{ mediaType: asOci[mediaType] ?? mediaType, digest, size },
+});
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MiB`;

@@ -153,7 +153,8 @@ const sizeOf = (path: string): Promise<number> =>
     () => 0,
   );
 
-async function digestOfFile(path: string): Promise<string> {
+/** The digest of a file's content. */
+export async function digestOfFile(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const part of Bun.file(path).stream()) hash.update(part);
   return `sha256:${hash.digest("hex")}`;

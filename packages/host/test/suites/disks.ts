@@ -59,6 +59,16 @@ export function disksSuite(name: string, make: () => Disks, skip?: string): void
       await disks.flatten(layers[2]!, base); // reads the whole chain
     });
 
+    rule("a layer is copied out as a plain file with what it shows", async (disks, dir, base) => {
+      const content = new Uint8Array(1 << 20);
+      content.fill(7, 4_096, 8_192);
+      await Bun.write(base.path, content);
+      const path = `${dir}/a/disk-0.${disks.extension}`;
+      await (await disks.create(base, path))[Symbol.asyncDispose]();
+      await disks.copyOut(path, `${dir}/b/plain`);
+      expect(Buffer.compare(await Bun.file(`${dir}/b/plain`).bytes(), content)).toBe(0);
+    });
+
     rule("layers that came from another host lie on what is below them here", async (disks, dir, base) => {
       const extension = disks.extension;
       const close = async (disk: Promise<Disk>) => (await disk)[Symbol.asyncDispose]();

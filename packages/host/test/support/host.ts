@@ -105,7 +105,7 @@ export class FakeHost implements AsyncDisposable {
   }
 
   async #boot(): Promise<void> {
-    const config = compile({ dir: this.dir, token: "0123456789abcdef", readyTimeoutMs: 5_000 });
+    const config = compile({ dir: this.dir, token: "0123456789abcdef", readyTimeoutMs: 5_000, patienceMs: 100 });
     const drivers: Drivers = { vmm: this.world.vmm, disks: this.world.disks, nets: this.world.nets };
     this.#journal = new Journal(`${this.dir}/agent.db`);
     const templates = new Templates(config, drivers, quiet);

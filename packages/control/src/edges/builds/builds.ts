@@ -1,8 +1,11 @@
 import { rest } from "@wrenn/contract";
 import { z } from "zod";
 import type { Builds } from "../../services/builds/builds.ts";
+import type { Caller } from "../../services/caller.ts";
 import type { BuildRow } from "../../store/schema/index.ts";
 import { type App, endpoint } from "../endpoint.ts";
+import { eventFrame, eventStream, keepAlive } from "../event-stream.ts";
+import { followBuild, type ReadLog } from "./follow.ts";
 import { build, logLine } from "./present.ts";
 
 const ListQuery = z.object({
@@ -11,12 +14,19 @@ const ListQuery = z.object({
 });
 const LogQuery = z.object({ after: z.coerce.number().int().min(0).default(0) });
 
-/** How often the log of a build under way is read for who follows it. */
-const followMs = 200;
+const shown = async (builds: Builds, row: BuildRow) => build(row, await builds.templateName(row));
+
+/** How a caller reads the log of a build. */
+export const reading =
+  (builds: Builds, caller: Caller, id: string): ReadLog =>
+  async (after) => {
+    const { build: row, lines } = await builds.logs(caller, id, after);
+    return { build: await shown(builds, row), lines: lines.map(logLine) };
+  };
 
 /** `/v1/builds`: how builds go on. */
 export function buildRoutes(app: App, builds: Builds, keepAliveMs: number): void {
-  const show = async (row: BuildRow) => build(row, await builds.templateName(row));
+  const show = (row: BuildRow) => shown(builds, row);
   endpoint(
     app,
     {
@@ -59,7 +69,7 @@ export function buildRoutes(app: App, builds: Builds, keepAliveMs: number): void
       method: "get",
       path: "/v1/builds/{build}/logs",
       summary:
-        "Lines of its log behind `after`; with `Accept: text/event-stream`, all lines as they come until it is over.",
+        "Lines of its log behind `after`; with `Accept: text/event-stream`, or as a WebSocket of JSON text frames, all lines as they come until it is over.",
       query: LogQuery,
       status: 200,
       answer: rest.BuildLog,
@@ -67,48 +77,20 @@ export function buildRoutes(app: App, builds: Builds, keepAliveMs: number): void
     },
     async ({ caller, query: { after }, c }) => {
       const id = c.req.param("build")!;
-      const read = async (from: number) => {
-        const { build: row, lines } = await builds.logs(caller, id, from);
-        return { build: await show(row), lines: lines.map(logLine) };
-      };
+      const read = reading(builds, caller, id);
       if (!c.req.header("accept")?.includes("text/event-stream")) return await read(after);
       await builds.get(caller, id);
-      const kept = { "cache-control": "no-store", "x-accel-buffering": "no" };
-      const body = follow(read, { after, keepAliveMs, signal: c.req.raw.signal });
-      return new Response(body, { headers: { "content-type": "text/event-stream", ...kept } });
+      return eventStream(asEvents(followBuild(read, { after, keepAliveMs, signal: c.req.raw.signal })));
     },
   );
 }
 
-type Read = (after: number) => Promise<{ build: rest.Build; lines: rest.BuildLogLine[] }>;
-type Terms = { after: number; keepAliveMs: number; signal: AbortSignal };
-
-/** Lines of a log as `log` events as they come, then the build as one `end` event. */
-function follow(read: Read, { after, keepAliveMs, signal }: Terms): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  const frame = (event: string, data: object) => encoder.encode(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
-  let [from, heard] = [after, performance.now()];
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      while (!signal.aborted) {
-        const { build: row, lines } = await read(from);
-        for (const line of lines) controller.enqueue(frame("log", line));
-        from = lines.at(-1)?.seq ?? from;
-        if (lines.length > 0) {
-          heard = performance.now();
-          return;
-        }
-        if (row.completed_at !== undefined) {
-          controller.enqueue(frame("end", row));
-          return controller.close();
-        }
-        if (performance.now() - heard > keepAliveMs) {
-          heard = performance.now();
-          return controller.enqueue(encoder.encode(": keep-alive\n\n"));
-        }
-        await Bun.sleep(followMs);
-      }
-      controller.close();
-    },
-  });
+/** The log as server-sent events. */
+async function* asEvents(frames: AsyncGenerator<rest.BuildFrame, void>): AsyncGenerator<string, void> {
+  for await (const frame of frames)
+    if (frame.type === "end") yield eventFrame("end", frame.build);
+    else if (frame.type === "log") {
+      const { type: _, ...line } = frame;
+      yield eventFrame("log", line);
+    } else yield keepAlive;
 }

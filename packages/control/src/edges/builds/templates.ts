@@ -1,6 +1,7 @@
 import { rest, WrennError } from "@wrenn/contract";
 import { z } from "zod";
 import type { Builds } from "../../services/builds/builds.ts";
+import type { Exports } from "../../services/builds/exports.ts";
 import type { Templates } from "../../services/builds/templates.ts";
 import { type App, endpoint, type Input } from "../endpoint.ts";
 import { build, builtTemplate } from "./present.ts";
@@ -9,8 +10,12 @@ const buildCodes = ["conflict", "rate_limited", "no_hosts_available", "host_unav
 const hash = /^[0-9a-f]{64}$/;
 
 /** `/v1/templates`: what was built, how its versions are called, and the way to build more. */
-export function templateRoutes(app: App, { templates, builds }: { templates: Templates; builds: Builds }): void {
+export function templateRoutes(
+  app: App,
+  { templates, builds, exports }: { templates: Templates; builds: Builds; exports: Exports },
+): void {
   fileRoutes(app, builds);
+  exportRoute(app, exports);
   const one = async ({ caller, c }: Where) => builtTemplate(await templates.get(caller, c.req.param("name")!));
   endpoint(
     app,
@@ -65,6 +70,26 @@ export function templateRoutes(app: App, { templates, builds }: { templates: Tem
     },
   );
   tagRoutes(app, templates, one);
+}
+
+/** A template as a file. */
+function exportRoute(app: App, exports: Exports): void {
+  endpoint(
+    app,
+    {
+      method: "get",
+      path: "/v1/templates/{name}/export",
+      summary:
+        "A version (`NAME` or `NAME:TAG`) as an OCI artifact in a tar: its disk and what it starts, not its memory.",
+      status: 200,
+      answer: "application/x-tar",
+      codes: ["not_found", "host_unavailable", "agent_error", "insufficient_storage"],
+    },
+    async ({ caller, c }) => {
+      const body = await exports.open(caller, c.req.param("name")!, c.req.raw.signal);
+      return new Response(body, { headers: { "content-type": "application/x-tar" } });
+    },
+  );
 }
 
 type Where = Pick<Input<unknown, unknown>, "caller" | "c">;

@@ -55,7 +55,7 @@ const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 /** Who builds of the E2B protocol run as until they say otherwise. */
 const stepsUser = "user";
 /** Part of every key: a change here, or in how a step is carried out, makes every cached result unknown. */
-const generation = "1";
+const generation = "2";
 
 const posixShell = ["/bin/sh", "-c"] as const;
 /** Builds of the E2B protocol expect bash as a login shell; an image without it gets what it has. */

@@ -140,11 +140,14 @@ export class Builder {
     // Stages that are copied from come first, so that this one's sandbox does not wait for them.
     for (const action of actions.slice(from + 1))
       if (action.act === "copy" && action.from.kind === "stage") await this.#result(action.from.index);
-    await using undo = new AsyncDisposableStack();
-    const shop = undo.use(await this.#open(source));
-    for (const action of actions.slice(from + 1)) await this.#step(shop, action);
-    undo.move();
-    return shop;
+    let shop = await this.#open(source);
+    try {
+      for (const action of actions.slice(from + 1)) shop = await this.#step(shop, action);
+      return shop;
+    } catch (thrown) {
+      await shop[Symbol.asyncDispose]();
+      throw thrown;
+    }
   }
 
   #open(source: Source): Promise<Workshop> {
@@ -187,8 +190,8 @@ export class Builder {
     this.reports.log.say("cached", instruction.text);
   }
 
-  /** One step: done, told, and its result kept. */
-  async #step(shop: Workshop, action: Action): Promise<void> {
+  /** One step: done, told, and its result kept. Answers the sandbox to go on in. */
+  async #step(shop: Workshop, action: Action): Promise<Workshop> {
     const { log } = this.reports;
     const started = performance.now();
     await this.reports.reached(action.step, this.#total);
@@ -202,9 +205,24 @@ export class Builder {
     } finally {
       log.endLines();
     }
+    let next = shop;
+    if (this.#readSecrets(action)) next = await this.#rebooted(shop, await this.#keep(shop, action.key, true));
     // A folder costs less to make than to keep; it is part of what the next step leaves.
-    if (action.act !== "folder") await this.#keep(shop, action.key);
+    else if (action.act !== "folder") await this.#keep(shop, action.key);
     if (!action.isHidden) log.say("done", seconds(started));
+    return next;
+  }
+
+  /** Whether a step was given a secret, which its sandbox's memory may hold from then on. */
+  #readSecrets(action: Action): boolean {
+    const { secrets = {} } = this.#hidden;
+    return action.act === "run" && (action.secrets ?? []).some(({ id }) => id in secrets);
+  }
+
+  /** What is kept of `shop`, in a new sandbox with new memory: nothing but files goes on. */
+  async #rebooted(shop: Workshop, kept: SnapshotRow): Promise<Workshop> {
+    await shop[Symbol.asyncDispose]();
+    return await this.#open(this.ground.sandboxes.sourceOf(kept, kept.template));
   }
 
   async #act(shop: Workshop, action: Action): Promise<void> {
@@ -307,8 +325,9 @@ export class Builder {
     }
   }
 
-  async #keep(shop: Workshop, key: string): Promise<SnapshotRow> {
-    const snapshot = await shop.checkpoint(`build/${this.build.id}/${this.build.attempts}/${key.slice(0, 16)}`);
+  async #keep(shop: Workshop, key: string, diskOnly = false): Promise<SnapshotRow> {
+    const name = `build/${this.build.id}/${this.build.attempts}/${key.slice(0, 16)}`;
+    const snapshot = await shop.checkpoint(name, diskOnly);
     const kept: Kept = { snapshotId: snapshot.id, hostId: snapshot.hostId };
     await this.ground.cache.put(this.build.teamId, key, kept);
     return snapshot;

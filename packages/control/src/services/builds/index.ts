@@ -6,6 +6,7 @@ import type { Guests } from "../guests.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { Box } from "./box.ts";
 import { Builds } from "./builds.ts";
+import { Exports } from "./exports.ts";
 import { Origins } from "./origins.ts";
 import { Templates } from "./templates.ts";
 import { Uploads } from "./uploads.ts";
@@ -32,12 +33,14 @@ export const versionsOn = ({ buildStores, snapshotStore }: Ground): Versions =>
 /** The services about templates and their builds, on the sandboxes that builds happen in. */
 export function buildsOn(ground: Ground, { sandboxes, guests }: { sandboxes: Sandboxes; guests: Guests }) {
   const { buildStores: stores, buildsAtOnce: atOnce, snapshotStore: snapshots, fleet, log } = ground;
-  const origins = new Origins(fleet, sandboxes.ground.versions, stores.files);
+  const { versions } = sandboxes.ground;
+  const origins = new Origins(fleet, versions, stores.files);
   const box = new Box(ground.encryptionKey);
   const worker = new Worker({ ...stores, snapshots, sandboxes, guests, origins, box, atOnce, log });
   return {
     worker,
     uploads: new Uploads(ground.portSecret),
+    exports: new Exports({ versions, queue: stores.queue, fleet }),
     builds: new Builds({ ...stores, origins, worker, box }),
     templates: new Templates({ ...stores, snapshots, fleet, log }),
   };

@@ -119,7 +119,8 @@ export class Origins {
 function foundOf(host: Host, image: hostagent.Template, name: string): Found {
   const defaults = { user: image.defaultUser, workdir: image.defaultWorkdir, env: { ...image.env } };
   return {
-    base: { key: image.digest, name, digest: image.digest, defaults },
+    // An image is made anew when the agent changes; what it was made of stays what it is called by everywhere.
+    base: { key: image.digest, name, digest: image.source || image.digest, defaults },
     source: { hosts: [host], name, template: image.name },
   };
 }

@@ -49,14 +49,15 @@ export class Workshop implements AsyncDisposable {
     from: { source: Source; size: ShopSize; label: string },
     signal: AbortSignal,
   ): Promise<Workshop> {
-    signal.throwIfAborted();
-    const row = await ground.sandboxes.start(caller, from.source, {
-      vcpus: from.size.vcpus,
-      memory_mb: from.size.memoryMib,
-      timeout_sec: abandonedSec,
-      timeout_action: "kill",
-      metadata: { [buildLabel]: from.label },
-    });
+    const row = await patiently(signal, () =>
+      ground.sandboxes.start(caller, from.source, {
+        vcpus: from.size.vcpus,
+        memory_mb: from.size.memoryMib,
+        timeout_sec: abandonedSec,
+        timeout_action: "kill",
+        metadata: { [buildLabel]: from.label },
+      }),
+    );
     const shop = new Workshop(ground, caller, row, signal);
     if (!signal.aborted) return shop;
     await shop[Symbol.asyncDispose]();
@@ -196,14 +197,14 @@ export class Workshop implements AsyncDisposable {
     throw new WrennError("invalid_request", `there is no user "${user}"`, { remedy: "Add it first." });
   }
 
-  /** Takes a snapshot, which is the build's. */
-  async checkpoint(name: string): Promise<SnapshotRow> {
+  /** Takes a snapshot, which is the build's; with `diskOnly` what starts from it boots, and finds files alone. */
+  async checkpoint(name: string, diskOnly: boolean): Promise<SnapshotRow> {
     this.signal.throwIfAborted();
     const { sandboxes, snapshots } = this.ground;
     const host = sandboxes.fleet.host(this.row.hostId);
     const options = sandboxes.fleet.options(this.caller, limits.checkpoint);
     try {
-      const { snapshot } = await host.rpc.checkpointSandbox({ id: this.id }, options);
+      const { snapshot } = await host.rpc.checkpointSandbox({ id: this.id, diskOnly }, options);
       return (await snapshots.insert({ ...taken(this.row, snapshot!), name, metadata: {}, ofBuild: true }))!;
     } catch (thrown) {
       throw hostError(thrown);
@@ -235,6 +236,20 @@ export class Workshop implements AsyncDisposable {
     this.signal.throwIfAborted();
     const name = /^\d+$/.test(user) ? (await this.account(user)).name : user;
     return await this.ground.guests.open(this.caller, this.id, name);
+  }
+}
+
+/** Does again what is refused with a time to come back: a build has more time than a client. */
+async function patiently<T>(signal: AbortSignal, act: () => Promise<T>): Promise<T> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      return await act();
+    } catch (thrown) {
+      const wait = thrown instanceof WrennError && thrown.code === "unavailable" && thrown.details?.retry_after_sec;
+      if (!wait) throw thrown;
+      await Bun.sleep(Number(wait) * 1000);
+    }
   }
 }
 

@@ -65,6 +65,17 @@ export class DmSnapshot implements Disks {
     moveBase(path, { ...base, path: realpathSync(base.path) });
   }
 
+  async copyOut(path: string, to: string): Promise<void> {
+    await using layer = await this.open(path);
+    const child = Bun.spawn(["dd", `if=${layer.device}`, `of=${to}`, "bs=1M", "conv=sparse", "status=none"], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const said = (await new Response(child.stderr).text()).trim();
+    if ((await child.exited) === 0) return;
+    const isFull = said.includes("No space left");
+    throw new WrennError(isFull ? "insufficient_storage" : "agent_error", `the disk could not be copied: ${said}`);
+  }
+
   async sweep(): Promise<void> {
     for (const name of this.#mapper.names()) if (name.startsWith(prefix)) this.#mapper.remove(name);
   }
