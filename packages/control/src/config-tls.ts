@@ -1,7 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 
 /** The domain of a local installation: names below `localhost` lead to this machine, and a wildcard needs two labels. */
-export const localDomain = "wrenn.localhost";
+const localDomain = "wrenn.localhost";
 
 /** What a caller of `start` writes for HTTPS; without `listen` there is none. */
 export type TlsOptions = {

@@ -18,7 +18,7 @@ const isCompiled = (): boolean => import.meta.path.startsWith("/$bunfs/");
 const sourceRoot = (): string => join(import.meta.dir, "../../../..");
 
 /** Folder of the installed programs: `WRENN_BIN_DIR`, else beside this one; `undefined` when run from sources. */
-export function binDir(): string | undefined {
+function binDir(): string | undefined {
   if (process.env.WRENN_BIN_DIR) return process.env.WRENN_BIN_DIR;
   return isCompiled() ? dirname(process.execPath) : undefined;
 }

@@ -10,7 +10,7 @@ const defaultKeepaliveMs = 90_000;
 const maxTimerMs = 2 ** 31 - 1;
 
 /** The account named by `Authorization: Basic base64("user:")`, or the default. Throws `unauthorized`. */
-export function callerOf(headers: Headers, identity: Identity): User {
+function callerOf(headers: Headers, identity: Identity): User {
   const header = headers.get("authorization");
   if (!header || !/^basic /i.test(header)) return identity.user("");
   const [name = ""] = Buffer.from(header.slice(6).trim(), "base64").toString().split(":", 1);
@@ -18,7 +18,7 @@ export function callerOf(headers: Headers, identity: Identity): User {
 }
 
 /** `Connect-Timeout-Ms`, at most ten digits; throws `invalid_request`. */
-export function timeoutOf(headers: Headers): number | undefined {
+function timeoutOf(headers: Headers): number | undefined {
   const text = headers.get("connect-timeout-ms");
   if (text === null) return undefined;
   if (!/^\d{1,10}$/.test(text))
@@ -30,7 +30,7 @@ export function timeoutOf(headers: Headers): number | undefined {
 }
 
 /** `Keepalive-Ping-Interval` in seconds, as ms; anything unusable means the default. */
-export function keepaliveOf(headers: Headers): number {
+function keepaliveOf(headers: Headers): number {
   const seconds = Number(headers.get("keepalive-ping-interval") ?? Number.NaN);
   return seconds >= 1 && seconds * 1000 <= maxTimerMs ? seconds * 1000 : defaultKeepaliveMs;
 }

@@ -24,7 +24,7 @@ export function trust(pem: string, root = "/"): void {
 export const trustVariables = { NODE_EXTRA_CA_CERTS: ownFile, REQUESTS_CA_BUNDLE: bundles[0] } as const;
 
 /** `bundle` with `pem` between the marks, which stand once. Text outside of certificates is ignored by all readers. */
-export function withSection(bundle: string, pem: string): string {
+function withSection(bundle: string, pem: string): string {
   const start = bundle.indexOf(marks.begin);
   const end = bundle.indexOf(marks.end, start);
   const others = start < 0 || end < 0 ? bundle : bundle.slice(0, start) + bundle.slice(end + marks.end.length + 1);

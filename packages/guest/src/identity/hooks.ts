@@ -2,7 +2,7 @@ import { accessSync, constants, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 /** Executables that an image brings to be run after every restore, in lexical order. */
-export const hookFolder = "/etc/wrenn/on-restore.d";
+const hookFolder = "/etc/wrenn/on-restore.d";
 
 /**
  * Runs the hooks one after the other, in the background; their failures are logged and change nothing. A rehearsal only

@@ -4,7 +4,7 @@ import type { Channel } from "./frames.ts";
 export const unreadBytes = 1024 * 1024;
 
 /** What is kept of output that every attached reader has, for whoever attaches next: enough to redraw a terminal. */
-export const scrollbackBytes = 64 * 1024;
+const scrollbackBytes = 64 * 1024;
 
 /**
  * A reader that is this far behind stops the reading of the process's pipes, so that the process waits for it as it

@@ -14,7 +14,7 @@ export function envelope(message: object | string, flags = 0): Buffer<ArrayBuffe
 type Json = any;
 
 /** Cuts envelopes out of the pieces of a stream's body. */
-export function envelopeParser(onMessage: (json: Json, flags: number) => void): (bytes: Uint8Array) => void {
+function envelopeParser(onMessage: (json: Json, flags: number) => void): (bytes: Uint8Array) => void {
   let held: Buffer<ArrayBufferLike> = Buffer.alloc(0);
   return (bytes) => {
     held = held.length ? Buffer.concat([held, bytes]) : Buffer.from(bytes);

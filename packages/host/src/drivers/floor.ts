@@ -9,7 +9,7 @@ import { mayActForOthers } from "./privileges.ts";
  */
 export const denied4 =
   "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4, 240.0.0.0/4";
-export const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
+const denied6 = "::/127, fc00::/7, fe80::/10, ff00::/8, ::ffff:0:0/96";
 
 const [floor4, floor6] = [denied4, denied6].map((ranges) => {
   const list = new BlockList();
@@ -31,7 +31,7 @@ export const isBelowFloor = (address: string): boolean =>
  * The floor under every guest's network, as nftables rules on the user ids of VMMs: QEMU's user networking opens the
  * guest's connections itself. Answers to this machine's own connections pass, and so do questions to its name servers.
  */
-export const floorRules = (nameservers: readonly string[]): string => `
+const floorRules = (nameservers: readonly string[]): string => `
 table inet wrenn_floor
 delete table inet wrenn_floor
 table inet wrenn_floor {

@@ -85,7 +85,7 @@ function* indexes(fd: number, size: number): Generator<number> {
 }
 
 /** Runs `work` for each, some at once; stops at the first failure, when those under way have ended. */
-export async function eachAtOnce<T>(all: Iterable<T>, work: (one: T) => Promise<void>): Promise<void> {
+async function eachAtOnce<T>(all: Iterable<T>, work: (one: T) => Promise<void>): Promise<void> {
   const left = all[Symbol.iterator]();
   let failed = false;
   const runner = async () => {

@@ -55,7 +55,7 @@ export class Leases {
 }
 
 /** One that is held: an object that is written again and again. */
-export class Lease implements AsyncDisposable {
+class Lease implements AsyncDisposable {
   readonly #timer: Timer;
   #renewedAt = Number.NEGATIVE_INFINITY;
 

@@ -21,12 +21,6 @@ function* headersOf({ rules }: rest.NetworkPolicy): Generator<{ host: string; na
       for (const [name, text] of Object.entries(transform.headers)) yield { host, name, text };
 }
 
-/** The placeholders in a policy. */
-export const placeholdersIn = (policy: rest.NetworkPolicy): Placeholder[] =>
-  [...headersOf(policy)].flatMap(({ text }) =>
-    [...text.matchAll(placeholder)].map(([, kind, name]) => ({ kind: kind as Placeholder["kind"], name: name! })),
-  );
-
 /** Throws `invalid_request` for a placeholder that is none of ours, or whose value is missing or cannot be sent. */
 export async function checkPlaceholders(policy: rest.NetworkPolicy, values: Values): Promise<void> {
   for (const { host, name, text } of headersOf(policy)) {

@@ -255,7 +255,7 @@ export function needActive(user: UserRow): void {
 }
 
 /** An account as the one who did something. */
-export const actorOf = (user: Pick<UserRow, "id" | "name">): Actor => ({ type: "user", id: user.id, name: user.name });
+const actorOf = (user: Pick<UserRow, "id" | "name">): Actor => ({ type: "user", id: user.id, name: user.name });
 
 const signIn = (id: string, { ip, userAgent }: Client, more: Record<string, string>): Deed => ({
   ...{ resource: { type: "user", id }, action: "sign_in", scope: "admin" },

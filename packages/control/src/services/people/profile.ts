@@ -161,7 +161,7 @@ const lastAdministrator = () =>
 const ofUser = ({ user }: Person) => ({ resource: { type: "user", id: user.id }, scope: "admin" }) as const;
 
 /** Throws `wrong_password` unless this is the account's. */
-export async function needPassword(user: UserRow, password: string | undefined): Promise<void> {
+async function needPassword(user: UserRow, password: string | undefined): Promise<void> {
   if (await verifyPassword(password ?? "", user.passwordHash)) return;
   throw new WrennError("wrong_password", "The current password is wrong.", {
     remedy: "Try again, or reset the password from the sign-in page.",

@@ -103,7 +103,7 @@ const notSignedIn = () =>
   new WrennError("unauthorized", "The session has ended, or never was.", { remedy: "Sign in again." });
 
 /** The refusal of an account that an administrator closed. */
-export const deactivated = () =>
+const deactivated = () =>
   new WrennError("account_deactivated", "The account is deactivated.", {
     remedy: "Ask an administrator of this installation.",
   });

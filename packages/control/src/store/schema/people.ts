@@ -109,8 +109,6 @@ export const attempts = pgTable("attempts", {
 
 /** A user's row. */
 export type UserRow = typeof users.$inferSelect;
-/** A membership's row. */
-export type MembershipRow = typeof memberships.$inferSelect;
 /** A session's row. */
 export type SessionRow = typeof sessions.$inferSelect;
 
