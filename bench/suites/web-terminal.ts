@@ -1,3 +1,4 @@
+import type { Terminal } from "@xterm/xterm";
 import type { Page } from "playwright-core";
 import { openPage, startBrowser } from "../../test/web/browser.ts";
 import type { Suite } from "../context.ts";
@@ -9,13 +10,21 @@ const key = "x";
 /** A terminal's line that is rubbed out so often never wraps. */
 const erase = "\u0015";
 
-/** From a key that is pressed to its sign on the screen: in the browser, and in the command line's terminal. */
+/**
+ * From a key that is pressed until its sign has come back: in the browser, and in the command line's terminal. The
+ * command line is done when its terminal has the bytes, whoever draws them; so is the first figure here, when the page's
+ * terminal has the sign in its buffer. The second one goes on until the sign stands in the page: a frame of the display.
+ */
 export const webTerminal: Suite = {
   name: "web-terminal",
   pledges: [
     {
-      ...{ id: "web-echo", text: "key press to its echo in the dashboard's terminal", unit: "ms", better: "lower" },
-      ...{ against: "`wrenn shell` in a terminal", target: { times: 1.3 } },
+      ...{ id: "web-echo", text: "key press until the dashboard's terminal has its echo", unit: "ms" },
+      ...{ better: "lower", against: "`wrenn shell` in a terminal", target: { times: 1.3 } },
+    },
+    {
+      ...{ id: "web-echo-drawn", text: "key press until its echo stands in the page", unit: "ms", better: "lower" },
+      against: "`wrenn shell` in a terminal, which draws nothing",
     },
   ],
   async run(context) {
@@ -25,10 +34,22 @@ export const webTerminal: Suite = {
     const shell = await startShell(world, sandbox.id);
     try {
       const page = await openTerminal(await openPage(browser).then(({ page }) => page), world, sandbox.id);
-      const sides = { web: () => pageEcho(page), cli: () => shell.echo() };
-      const found = await interleaved(sides, { runs: context.runs(60), warmUps: 5 });
-      const note = "in the browser until the sign stands in the page, with the page's own elements as screen";
+      const drawn: number[] = [];
+      const sides = {
+        web: async () => {
+          const echo = await pageEcho(page);
+          drawn.push(echo.drawn);
+          return echo.parsed;
+        },
+        cli: () => shell.echo(),
+      };
+      const runs = context.runs(60);
+      const found = await interleaved(sides, { runs, warmUps: 5 });
+      const note =
+        "until the terminal's buffer has the sign, as the command line's terminal has it; drawn a frame later";
       context.keep("web-echo", { values: found.web, baseline: found.cli, note });
+      const frame = "with the page's own elements as screen, 60 frames a second";
+      context.keep("web-echo-drawn", { values: drawn.slice(-runs), baseline: found.cli, note: frame });
     } finally {
       shell.end();
       await browser.close();
@@ -55,32 +76,54 @@ async function openTerminal(page: Page, { client }: World, id: string): Promise<
   return page;
 }
 
-/** Milliseconds, on the page's own clock, from the key event to the sign in the screen's elements. */
-async function pageEcho(page: Page): Promise<number> {
-  const timing = page.evaluate(
-    () =>
-      new Promise<number>((resolve) => {
-        const rows = document.querySelector(".xterm-rows")!;
-        const count = () => rows.textContent!.split("x").length;
-        let [before, pressed] = [count(), 0];
-        const onKey = () => {
-          [before, pressed] = [count(), performance.now()];
-        };
-        addEventListener("keydown", onKey, { capture: true, once: true });
-        const seen = new MutationObserver(() => {
-          if (pressed === 0 || count() <= before) return;
-          seen.disconnect();
-          resolve(performance.now() - pressed);
-        });
-        seen.observe(rows, { subtree: true, childList: true, characterData: true });
-      }),
-  );
+/** Milliseconds on the page's own clock from the key event. */
+type Echo = {
+  /** Until the terminal has the sign in its buffer. */
+  parsed: number;
+  /** Until the sign is in the screen's elements. */
+  drawn: number;
+};
+
+async function pageEcho(page: Page): Promise<Echo> {
   await page.locator(".xterm-helper-textarea").focus();
+  const timing = page.evaluate(echoInPage);
   await page.keyboard.press(key);
-  const ms = await timing;
+  const echo = await timing;
   await page.keyboard.press("Control+u");
   await page.waitForTimeout(50);
-  return ms;
+  return echo;
+}
+
+/** Runs in the page. */
+function echoInPage(): Promise<Echo> {
+  const rows = document.querySelector(".xterm-rows")!;
+  const { terminal } = document.querySelector<HTMLElement & { terminal: Terminal }>(":has(> .xterm)")!;
+  const count = () => rows.textContent!.split("x").length;
+  const inBuffer = () => {
+    const { active } = terminal.buffer;
+    return active
+      .getLine(active.baseY + active.cursorY)!
+      .translateToString(true)
+      .split("x").length;
+  };
+  let [drawnBefore, parsedBefore, pressed, parsed] = [0, 0, 0, 0];
+  const onKey = () => {
+    [drawnBefore, parsedBefore, pressed] = [count(), inBuffer(), performance.now()];
+  };
+  addEventListener("keydown", onKey, { capture: true, once: true });
+  const parsing = terminal.onWriteParsed(() => {
+    if (pressed === 0 || inBuffer() <= parsedBefore) return;
+    parsing.dispose();
+    parsed = performance.now() - pressed;
+  });
+  return new Promise((resolve) => {
+    const seen = new MutationObserver(() => {
+      if (pressed === 0 || count() <= drawnBefore) return;
+      seen.disconnect();
+      resolve({ parsed, drawn: performance.now() - pressed });
+    });
+    seen.observe(rows, { subtree: true, childList: true, characterData: true });
+  });
 }
 
 /** `wrenn shell` in a terminal of this process. */

@@ -2,27 +2,24 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { Sandbox } from "wrenn";
-import { System } from "../support/system.ts";
-import { complaints, openPage, startBrowser, terminalShows, violations } from "./browser.ts";
+import type { System } from "../support/system.ts";
+import { complaints, openPage, terminalShows, violations } from "./browser.ts";
+import { faultTests } from "./faults.ts";
+import { person, shared, slow } from "./shared.ts";
+import { teamTests } from "./team.ts";
 
 // The first sandbox boots its template, by emulation on some machines.
 setDefaultTimeout(240_000);
-
-const person = { name: "Ann Lee", email: "ann@example.com", password: "correct horse battery" };
-const slow = { timeout: 60_000 };
 
 let system: System;
 let browser: Browser;
 let page: Page;
 let context: BrowserContext;
 beforeAll(async () => {
-  [system, browser] = await Promise.all([System.start("web"), startBrowser()]);
-  ({ page, context } = await openPage(browser));
+  await shared.begin();
+  ({ system, browser, page, context } = shared);
 });
-afterAll(async () => {
-  await browser?.close();
-  await system?.end();
-});
+afterAll(() => shared.end());
 
 const at = (path: string): string => system.ready.url + path;
 const sandboxId = (): string => /cl-[0-9a-z]{25}/.exec(page.url())![0];
@@ -256,7 +253,22 @@ describe("an administrator", () => {
   });
 });
 
-describe("when something is away", () => {
+teamTests();
+
+const people = ["/keys", "/team", "/audit", "/settings", "/usage", "/channels", "/hosts"];
+const administration = [
+  "/admin/sandboxes",
+  "/admin/templates",
+  "/admin/users",
+  "/admin/teams",
+  "/admin/audit",
+  "/admin/settings",
+];
+const pages = ["/", "/sandboxes", "/templates", "/templates?view=builds", ...people, ...administration];
+
+faultTests(pages);
+
+describe("when the server is away", () => {
   test("a server that is killed takes nothing from an open terminal", async () => {
     await page.goto(at("/sandboxes"));
     await page.getByRole("link", { name: "first-of-all" }).click();
@@ -274,8 +286,14 @@ describe("when something is away", () => {
 
   test("the log of a build goes on over a server that is killed, and tells each line once", async () => {
     const dockerfile = "FROM minimal\nRUN echo first of all\nRUN sleep 3\nRUN echo last of all\n";
-    const build = await system.client.builds.start("patient", { dockerfile });
-    await page.goto(at(`/templates/builds/${build.id}`));
+    await page.goto(at("/templates?view=builds"));
+    await page.getByRole("button", { name: "Build", exact: true }).first().click();
+    await page.getByRole("dialog").getByLabel("Name").fill("patient");
+    await page.getByRole("dialog").getByLabel("Tag").fill("v1");
+    await page.getByRole("dialog").getByLabel("Dockerfile").last().fill(dockerfile);
+    await page.getByRole("dialog").getByRole("button", { name: "Build", exact: true }).click();
+    await page.waitForURL(/\/templates\/builds\/./, slow);
+    const id = page.url().split("/").at(-1)!;
     const log = page.getByRole("log");
     await log.getByText("first of all", { exact: true }).waitFor({ timeout: 120_000 });
     process.kill(await system.pidOf("wrenn-cp"), "SIGKILL");
@@ -284,8 +302,22 @@ describe("when something is away", () => {
     await page.getByText(/✓\s*success/).waitFor(slow);
     // A step that had not ended when the server died is done again, and its line is told twice by the log itself.
     const told: string[] = [];
-    for await (const { message } of system.client.builds.follow(build.id)) told.push(message);
+    for await (const { message } of system.client.builds.follow(id)) told.push(message);
     expect(await log.getByRole("paragraph").count()).toBe(told.length);
+  });
+
+  test("a version of a template is promoted, and the template deleted", async () => {
+    await page.goto(at("/templates"));
+    const row = page.getByRole("row", { name: /^patient/ });
+    await row.getByRole("button", { name: "Actions for patient" }).click();
+    await page.getByRole("menuitem", { name: "Promote a version" }).click();
+    await page.getByRole("dialog").getByLabel("Tag or id of a build").fill("v1");
+    await page.getByRole("dialog").getByRole("button", { name: "Promote" }).click();
+    await row.getByText(":default").waitFor(slow);
+    await row.getByRole("button", { name: "Actions for patient" }).click();
+    await page.getByRole("menuitem", { name: "Delete" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+    await row.waitFor({ state: "detached", ...slow });
   });
 
   test("a sandbox that another program removes is shown as ended", async () => {
@@ -344,17 +376,6 @@ describe("when something is away", () => {
     await own.close();
   });
 });
-
-const people = ["/keys", "/team", "/audit", "/settings", "/usage", "/channels", "/hosts"];
-const administration = [
-  "/admin/sandboxes",
-  "/admin/templates",
-  "/admin/users",
-  "/admin/teams",
-  "/admin/audit",
-  "/admin/settings",
-];
-const pages = ["/", "/sandboxes", "/templates", "/templates?view=builds", ...people, ...administration];
 
 describe("for everybody", () => {
   for (const colorScheme of ["light", "dark"] as const)

@@ -22,7 +22,7 @@ import { buildServices } from "./services/index.ts";
 import { Box } from "./services/people/secrets.ts";
 import { openDatabase } from "./store/database.ts";
 import { openStores } from "./store/index.ts";
-import { listenForAccess } from "./store/people/changes.ts";
+import { listenForAccess, listenForDeeds } from "./store/people/changes.ts";
 import { sharedSecret } from "./store/settings.ts";
 import { certificateOf } from "./tls/certificates.ts";
 
@@ -78,6 +78,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     if (work) undo.use(work);
   }
   undo.use(await listenForAccess(client, () => services.access.forget()));
+  undo.use(await listenForDeeds(client, (team, resource) => services.deeds.tell(team, resource)));
   undo.use(services.events);
   undo.defer(() => services.tasks.idle());
   undo.use(services.deadlines);

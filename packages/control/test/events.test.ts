@@ -3,6 +3,7 @@ import { connect } from "node:net";
 import { headers, hostagent, parseSandboxId, type rest } from "@wrenn/contract";
 import { SQL } from "bun";
 import { start } from "../src/index.ts";
+import { Human } from "./support/people.ts";
 import { apiKey, Plane } from "./support/plane.ts";
 
 let plane: Plane;
@@ -27,19 +28,27 @@ type Event = {
 class Follower {
   readonly #left = new AbortController();
   readonly #events: Event[] = [];
+  /** Of everything that came. */
+  readonly kinds: string[] = [];
   comments = 0;
   #wake = () => {};
   ended = false;
 
   static async open(address = plane.address, key = apiKey): Promise<Follower> {
+    const follower = await Follower.as({ [headers.apiKey]: key }, "", address);
+    expect((await follower.next("connected")).actor.type).toBe("api_key");
+    return follower;
+  }
+
+  /** With other credentials, or a query. */
+  static async as(credentials: Record<string, string>, query: string, address = plane.address): Promise<Follower> {
     const follower = new Follower();
-    const answer = await fetch(`${address}/v1/events/stream`, {
-      headers: { [headers.apiKey]: key },
+    const answer = await fetch(`${address}/v1/events/stream${query}`, {
+      headers: credentials,
       signal: follower.#left.signal,
     });
     expect([answer.status, answer.headers.get("content-type")]).toEqual([200, "text/event-stream"]);
     void follower.#read(answer.body!);
-    expect((await follower.next("connected")).actor.type).toBe("api_key");
     return follower;
   }
 
@@ -53,7 +62,10 @@ class Follower {
         for (const block of blocks) {
           const [, kind, data] = /^(?:id: .+\n)?event: (.+)\ndata: (.+)$/.exec(block) ?? [];
           if (!kind) this.comments += block.startsWith(":") ? 1 : 0;
-          else this.#events.push({ ...JSON.parse(data!), event: kind });
+          else {
+            this.kinds.push(kind);
+            this.#events.push({ ...JSON.parse(data!), event: kind });
+          }
         }
         this.#wake();
       }
@@ -358,5 +370,48 @@ describe("usage", () => {
     expect((await plane.json<rest.CapsuleUsage>(200, "GET", "/v1/capsules/usage")).points.length).toBe(30);
     for (const bad of ["from=2026-01-02&to=2026-01-01", "from=2025-01-01&to=2026-01-01", "from=yesterday"])
       expect((await plane.refusal("GET", `/v1/capsules/usage?${bad}`)).status).toBe(400);
+  });
+});
+
+describe("changes", () => {
+  const as = (human: Human) => ({ authorization: `Bearer ${human.auth.token}` });
+
+  test("are told by their type to those of the team who ask, on every replica", async () => {
+    const ann = await Human.join(plane, "Ann");
+    const replica = await start(plane.options);
+    const [asks, silent] = [
+      await Follower.as(as(ann), "?changes=team", replica.address),
+      await Follower.as(as(ann), "", replica.address),
+    ];
+    await asks.next("connected");
+    await silent.next("connected");
+    expect((await ann.ask("POST", "/v1/api-keys", { name: "ci" })).status).toBe(201);
+    let told = await asks.next("changed");
+    while (told.resource.type !== "api_key") told = await asks.next("changed");
+    expect(told).toMatchObject({ resource: { id: ann.auth.team_id, type: "api_key" }, metadata: {} });
+    await ann.ask("POST", "/v1/capsules", {});
+    while ((await silent.next("capsule.create")).outcome !== "success");
+    expect(silent.kinds).not.toContain("changed");
+    await replica.stop();
+  });
+
+  test("of all teams, and of the installation's sandboxes, are for administrators", async () => {
+    const [ann, bob] = [await Human.join(plane, "Root", "root@example.com"), await Human.join(plane, "Bob")];
+    await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
+    await sql`update users set is_admin = (email = 'root@example.com')`;
+    const admin = await ann.again();
+    expect(await bob.refusal("GET", "/v1/events/stream?changes=all")).toEqual([403, "forbidden"]);
+    expect(await bob.refusal("GET", "/v1/events/stream?changes=some")).toEqual([400, "invalid_request"]);
+    const follower = await Follower.as(as(admin), "?changes=all");
+    await follower.next("connected");
+    await bob.ask("POST", "/v1/api-keys", { name: "ci" });
+    let told = await follower.next("changed");
+    while (told.resource.id !== bob.auth.team_id || told.resource.type !== "api_key")
+      told = await follower.next("changed");
+    const { id } = await plane.create();
+    plane.host.change(bare(id), hostagent.SandboxState.PAUSED, "ttl_expired");
+    const own = `team-${"0".repeat(25)}`;
+    while (told.resource.id !== own || told.resource.type !== "sandbox") told = await follower.next("changed");
+    follower.close();
   });
 });

@@ -2,7 +2,7 @@ import { type rest, WrennError } from "@wrenn/contract";
 import type { Wrenn } from "./client.ts";
 import { errorOf } from "./errors.ts";
 import { type SandboxInfo, sandboxInfo } from "./lifecycle.ts";
-import { blocks } from "./server-events.ts";
+import { blocks, type FollowOptions } from "./server-events.ts";
 
 /** Something that happened in the team. */
 export type WrennEvent = {
@@ -20,11 +20,12 @@ export type WrennEvent = {
 };
 
 /** How events are followed. */
-export type EventOptions = {
-  /** Ends the stream; the generator then returns. */
-  signal?: AbortSignal | undefined;
-  /** Called when the connection is lost, before a new one is tried. */
-  onLost?: ((why: unknown) => unknown) | undefined;
+export type EventOptions = FollowOptions & {
+  /**
+   * Tells also, as kind `changed` with the type in `resource`, of which type something was changed, so that a list of
+   * these can be read again: in the team, or for an administrator in all teams.
+   */
+  changes?: "team" | "all" | undefined;
 };
 
 /** An event on the wire (Wrenn REST API 15). */
@@ -41,10 +42,11 @@ const silentMs = 45_000;
  * between is not told, so a program that keeps a copy reads everything anew at each event of kind `connected`.
  * Throws when the server refuses, for example an unknown key.
  */
-export async function* follow(client: Wrenn, { signal, onLost }: EventOptions = {}): AsyncGenerator<WrennEvent> {
+export async function* follow(client: Wrenn, options: EventOptions = {}): AsyncGenerator<WrennEvent> {
+  const { signal, onLost } = options;
   for (let attempt = 0; !signal?.aborted; attempt++) {
     try {
-      for await (const event of connection(client, signal)) {
+      for await (const event of connection(client, options)) {
         attempt = 0;
         yield event;
       }
@@ -58,11 +60,11 @@ export async function* follow(client: Wrenn, { signal, onLost }: EventOptions = 
   }
 }
 
-async function* connection(client: Wrenn, signal: AbortSignal | undefined): AsyncGenerator<WrennEvent> {
+async function* connection(client: Wrenn, { signal, changes }: EventOptions): AsyncGenerator<WrennEvent> {
   const silence = new AbortController();
   const quiet = setTimer(silence);
   try {
-    const response = await client.send("/v1/events/stream", {
+    const response = await client.send(`/v1/events/stream${changes ? `?changes=${changes}` : ""}`, {
       headers: { Accept: "text/event-stream" },
       signal: signal ? AbortSignal.any([signal, silence.signal]) : silence.signal,
     });

@@ -45,5 +45,6 @@ export type { OpenPortOptions, PortAccess } from "./ports.ts";
 export type { Ended, Signal } from "./process.ts";
 export * from "./pty.ts";
 export * from "./sandbox.ts";
+export type { FollowOptions } from "./server-events.ts";
 export type { CheckpointOptions, SnapshotInfo, Snapshots } from "./snapshots.ts";
 export type { WatchEvent, WatchHandle, WatchOptions } from "./watch.ts";

@@ -2,7 +2,7 @@ import { type rest, WrennError } from "@wrenn/contract";
 import type { CallOptions, Wrenn } from "./client.ts";
 import { errorOf } from "./errors.ts";
 import { pathOf } from "./lifecycle.ts";
-import { blocks } from "./server-events.ts";
+import { blocks, type FollowOptions } from "./server-events.ts";
 
 /** What of a log is wanted. */
 export type LogOptions = CallOptions & {
@@ -44,8 +44,12 @@ export async function readLog(client: Wrenn, id: string, options: LogOptions): P
  * opened again where it ended, so that nothing is missed or told twice.
  * @internal
  */
-export async function* followLog(client: Wrenn, id: string, options: LogOptions): AsyncGenerator<LogEntry, void> {
-  const { signal } = options;
+export async function* followLog(
+  client: Wrenn,
+  id: string,
+  options: LogOptions & FollowOptions,
+): AsyncGenerator<LogEntry, void> {
+  const { signal, onLost } = options;
   let { cursor } = options;
   while (!signal?.aborted) {
     try {
@@ -63,6 +67,7 @@ export async function* followLog(client: Wrenn, id: string, options: LogOptions)
     } catch (thrown) {
       if (signal?.aborted) return;
       if (thrown instanceof WrennError && thrown.status < 500) throw thrown;
+      onLost?.(thrown);
     }
     await new Promise((resolve) => setTimeout(resolve, retryMs));
   }

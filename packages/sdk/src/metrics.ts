@@ -1,7 +1,7 @@
 import type { rest } from "@wrenn/contract";
 import type { CallOptions, Wrenn } from "./client.ts";
 import { pathOf } from "./lifecycle.ts";
-import { connected, dataOf } from "./server-events.ts";
+import { connected, dataOf, type FollowOptions } from "./server-events.ts";
 
 /** How far back metrics go. */
 export type MetricsOptions = CallOptions & {
@@ -67,10 +67,10 @@ export function metricPoint(from: rest.MetricPoint): MetricPoint {
 export async function* followMetrics(
   client: Wrenn,
   id: string,
-  { range = "10m", signal }: MetricsOptions,
+  { range = "10m", ...how }: MetricsOptions & FollowOptions,
 ): AsyncGenerator<MetricPoint[], void> {
   let last = 0;
-  for await (const block of connected(client, `${pathOf(id)}/metrics?range=${range}&follow=true`, signal)) {
+  for await (const block of connected(client, `${pathOf(id)}/metrics?range=${range}&follow=true`, how)) {
     if (/^event: end$/m.test(block)) return;
     const points = (dataOf<rest.MetricPoint[]>(block) ?? []).filter((one) => one.timestamp_unix > last);
     if (points.length === 0) continue;
@@ -92,7 +92,7 @@ export async function* followLoads(
   signal: AbortSignal,
 ): AsyncGenerator<Map<string, Load[]>, void> {
   const query = new URLSearchParams({ ids: ids.join(",") });
-  for await (const block of connected(client, `/v1/capsules/loads?${query}`, signal)) {
+  for await (const block of connected(client, `/v1/capsules/loads?${query}`, { signal })) {
     const found = dataOf<Record<string, rest.Load[]>>(block) ?? {};
     yield new Map(
       Object.entries(found).map(([id, points]) => [

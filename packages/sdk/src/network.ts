@@ -1,4 +1,7 @@
 import type { rest } from "@wrenn/contract";
+import type { Wrenn } from "./client.ts";
+import { pathOf } from "./lifecycle.ts";
+import { connected, dataOf, type FollowOptions } from "./server-events.ts";
 
 /** What a sandbox may reach. Private networks, cloud metadata, its host and other sandboxes it never may. */
 export type NetworkPolicy = {
@@ -76,6 +79,22 @@ export const networkInfo = ({ policy, detail, connections, denials }: rest.Capsu
   connections: connections.map(flow),
   denials: denials.map(flow),
 });
+
+/**
+ * A sandbox's network as it is, then whenever it changes, until the sandbox is gone or `signal` aborts.
+ * @internal
+ */
+export async function* followNetwork(
+  client: Wrenn,
+  id: string,
+  options: FollowOptions,
+): AsyncGenerator<NetworkInfo, void> {
+  for await (const block of connected(client, `${pathOf(id)}/network?follow=true`, options)) {
+    if (/^event: end$/m.test(block)) return;
+    const found = dataOf<rest.CapsuleNetwork>(block);
+    if (found) yield networkInfo(found);
+  }
+}
 
 const flow = (from: rest.NetworkFlow): NetworkFlow => ({
   host: from.host,

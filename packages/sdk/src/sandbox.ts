@@ -19,9 +19,10 @@ import {
 } from "./lifecycle.ts";
 import { followLog, type LogEntry, type LogOptions, readLog } from "./logs.ts";
 import { followMetrics, type MetricPoint, type MetricsOptions, metricPoint } from "./metrics.ts";
-import { type NetworkInfo, type NetworkPolicy, networkBody, networkInfo } from "./network.ts";
+import { followNetwork, type NetworkInfo, type NetworkPolicy, networkBody, networkInfo } from "./network.ts";
 import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from "./ports.ts";
 import { Pty } from "./pty.ts";
+import type { FollowOptions } from "./server-events.ts";
 import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
 
 /** Which server to talk to: a client, or what one is made from. */
@@ -232,6 +233,11 @@ export class Sandbox implements AsyncDisposable {
     return networkInfo(await clientOf(options).request<rest.CapsuleNetwork>("GET", `${pathOf(id)}/network`, options));
   }
 
+  /** The same as it is now, then whenever it changes, until the sandbox is gone or `signal` aborts. */
+  static followNetwork(id: string, options: ConnectionOptions & FollowOptions = {}): AsyncGenerator<NetworkInfo, void> {
+    return followNetwork(clientOf(options), id, options);
+  }
+
   /** Replaces what a sandbox may reach; connections that it forbids end at once. */
   static async setNetwork(id: string, policy: NetworkPolicy, options: ConnectionOptions = {}): Promise<NetworkInfo> {
     const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs, body: networkBody(policy) };
@@ -248,7 +254,7 @@ export class Sandbox implements AsyncDisposable {
   /** Its load as points come, the first ones those of the range; ends when it is gone, or with `signal`. */
   static followMetrics(
     id: string,
-    options: MetricsOptions & ConnectionOptions = {},
+    options: MetricsOptions & ConnectionOptions & FollowOptions = {},
   ): AsyncGenerator<MetricPoint[], void> {
     return followMetrics(clientOf(options), id, options);
   }
@@ -259,7 +265,10 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** The same as it happens, until the sandbox is gone or `signal` aborts; nothing is missed over lost connections. */
-  static followLogs(id: string, options: LogOptions & ConnectionOptions = {}): AsyncGenerator<LogEntry, void> {
+  static followLogs(
+    id: string,
+    options: LogOptions & ConnectionOptions & FollowOptions = {},
+  ): AsyncGenerator<LogEntry, void> {
     return followLog(clientOf(options), id, options);
   }
 

@@ -31,12 +31,24 @@ export async function* blocks(
   }
 }
 
+/** How something is followed. */
+export type FollowOptions = {
+  /** Ends the stream; the generator then returns. */
+  signal?: AbortSignal | undefined;
+  /** Called when the connection is lost or could not be made, before a new one is tried. */
+  onLost?: ((why: unknown) => unknown) | undefined;
+};
+
 /**
  * The blocks of a path's events, over a connection that is opened again when it is lost, until `signal` aborts. Throws
  * what the server refuses.
  * @internal
  */
-export async function* connected(client: Wrenn, path: string, signal: AbortSignal | undefined): AsyncGenerator<string> {
+export async function* connected(
+  client: Wrenn,
+  path: string,
+  { signal, onLost }: FollowOptions,
+): AsyncGenerator<string> {
   while (!signal?.aborted) {
     try {
       const response = await client.send(path, { headers: { Accept: "text/event-stream" }, ...(signal && { signal }) });
@@ -45,6 +57,7 @@ export async function* connected(client: Wrenn, path: string, signal: AbortSigna
     } catch (thrown) {
       if (signal?.aborted) return;
       if (thrown instanceof WrennError && thrown.status < 500) throw thrown;
+      onLost?.(thrown);
     }
     await new Promise((resolve) => setTimeout(resolve, retryMs));
   }

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { Wrenn, type WrennEvent } from "wrenn";
+import { Sandbox, Wrenn, type WrennEvent } from "wrenn";
 
 const id = `cl-${"0".repeat(25)}`;
 const frame = (event: string, more: object = {}) =>
@@ -70,6 +70,21 @@ test("a lost connection and a server that is away are followed by a new one, whi
   const found = await take(serve([frame("connected"), frame("capsule.create")], 503, [frame("connected")]), 3);
   expect(found.map(({ kind }) => kind)).toEqual(["connected", "capsule.create", "connected"]);
   expect(keys).toEqual(["wrn_1", "wrn_1", "wrn_1"]);
+});
+
+test("what a follower of a network hears is each state of it, and what went wrong between", async () => {
+  const told = (count: number) => {
+    const policy = { internet: true, allow: [], deny: [], rules: {} };
+    const flow = { ip: "203.0.113.1", port: 443, protocol: "tcp", count, last_at: "2026-01-02T03:04:05Z" };
+    const data = { sandbox_id: id, policy, detail: "", connections: [flow], denials: [] };
+    return `event: network\ndata: ${JSON.stringify(data)}\n\n`;
+  };
+  const client = serve([told(1), ": keep-alive\n\n"], 503, [told(2), "event: end\ndata: {}\n\n"]);
+  const [counts, lost]: [number[], unknown[]] = [[], []];
+  for await (const { connections } of Sandbox.followNetwork(id, { client, onLost: (why) => lost.push(why) }))
+    counts.push(connections[0]!.count);
+  expect(counts).toEqual([1, 2]);
+  expect(lost).toEqual([expect.objectContaining({ status: 503 })]);
 });
 
 test("a key that the server does not know ends it", async () => {

@@ -109,6 +109,14 @@ export const NetworkFlow = z
   .meta({ id: "NetworkFlow" });
 export type NetworkFlow = z.infer<typeof NetworkFlow>;
 
+/** Query of `GET /v1/capsules/{id}/network`. */
+export const NetworkQuery = z.object({
+  follow: z
+    .enum(["true", "false"])
+    .default("false")
+    .meta({ description: "As server-sent `network` events: at once, then whenever something of it changes." }),
+});
+
 /** Answer of `GET /v1/capsules/{id}/network`. */
 export const CapsuleNetwork = z
   .object({

@@ -74,7 +74,7 @@ export function buildApp(
   templateRoutes(app, services);
   buildRoutes(app, services.builds, config.timings.keepAliveMs);
   portRoutes(app, services.ports, config.proxyDomain);
-  eventRoutes(app, services.events, services.access, config.timings.keepAliveMs);
+  eventRoutes(app, services, config.timings.keepAliveMs);
   agentRoutes(app, services.guests);
   e2bRoutes(app, services, { log, config });
   metricRoutes(app, metrics, config.metricsToken);

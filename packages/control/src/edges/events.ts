@@ -1,9 +1,11 @@
 import { capsuleId, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
 import { z } from "zod";
-import type { Access } from "../services/access.ts";
+import { needAdmin } from "../services/access.ts";
 import type { Caller } from "../services/caller.ts";
 import type { Events, Happening } from "../services/events.ts";
+import type { Services } from "../services/index.ts";
 import { eventKinds, isCursor } from "../store/events.ts";
+import { localTeam } from "../store/keys.ts";
 import { type App, endpoint } from "./endpoint.ts";
 import { capsule } from "./present.ts";
 
@@ -27,8 +29,19 @@ const EventQuery = z.object({
   cursor: cursor.optional().meta({ description: "The `X-Next-Cursor` of the answer before, or any event's." }),
 });
 
+/** What a stream tells of beside events. */
+const StreamQuery = z.object({
+  changes: z.enum(["team", "all"]).optional().meta({
+    description:
+      "Tells also, as `changed`, of which type something was changed, so that a list of these can be read again: in the team, or for an administrator in all teams.",
+  }),
+});
+
+type Watched = Pick<Services, "events" | "access" | "deeds">;
+
 /** `/v1/events`: what happened in the team, and what happens, as server-sent events (Wrenn REST API 15). */
-export function eventRoutes(app: App, events: Events, access: Access, keepAliveMs: number): void {
+export function eventRoutes(app: App, services: Watched, keepAliveMs: number): void {
+  const { events } = services;
   endpoint(
     app,
     {
@@ -43,6 +56,10 @@ export function eventRoutes(app: App, events: Events, access: Access, keepAliveM
       return found.map((note) => show({ ...note, names: new Map() }));
     },
   );
+  streamRoute(app, services, keepAliveMs);
+}
+
+function streamRoute(app: App, services: Watched, keepAliveMs: number): void {
   endpoint(
     app,
     {
@@ -50,13 +67,15 @@ export function eventRoutes(app: App, events: Events, access: Access, keepAliveM
       path: "/v1/events/stream",
       summary: "Server-sent events of the team: actions with their outcome, and every change of state.",
       status: 200,
+      query: StreamQuery,
       answer: "text/event-stream",
       headers: z.object({
         "Last-Event-ID": z.string().optional().meta({ description: "Begin after this event, which was heard before." }),
       }),
       codes: ["invalid_request"],
     },
-    async ({ caller, c }) => {
+    async ({ caller, query: { changes }, c }) => {
+      if (changes === "all") needAdmin(caller);
       const since = c.req.header("last-event-id");
       if (since !== undefined && !isCursor(since))
         throw new WrennError("invalid_request", "The header Last-Event-ID is not an event's.", {
@@ -65,14 +84,18 @@ export function eventRoutes(app: App, events: Events, access: Access, keepAliveM
       const { raw } = c.req;
       const ended = new AbortController();
       // Who loses access hears no more.
-      const unwatch = access.watch(
-        () => access.open(raw, caller.requestId),
-        () => ended.abort(),
-      );
+      const { access } = services;
+      const open = async () => {
+        const now = await access.open(raw, caller.requestId);
+        if (changes === "all") needAdmin(now);
+        return now;
+      };
+      const unwatch = access.watch(open, () => ended.abort());
       raw.signal.addEventListener("abort", unwatch, { once: true });
-      const body = await follow(caller, events, {
+      const body = await follow(caller, services, {
         keepAliveMs,
         since,
+        changes,
         signal: AbortSignal.any([raw.signal, ended.signal]),
       });
       // Proxies between would gather events otherwise.
@@ -82,9 +105,16 @@ export function eventRoutes(app: App, events: Events, access: Access, keepAliveM
   );
 }
 
-type Terms = { keepAliveMs: number; since: string | undefined; signal: AbortSignal };
+type Terms = {
+  keepAliveMs: number;
+  since: string | undefined;
+  changes: "team" | "all" | undefined;
+  signal: AbortSignal;
+};
 
-async function follow(caller: Caller, events: Events, { keepAliveMs, since, signal }: Terms): Promise<ReadableStream> {
+async function follow(caller: Caller, services: Watched, terms: Terms): Promise<ReadableStream> {
+  const { events } = services;
+  const { keepAliveMs, since, changes, signal } = terms;
   const encoder = new TextEncoder();
   let control: ReadableStreamDefaultController<Uint8Array> | undefined;
   let stop = () => {};
@@ -119,10 +149,12 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
     else if (!told.has(event.cursor)) send(frame(event));
   };
   const unsubscribe = await events.subscribe({ team: caller.team, heard, ended: end });
+  const unwatch = changes ? await watchChanges(caller, services, { changes, send, end }) : () => {};
   const timer = setInterval(() => send(": keep-alive\n\n"), keepAliveMs);
   stop = () => {
     clearInterval(timer);
     unsubscribe();
+    unwatch();
   };
   signal.addEventListener("abort", end, { once: true });
   send(connected(caller));
@@ -137,6 +169,22 @@ async function follow(caller: Caller, events: Events, { keepAliveMs, since, sign
   return stream;
 }
 
+type Sink = { changes: "team" | "all"; send(text: string): unknown; end(): void };
+
+/** Sends what changes. An administrator hears also of every sandbox of the installation, which no other stream tells. */
+async function watchChanges({ team }: Caller, { events, deeds }: Watched, sink: Sink): Promise<() => void> {
+  const { changes, send, end } = sink;
+  const heard = (of: string, resource: string) => void send(changed(of, resource));
+  const unwatch = deeds.watch({ team: changes === "all" ? "all" : team, heard });
+  if (changes === "team") return unwatch;
+  const own = { team: localTeam.id, heard: () => heard(localTeam.id, "sandbox"), ended: end };
+  const unsubscribe = await events.subscribe(own);
+  return () => {
+    unwatch();
+    unsubscribe();
+  };
+}
+
 /** What a follower missed after `since`, and the places of all that it was, or is to be, told of. */
 async function pastOf({ team }: Caller, events: Events, since: string) {
   // What commits from here on is heard, so even what an earlier event may still follow is part of the past.
@@ -147,6 +195,18 @@ async function pastOf({ team }: Caller, events: Events, since: string) {
 }
 
 const lines = (event: string, data: object): string => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+
+function changed(team: string, type: string): string {
+  const event = "changed";
+  const actor = { type: "system", id: "", name: "" };
+  return lines(event, {
+    event,
+    resource: { id: team, type },
+    actor,
+    metadata: {},
+    timestamp: new Date().toISOString(),
+  });
+}
 
 function connected({ team, actor }: Caller): string {
   const event = "connected";

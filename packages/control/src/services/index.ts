@@ -28,6 +28,7 @@ import { Identities } from "./network/identities.ts";
 import { Networks } from "./network/networks.ts";
 import { Policies } from "./network/policies.ts";
 import { Audit } from "./people/audit.ts";
+import { Deeds } from "./people/deeds.ts";
 import { buildPeople } from "./people/index.ts";
 import { Quotas } from "./people/quotas.ts";
 import { Ports } from "./ports.ts";
@@ -111,6 +112,7 @@ export function buildServices(ground: Ground) {
     quotas,
     log,
     audit,
+    deeds: new Deeds(),
     tasks,
     events,
     sandboxes,

@@ -53,6 +53,8 @@ export class FakeHost {
   readonly volumes = new Map<string, string>();
   /** What each may reach. */
   readonly networks = new Map<string, hostagent.NetworkPolicy>();
+  /** How often each has reached the one place that it reaches. */
+  reached = 2n;
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
@@ -274,7 +276,14 @@ export class FakeHost {
       }),
       getSandboxNetwork: wrap("network", async ({ id }: hostagent.GetSandboxNetworkRequest) => {
         this.#need(id);
-        const flow = { host: "api.test", ip: "203.0.113.1", port: 443, protocol: "tcp", count: 2n, lastAtMs: 1_000n };
+        const flow = {
+          host: "api.test",
+          ip: "203.0.113.1",
+          port: 443,
+          protocol: "tcp",
+          count: this.reached,
+          lastAtMs: 1_000n,
+        };
         return { connections: [{ ...flow, sentBytes: 3n }], denials: [{ ...flow, host: "" }], detail: "fake" };
       }),
       getSandbox: wrap("get", async ({ id }: { id: string }) => ({ sandbox: this.#need(id) })),

@@ -65,6 +65,20 @@ test("metrics that are followed tell each point once, as it comes, and end with 
   expect(await other.text()).toEndWith("event: end\ndata: {}\n\n");
 });
 
+test("a network that is followed is told when it changes, not again while it does not, and ends with the sandbox", async () => {
+  const { id } = await plane.create();
+  const answer = await plane.fetch("GET", `/v1/capsules/${id}/network?follow=true`);
+  expect(answer.headers.get("content-type")).toBe("text/event-stream");
+  let text = "";
+  for await (const chunk of answer.body!) {
+    text += new TextDecoder().decode(chunk);
+    if (text.includes('"count":3')) await plane.fetch("DELETE", `/v1/capsules/${id}`);
+    else if (text.includes(": keep-alive")) plane.host.reached = 3n;
+  }
+  expect(text.match(/"connections":\[\{"host":"api.test".*?"count":\d/g)?.map((one) => one.at(-1))).toEqual(["2", "3"]);
+  expect(text).toEndWith("event: end\ndata: {}\n\n");
+});
+
 test("loads of a list are means of ten seconds; another team's and one that is gone hide nothing of the others", async () => {
   const [one, gone] = [await plane.create(), await plane.create()];
   await plane.fetch("DELETE", `/v1/capsules/${gone.id}`);

@@ -1,11 +1,10 @@
 import { rest } from "@wrenn/contract";
-import type { Context } from "hono";
 import { z } from "zod";
-import { needAdmin } from "../../services/access.ts";
 import type { Services } from "../../services/index.ts";
 import { localTeam } from "../../store/keys.ts";
-import { type App, describe, type Env, endpoint, readId } from "../endpoint.ts";
+import { type App, describe, endpoint } from "../endpoint.ts";
 import { snapshot } from "../present.ts";
+import { lend } from "./lend.ts";
 
 const prefix = "/v1/admin/capsules";
 /** Routes of a team's sandboxes that are served for those of the installation's own team too (Wrenn REST API 13). */
@@ -85,13 +84,4 @@ export function adminCapsuleRoutes(app: App, { snapshots, sandboxes }: Services)
     },
   });
   app.all(`${prefix}/:id/agent/*`, (c) => lend(app, c));
-}
-
-/** Serves the same request below `/v1/capsules`, for the installation's own team. */
-async function lend(app: App, c: Context<Env>): Promise<Response> {
-  const caller = { ...needAdmin(c.get("caller")), team: localTeam.id };
-  const id = c.req.param("id");
-  if (id !== undefined) readId(id);
-  const url = c.req.url.replace(/\/v1\/admin\/capsules/, "/v1/capsules");
-  return await app.fetch(new Request(url, c.req.raw), { ...c.env, admitted: caller });
 }

@@ -5,7 +5,8 @@ import type { Caller } from "../../services/caller.ts";
 import type { Services } from "../../services/index.ts";
 import { localTeam } from "../../store/keys.ts";
 import { build } from "../builds/present.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, describe, endpoint } from "../endpoint.ts";
+import { lend } from "./lend.ts";
 
 /** Most templates one answer lists. */
 const maxTemplates = 1_000;
@@ -97,6 +98,11 @@ export function adminBuildRoutes(app: App, { audit, builds }: Services): void {
     },
     async ({ caller, c }) => show(await builds.get(own(caller), c.req.param("build")!)),
   );
+  describe(app, {
+    ...{ methods: ["get"], path: `${path}/{build}/logs`, access: "admin", status: 200, answer: rest.BuildLog },
+    ...{ summary: "The log of one of them; with `Accept: text/event-stream` as it comes.", codes: ["not_found"] },
+  });
+  app.get(`${path}/:build/logs`, (c) => lend(app, c));
   endpoint(
     app,
     {

@@ -1,5 +1,6 @@
 import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, or, sql } from "drizzle-orm";
 import { type AuditRow, auditHeads, auditLogs } from "../schema/index.ts";
+import { deedsChannel } from "./changes.ts";
 import type { Queries } from "./index.ts";
 
 /** An entry before it is sealed. */
@@ -26,13 +27,26 @@ export const chainStart = "0".repeat(64);
 /** An unknown id stands before every entry of its time. */
 const numberOf = (id: string) => sql<number>`coalesce((select at.n from audit_logs at where at.id = ${id}), 0)`;
 
+/** Tells every replica what kinds of things were changed in which teams. */
+const told = (rows: readonly NewAudit[]) => {
+  const topics = [...new Set(rows.map((row) => `${row.teamId} ${row.resourceType}`))];
+  return sql`select pg_notify(${deedsChannel}, topic) from (values ${sql.join(
+    topics.map((topic) => sql`(${topic})`),
+    sql`, `,
+  )}) as told (topic)`;
+};
+
 /** Queries about the audit log. */
 export class AuditStore {
   constructor(readonly db: Queries) {}
 
   /** Writes entries down, in their order. */
   async insert(rows: readonly NewAudit[]): Promise<void> {
-    if (rows.length > 0) await this.db.insert(auditLogs).values([...rows]);
+    if (rows.length === 0) return;
+    await this.db.transaction(async (inside) => {
+      await inside.insert(auditLogs).values([...rows]);
+      await inside.execute(told(rows));
+    });
   }
 
   /** Entries, newest first. */

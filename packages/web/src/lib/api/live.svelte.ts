@@ -1,12 +1,17 @@
 import { type SandboxInfo, type State, WrennError, type WrennEvent } from "wrenn";
 import { shortId } from "#lib/ui/format.ts";
 import { pastEvents } from "./history.ts";
+import { whileSeen } from "./seen.ts";
 import { session } from "./session.svelte.ts";
 
 /** Events that are kept for the status bar and the home page. */
 const keptEvents = 300;
 /** A burst of events changes the page once. */
 const settleMs = 50;
+/** Pause before a list that could not be read is asked for again. */
+const againMs = 2_000;
+/** Changes of one kind come in bursts, and what they tell of is read once for all of them. */
+const changedMs = 300;
 /** One page of the list; a fleet of ten thousand arrives in ten answers. */
 const pageSize = 1_000;
 
@@ -23,19 +28,18 @@ class Live {
   error = $state.raw<unknown>(undefined);
   readonly #known = new Map<string, SandboxInfo>();
   readonly #listeners = new Set<(event: WrennEvent) => unknown>();
-  #stop: AbortController | undefined;
+  #stop: (() => void) | undefined;
   #pending: ReturnType<typeof setTimeout> | undefined;
 
   /** Begins to follow; a second call changes nothing. */
   start(): void {
     if (this.#stop) return;
-    this.#stop = new AbortController();
-    void this.#follow(this.#stop.signal);
+    this.#stop = whileSeen((signal) => void this.#follow(signal));
   }
 
   /** Ends the stream and forgets what was seen. */
   stop(): void {
-    this.#stop?.abort();
+    this.#stop?.();
     this.#stop = undefined;
     this.#known.clear();
     this.sandboxes = undefined;
@@ -47,6 +51,27 @@ class Live {
   on(heard: (event: WrennEvent) => unknown): () => void {
     this.#listeners.add(heard);
     return () => this.#listeners.delete(heard);
+  }
+
+  /**
+   * Calls `again` when something of these types was changed in the team, or anywhere for an administrator, and when the
+   * connection is there again after it was lost. Answers how to stop.
+   */
+  onChange(types: readonly string[] | "any", again: () => unknown): () => void {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    let isFirst = this.connection !== "live"; // what a page reads as it opens is as new as that
+    const stop = this.on(({ kind, resource }) => {
+      if (kind === "connected" && isFirst) isFirst = false;
+      else if (kind === "connected" || (kind === "changed" && (types === "any" || types.includes(resource.type))))
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          again();
+        }, changedMs);
+    });
+    return () => {
+      stop();
+      clearTimeout(timer);
+    };
   }
 
   /** A sandbox as it is now; undefined when it is not known. */
@@ -65,21 +90,29 @@ class Live {
     this.#publish();
   }
 
+  /** Until the signal aborts, or the server says that nobody is signed in here any more. */
   async #follow(signal: AbortSignal): Promise<void> {
-    const onLost = () => {
-      this.connection = "lost";
-    };
-    try {
-      for await (const event of session.client.events({ signal, onLost })) {
-        if (event.kind === "connected") await this.#readAll(signal);
-        else this.#heard(event);
-        for (const heard of this.#listeners) heard(event);
+    const onLost = (why: unknown) => this.#lost(why);
+    const changes = session.me?.is_admin ? "all" : "team";
+    while (!signal.aborted) {
+      try {
+        for await (const event of session.client.events({ signal, onLost, changes })) {
+          if (event.kind === "connected") await this.#readAll(signal);
+          else if (event.kind !== "changed") this.#heard(event);
+          for (const heard of this.#listeners) heard(event);
+        }
+      } catch (thrown) {
+        if (signal.aborted) return;
+        if (thrown instanceof WrennError && thrown.code === "unauthorized") return void session.leave();
+        this.#lost(thrown);
+        await new Promise((resolve) => setTimeout(resolve, againMs));
       }
-    } catch (thrown) {
-      if (thrown instanceof WrennError && thrown.code === "unauthorized") return void session.leave();
-      this.error = thrown;
-      this.connection = "lost";
     }
+  }
+
+  #lost(why: unknown): void {
+    this.connection = "lost";
+    this.error = why;
   }
 
   /** Events that come meanwhile wait in the stream, so none of them is older than what is read here. */

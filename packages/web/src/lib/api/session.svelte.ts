@@ -24,7 +24,7 @@ class Session {
   readonly installation: Wrenn = new Wrenn({
     baseUrl: location.origin,
     authorize: () => csrf,
-    fetch: (url, init) => this.#fetch(url.replace("/v1/capsules", "/v1/admin/capsules"), init),
+    fetch: (url, init) => this.#fetch(url.replace(/\/v1\/(capsules|builds)/, "/v1/admin/$1"), init),
   });
 
   /** The team that the person looks at now. */

@@ -16,3 +16,15 @@ export function curl(request: string, body?: object, as: As = "team"): string {
   ];
   return parts.join(" \\\n  ");
 }
+
+/** A request that a person makes. */
+export const person = (title: string, request: string, body?: object): Recipe => ({
+  title,
+  curl: curl(request, body, "person"),
+});
+
+/** Signing in as a person, whose token the others use. */
+export const signIn: Recipe = {
+  title: "Sign in",
+  curl: `WRENN_TOKEN=$(curl -X POST ${location.origin}/v1/auth/login \\\n  -H 'Content-Type: application/json' \\\n  -d '{"email":"you@example.com","password":"…"}' | jq -r .token)`,
+};

@@ -1,24 +1,36 @@
 import { curl, type Recipe } from "./recipe.ts";
 
+const createOne: Recipe = {
+  title: "Create one and run a command",
+  cli: "id=$(wrenn create -t base)\nwrenn exec $id -- uname -a",
+  sdk: 'import { Sandbox } from "wrenn";\n\nawait using sandbox = await Sandbox.create({ template: "base" });\nconst { stdout } = await sandbox.commands.run("uname -a");',
+  curl: curl("POST /v1/capsules", { template: "base" }),
+};
+
+const followAll: Recipe = {
+  title: "Follow what happens",
+  sdk: "for await (const event of client.events()) console.log(event.kind, event.resource.id);",
+  curl: `curl -N ${location.origin}/v1/events/stream \\\n  -H "X-API-Key: $WRENN_API_KEY"`,
+};
+
+/** What home shows and begins. */
+export const homeRecipes = (): Recipe[] => [
+  createOne,
+  followAll,
+  { title: "Figures over time", curl: curl("GET /v1/capsules/stats?range=1h") },
+  { title: "Templates there are", cli: "wrenn templates", sdk: "const templates = await client.templates();" },
+];
+
 /** What can be done with the list of sandboxes. */
 export const listRecipes = (): Recipe[] => [
-  {
-    title: "Create one and run a command",
-    cli: "id=$(wrenn create -t base)\nwrenn exec $id -- uname -a",
-    sdk: 'import { Sandbox } from "wrenn";\n\nawait using sandbox = await Sandbox.create({ template: "base" });\nconst { stdout } = await sandbox.commands.run("uname -a");',
-    curl: curl("POST /v1/capsules", { template: "base" }),
-  },
+  createOne,
   {
     title: "List them",
     cli: "wrenn ls",
     sdk: "for (const { id, status } of await Sandbox.list()) console.log(id, status);",
     curl: curl("GET /v1/capsules"),
   },
-  {
-    title: "Follow what happens",
-    sdk: "for await (const event of client.events()) console.log(event.kind, event.resource.id);",
-    curl: `curl -N ${location.origin}/v1/events/stream \\\n  -H "X-API-Key: $WRENN_API_KEY"`,
-  },
+  followAll,
   { title: "Follow their load", cli: "wrenn top" },
 ];
 

@@ -1,15 +1,4 @@
-import { curl, type Recipe } from "./recipe.ts";
-
-const person = (title: string, request: string, body?: object): Recipe => ({
-  title,
-  curl: curl(request, body, "person"),
-});
-
-/** Signing in as a person, whose token the others use. */
-const signIn: Recipe = {
-  title: "Sign in",
-  curl: `WRENN_TOKEN=$(curl -X POST ${location.origin}/v1/auth/login \\\n  -H 'Content-Type: application/json' \\\n  -d '{"email":"you@example.com","password":"…"}' | jq -r .token)`,
-};
+import { curl, person, type Recipe, signIn } from "./recipe.ts";
 
 /** What can be done on the page of API keys. */
 export const keyRecipes = (): Recipe[] => [
@@ -50,9 +39,21 @@ export const channelRecipes = (): Recipe[] => [
 export const hostRecipes = (): Recipe[] => [
   signIn,
   person("Make a host and its token", "POST /v1/hosts", {}),
-  person("Hosts and their load", "GET /v1/hosts"),
-  person("Keep new sandboxes away", "POST /v1/hosts/HOST/cordon"),
-  person("Drain", "POST /v1/hosts/HOST/drain"),
+  {
+    ...person("Hosts and their load", "GET /v1/hosts"),
+    cli: "wrenn host ls",
+    sdk: "for (const { id, status, sandboxes } of await client.hosts.list()) console.log(id, status, sandboxes);",
+  },
+  {
+    ...person("Keep new sandboxes away", "POST /v1/hosts/HOST/cordon"),
+    cli: "wrenn host cordon HOST",
+    sdk: 'await client.hosts.cordon("HOST");',
+  },
+  {
+    ...person("Drain", "POST /v1/hosts/HOST/drain"),
+    cli: "wrenn host drain HOST",
+    sdk: 'await client.hosts.drain("HOST");',
+  },
   person("Tag", "POST /v1/hosts/HOST/tags", { tag: "zone:eu" }),
 ];
 

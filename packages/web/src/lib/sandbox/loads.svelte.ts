@@ -1,4 +1,5 @@
 import type { Load } from "wrenn";
+import { whileSeen } from "#lib/api/seen.ts";
 import { session } from "#lib/api/session.svelte.ts";
 
 /** Points of a small chart: five minutes. */
@@ -12,7 +13,7 @@ const settleMs = 250;
 export class Loads {
   /** By id, oldest point first. */
   all = $state.raw<ReadonlyMap<string, readonly Load[]>>(new Map());
-  #stop = new AbortController();
+  #stop = () => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #asked = "";
 
@@ -23,16 +24,15 @@ export class Loads {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#asked = wanted.join();
-      this.#stop.abort();
-      this.#stop = new AbortController();
-      if (wanted.length > 0) void this.#follow(wanted, this.#stop.signal);
+      this.#stop();
+      this.#stop = wanted.length > 0 ? whileSeen((signal) => void this.#follow(wanted, signal)) : () => {};
     }, settleMs);
   }
 
   /** Ends the stream. */
   close(): void {
     clearTimeout(this.#timer);
-    this.#stop.abort();
+    this.#stop();
   }
 
   async #follow(ids: readonly string[], signal: AbortSignal): Promise<void> {

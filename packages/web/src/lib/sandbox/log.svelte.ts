@@ -1,4 +1,5 @@
 import { type LogEntry, type LogOptions, Sandbox } from "wrenn";
+import { whileSeen } from "#lib/api/seen.ts";
 import { session } from "#lib/api/session.svelte.ts";
 
 /** Entries that are kept: more than anybody reads, few enough to filter at each key. */
@@ -17,7 +18,7 @@ export class LiveLog {
   /** Undefined until something came, or nothing was to come. */
   state = $state<"loading" | "live" | "ended">("loading");
   error = $state.raw<unknown>(undefined);
-  readonly #stop = new AbortController();
+  readonly #stop: () => void;
   #waiting: LogEntry[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -25,20 +26,20 @@ export class LiveLog {
     readonly id: string,
     readonly level: Level,
   ) {
-    void this.#follow();
+    this.#stop = whileSeen((signal) => void this.#follow(signal));
   }
 
   /** Ends the stream. */
   close(): void {
-    this.#stop.abort();
+    this.#stop();
     clearTimeout(this.#timer);
   }
 
-  async #follow(): Promise<void> {
-    const { signal } = this.#stop;
+  async #follow(signal: AbortSignal): Promise<void> {
     const options = { client: session.client, level: this.level, signal };
     try {
-      this.entries = await Sandbox.logs(this.id, { ...options, limit: 1_000 });
+      // What is there already goes on behind its last entry.
+      if (this.state === "loading") this.entries = await Sandbox.logs(this.id, { ...options, limit: 1_000 });
       this.state = "live";
       const cursor = this.entries.at(-1)?.cursor ?? 0;
       for await (const entry of Sandbox.followLogs(this.id, { ...options, cursor })) this.#take(entry);

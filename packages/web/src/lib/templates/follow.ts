@@ -1,4 +1,4 @@
-import { type BuildInfo, type BuildLogLine, WrennError } from "wrenn";
+import { type BuildInfo, type BuildLogLine, type Wrenn, WrennError } from "wrenn";
 import { session } from "#lib/api/session.svelte.ts";
 
 /** A server that restarts is asked again; the log goes on behind the last line that was read. */
@@ -13,13 +13,18 @@ export type BuildEvents = {
 };
 
 /** Follows a build until it is over or the signal ends it. Throws what the server refuses. */
-export async function followBuild(id: string, signal: AbortSignal, told: BuildEvents): Promise<void> {
+export async function followBuild(
+  id: string,
+  signal: AbortSignal,
+  told: BuildEvents,
+  client: Wrenn = session.client,
+): Promise<void> {
   let known = 0;
   while (!signal.aborted) {
     try {
-      let build = await session.client.builds.get(id);
+      let build = await client.builds.get(id);
       told.build(build);
-      const log = session.client.builds.follow(id, { signal });
+      const log = client.builds.follow(id, { signal });
       let count = 0;
       for (let next = await log.next(); ; next = await log.next()) {
         told.lost?.(false);

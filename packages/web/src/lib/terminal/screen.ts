@@ -49,6 +49,8 @@ export class Screen {
       theme,
       screenReaderMode: readsAloud(),
     });
+    // Where measurements find it: the moment at which it has a sign shows in no element.
+    Object.assign(this.element, { terminal: this.terminal });
     this.terminal.loadAddon(this.#fit);
     this.terminal.loadAddon(this.search);
     this.terminal.loadAddon(new WebLinksAddon((_event, uri) => window.open(uri, "_blank", "noopener,noreferrer")));
