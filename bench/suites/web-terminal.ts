@@ -85,8 +85,8 @@ type Echo = {
 };
 
 async function pageEcho(page: Page): Promise<Echo> {
-  await page.locator(".xterm-helper-textarea").focus();
   const timing = page.evaluate(echoInPage);
+  await page.locator(".xterm-helper-textarea").focus(); // answered after the page has begun to listen
   await page.keyboard.press(key);
   const echo = await timing;
   await page.keyboard.press("Control+u");

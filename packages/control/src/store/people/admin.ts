@@ -60,7 +60,7 @@ export class AdminStore {
           where b.template_id = t.id and b.status = 'success' order by b.number desc limit 1) b on true
         union all
         select s.name, 'snapshot', s.vcpus, s.memory_mib, s.size_bytes, s.team_id, false, s.created_at
-        from snapshots s where not exists (select from builds b where b.snapshot_id = s.id)
+        from snapshots s where not s.of_build
       ) as every_one order by created_at desc, name limit ${limit}`);
     return rows.map((row) => ({
       name: String(row.name),

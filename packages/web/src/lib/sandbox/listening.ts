@@ -1,4 +1,5 @@
 import type { Sandbox } from "wrenn";
+import { followScript } from "./script.ts";
 
 /** A port on which something in the sandbox listens. */
 export type Listening = { port: number; local: boolean };
@@ -16,18 +17,7 @@ export async function followPorts(
   signal: AbortSignal,
   show: (ports: Listening[]) => unknown,
 ): Promise<void> {
-  let text = "";
-  const take = (more: string) => {
-    text += more;
-    const whole = text.split("--\n");
-    if (whole.length < 2) return;
-    text = whole.at(-1)!;
-    show(read(whole.at(-2)!));
-  };
-  const options = { timeoutMs: 0, collect: false, onStdout: take, signal, tag: "dashboard-ports" };
-  await sandbox.commands.exec("/bin/sh", ["-c", script], options).catch((thrown) => {
-    if (!signal.aborted) throw thrown;
-  });
+  await followScript(sandbox, signal, { text: script, tag: "dashboard-ports", show: (look) => show(read(look)) });
 }
 
 function read(text: string): Listening[] {

@@ -39,7 +39,8 @@ export class LiveLog {
     const options = { client: session.client, level: this.level, signal };
     try {
       // What is there already goes on behind its last entry.
-      if (this.state === "loading") this.entries = await Sandbox.logs(this.id, { ...options, limit: 1_000 });
+      if (this.state === "loading")
+        this.entries = (await Sandbox.logs(this.id, { ...options, limit: 1_000 })).filter(isOthers);
       this.state = "live";
       const cursor = this.entries.at(-1)?.cursor ?? 0;
       for await (const entry of Sandbox.followLogs(this.id, { ...options, cursor })) this.#take(entry);
@@ -50,6 +51,7 @@ export class LiveLog {
   }
 
   #take(entry: LogEntry): void {
+    if (!isOthers(entry)) return;
     this.#waiting.push(entry);
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -57,6 +59,9 @@ export class LiveLog {
     }, settleMs);
   }
 }
+
+/** What the dashboard itself runs to show processes and ports is nothing that happened in the sandbox. */
+const isOthers = ({ fields }: LogEntry): boolean => !fields.tag?.startsWith("dashboard-");
 
 /** An entry as one line of a file. */
 export const lineOfLog = ({ at, level, source, message, fields }: LogEntry): string =>

@@ -1,4 +1,5 @@
 import type { Sandbox } from "wrenn";
+import { followScript } from "./script.ts";
 
 /** A process of the sandbox, as `ps` in it sees it. */
 export type Process = {
@@ -13,7 +14,7 @@ export type Process = {
 
 /** One look every two seconds: often enough to see something die, seldom enough not to be what is busy. */
 const script =
-  'while ps -eo pid=,ppid=,user:20=,pcpu=,pmem=,etimes=,args= --sort=-pcpu 2>/dev/null; do echo "--"; sleep 2; done; echo none';
+  'while ps -eo pid=,ppid=,user:20=,pcpu=,pmem=,etimes=,args= --sort=-pcpu 2>/dev/null; do echo "--"; sleep 2; done; while echo none; echo "--"; do sleep 2; done';
 
 const line = /^\s*(\d+)\s+(\d+)\s+(\S+)\s+([\d.]+)\s+([\d.]+)\s+(\d+)\s+(.*)$/;
 
@@ -26,26 +27,11 @@ export async function followProcesses(
   signal: AbortSignal,
   show: (processes: Process[] | undefined) => unknown,
 ): Promise<void> {
-  let text = "";
-  const take = (more: string) => {
-    text += more;
-    if (text.trim() === "none") return show(undefined);
-    const whole = text.split("--\n");
-    if (whole.length < 2) return;
-    text = whole.at(-1)!;
-    show(read(whole.at(-2)!));
-  };
-  await sandbox.commands
-    .exec("/bin/sh", ["-c", script], {
-      timeoutMs: 0,
-      collect: false,
-      onStdout: take,
-      signal,
-      tag: "dashboard-processes",
-    })
-    .catch((thrown) => {
-      if (!signal.aborted) throw thrown;
-    });
+  await followScript(sandbox, signal, {
+    text: script,
+    tag: "dashboard-processes",
+    show: (look) => show(look.trim() === "none" ? undefined : read(look)),
+  });
 }
 
 function read(text: string): Process[] {
