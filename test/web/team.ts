@@ -13,7 +13,7 @@ const open = async (path: string): Promise<Page> => {
   return page;
 };
 const dialogOf = (page: Page) => page.getByRole("dialog");
-const press = (page: Page, name: string) => page.getByRole("button", { name, exact: true }).click();
+const press = (page: Page, name: string) => page.getByRole("button", { name, exact: true }).first().click();
 const choose = (page: Page, name: string) => page.getByRole("menuitem", { name, exact: true }).click();
 const told = (page: Page, text: string | RegExp) => page.getByText(text).first().waitFor(slow);
 const row = (page: Page, text: string) => page.getByRole("row").filter({ hasText: text });
@@ -68,6 +68,7 @@ export function teamTests(): void {
       await his.getByTitle("Account and theme").click();
       await choose(his, "Sign out");
       await his.getByRole("link", { name: "Forgot the password?" }).click();
+      await his.getByRole("heading", { name: "Forgotten password" }).waitFor(slow);
       await his.getByLabel("E-mail").fill(bob.email);
       await press(his, "Send the link");
       await told(his, /a link to a new password is on its way/);
