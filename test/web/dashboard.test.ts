@@ -271,7 +271,7 @@ faultTests(pages);
 describe("when the server is away", () => {
   test("a server that is killed takes nothing from an open terminal", async () => {
     await page.goto(at("/sandboxes"));
-    await page.getByRole("link", { name: "first-of-all" }).click();
+    await page.getByRole("link", { name: "first-of-all", exact: true }).click();
     await page.locator("[data-terminal=open]").waitFor(slow);
     await type("clear; for i in $(seq 1 40); do echo line $i of 40; sleep 0.2; done");
     await terminalShows(page, /line 3 of 40/);
