@@ -35,6 +35,9 @@ const unusable = (cause: unknown) =>
 /** SQLSTATE classes of a server that is going, coming or out of reach (PostgreSQL documentation, appendix A). */
 const awayStates = /^(08|57P0[1-3]|53300)/;
 
+/** SQLSTATEs of a transaction that PostgreSQL gave up for others' sake, or did not get to: all of it is undone. */
+const givenUpStates: readonly string[] = ["40001", "40P01", "55P03", "57014"];
+
 /** What Bun says when it lost, or never got, a connection. */
 const awayCodes = /^ERR_POSTGRES_(CONNECTION|IDLE_TIMEOUT|LIFETIME)/;
 
@@ -64,6 +67,11 @@ export function asWrennError(thrown: unknown): WrennError {
     if (!(at instanceof SQL.PostgresError)) continue;
     if (unstorable.includes(String(at.errno))) return unstorableText(thrown);
     if (String(at.errno) === quotaState) return overQuota(at.message, thrown);
+    if (givenUpStates.includes(String(at.errno)))
+      return new WrennError("unavailable", "The database gave the change up for others that were under way.", {
+        remedy: "Try again; nothing of it was done.",
+        cause: thrown,
+      });
     if (!awayCodes.test(at.code) && !awayStates.test(String(at.errno))) break;
     return new WrennError("unavailable", "The database does not answer.", {
       remedy: "Try again in a moment; it may be starting.",

@@ -43,11 +43,16 @@ export class Hosts {
     const { store, tokens } = this.ground;
     const teamId = wanted.type === "byoc" ? (wanted.team_id ?? caller.team) : null;
     this.#needRight(caller, teamId);
-    const { id } = await store.insert({
+    const made = await store.insert({
       ...{ type: wanted.type, teamId, createdBy: caller.actor.id },
       ...{ provider: wanted.provider ?? "", zone: wanted.availability_zone ?? "" },
     });
-    return { host: (await store.find(id))!, token: await tokens.registration(id) };
+    if (!made)
+      throw new WrennError("invalid_request", "There is no such team.", {
+        remedy: "Leave team_id out for the caller's own; `GET /v1/admin/teams` lists the teams.",
+        details: { field: "team_id" },
+      });
+    return { host: (await store.find(made.id))!, token: await tokens.registration(made.id) };
   }
 
   /** A new registration token of a host that has not registered. */

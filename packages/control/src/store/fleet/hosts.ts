@@ -1,7 +1,16 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { and, asc, eq, inArray, isNull, lt, ne, or, sql } from "drizzle-orm";
 import type { Database } from "../database.ts";
-import { type HostMode, type HostRow, hostLoads, hosts, hostTags, sandboxes, snapshots } from "../schema/index.ts";
+import {
+  type HostMode,
+  type HostRow,
+  hostLoads,
+  hosts,
+  hostTags,
+  sandboxes,
+  snapshots,
+  teams,
+} from "../schema/index.ts";
 
 /** What is reserved of a host. */
 export type Load = { memoryMib: number; vcpus: number; sandboxes: number };
@@ -68,15 +77,11 @@ export class HostStore {
     return row && { ...row.hosts, load: row.host_loads ?? noLoad };
   }
 
-  /** A new host, whose machine has yet to register. */
-  async insert(host: NewHost): Promise<HostRow> {
-    const id = prefixes.host + randomId();
-    return (
-      await this.db
-        .insert(hosts)
-        .values({ ...host, id, address: "" })
-        .returning()
-    )[0]!;
+  /** A new host, whose machine has yet to register; `undefined` when there is no such team. */
+  async insert(host: NewHost): Promise<HostRow | undefined> {
+    const values = { ...host, id: prefixes.host + randomId(), address: "" };
+    const isThere = host.teamId === null || (await this.db.$count(teams, eq(teams.id, host.teamId))) > 0;
+    return isThere ? (await this.db.insert(hosts).values(values).returning())[0] : undefined;
   }
 
   /** Records that replicas heard these hosts just now. Answers those that were not `online`. */
