@@ -28,7 +28,7 @@ const first: readonly Part[] = [
       "bun",
       "test",
       "--timeout",
-      "60000",
+      "120000",
       `--parallel=${workers}`,
       "--no-isolate", // each worker starts one PostgreSQL, not one for each file
       "./packages",

@@ -14,7 +14,12 @@ const accounts = names.filter(Boolean).map(findUser);
 const grouped = accounts.find((user) => user.uid > 0 && user.groups.length > 0);
 const plain = accounts.find((user) => user.uid > 0 && user.groups.length === 0)!;
 
-describe.skipIf(!isRoot)("as root, a process runs as the user asked for", () => {
+/** A title that tells why its test is skipped, where it is. */
+const unless = (reason: string | false, title: string) => (reason ? `${title} — skipped: ${reason}` : title);
+const noRoot = !isRoot && "this is not root";
+const noGroups = !grouped && "no account has supplementary groups";
+
+describe.skipIf(!isRoot)(unless(noRoot, "as root, a process runs as the user asked for"), () => {
   const whoIs = async (name: string) => (await collect(agent.processes().start(sh("id"), as(name)))).stdout;
 
   test("with its ids and nothing of the agent's", async () => {
@@ -23,7 +28,7 @@ describe.skipIf(!isRoot)("as root, a process runs as the user asked for", () => 
     );
   });
 
-  test.skipIf(!grouped)("with its supplementary groups, and the agent is root again", async () => {
+  test.skipIf(!grouped)(unless(noGroups, "with its supplementary groups, and the agent is root again"), async () => {
     const { uid, gid, name } = grouped!;
     expect(await whoIs(name)).toBe(await $`setpriv --reuid ${uid} --regid ${gid} --init-groups id`.text());
     const probe = await collect(
@@ -61,7 +66,7 @@ describe.skipIf(!isRoot)("as root, a process runs as the user asked for", () => 
   });
 });
 
-test.skipIf(isRoot)("without root, another user is refused", async () => {
+test.skipIf(isRoot)(unless(isRoot && "this is root", "without root, another user is refused"), async () => {
   const thrown = await collect(agent.processes().start(sh("id"), as("root"))).catch((error) => error);
   expect(thrown).toMatchObject({ rawMessage: expect.stringContaining("root") });
 });
