@@ -112,6 +112,23 @@ describe("steps of the E2B protocol", () => {
   });
 
   test.each([
+    ["folder/*", ["folder"]],
+    ["src/**/*.ts", ["src"]],
+    ["*.json", ["."]],
+    ["a/{b,c}/d.txt", ["a"]],
+    ["./conf.d/[ab].ini", ["./conf.d"]],
+  ])(
+    "a pattern such as %s takes all of its archive into a folder, though no slash says so",
+    async (source, sources) => {
+      const steps = [{ type: "COPY", args: [source, "into", "", ""], filesHash: "abc" }];
+      const [stage] = await compilePlan(readSteps({ from, steps }), world);
+      expect(stage!.actions).toContainEqual(
+        expect.objectContaining({ act: "copy", sources, target: "/home/user/into/", intoNamedFolder: false }),
+      );
+    },
+  );
+
+  test.each([
     [{ type: "FETCH", args: ["x"] }, "not known"],
     [{ type: "RUN", args: [] }, "needs 1 arguments"],
     [{ type: "ENV", args: ["A", "1", "B"] }, "name without a value"],

@@ -70,13 +70,25 @@ function instruction({ type, args, filesHash }: Step, line: number): Instruction
       if (mode && !/^[0-7]{3,4}$/.test(mode)) throw refused(line, `"${mode}" is no octal mode`, "Send such as 0755.");
       return {
         ...{ ...head, do: "copy", from: { kind: "archive", hash: filesHash }, unpack: false },
-        ...{ sources: [source!], target: target!, owner: owner || undefined },
+        ...{ ...taken(source!, target!), owner: owner || undefined },
         mode: mode ? Number.parseInt(mode, 8) : undefined,
       };
     }
     default:
       throw refused(line, `the step ${type} is not known`, "Use RUN, COPY, WORKDIR, USER or ENV.");
   }
+}
+
+/**
+ * What a step copies to where. Its archive holds what a pattern matched and nothing else, so that everything below the
+ * folder which the pattern begins with is taken, as it lies there; the target is a folder, for which authors of this
+ * dialect write no slash.
+ */
+function taken(source: string, target: string): { sources: string[]; target: string } {
+  const parts = source.split("/");
+  const at = parts.findIndex((part) => /[*?[\]{}]/.test(part));
+  if (at < 0) return { sources: [source], target };
+  return { sources: [parts.slice(0, at).join("/") || "."], target: target.endsWith("/") ? target : `${target}/` };
 }
 
 function pairs(args: readonly string[], line: number): [string, string][] {
