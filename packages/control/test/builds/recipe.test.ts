@@ -111,6 +111,11 @@ describe("steps of the E2B protocol", () => {
     ]);
   });
 
+  test("give a ready command the time that it waits by itself", () => {
+    const { ready } = readSteps({ from, steps: [], startCmd: "serve", readyCmd: "sleep 20" });
+    expect(ready!.timeoutSec).toBeGreaterThan(600);
+  });
+
   test.each([
     ["folder/*", ["folder"]],
     ["src/**/*.ts", ["src"]],

@@ -12,8 +12,8 @@ export type StepsSource = {
   readyCmd?: string | undefined;
 };
 
-/** What a start command gets when no ready command says more, seconds. */
-const readySec = 2;
+/** How often a ready command is tried, and how long it may take, seconds: it may wait by itself, as `sleep 20` does. */
+const ready = { intervalSec: 2, timeoutSec: 3_600 } as const;
 
 /** Reads such a build. Throws `invalid_request` with the number of the step. */
 export function readSteps({ from, steps, startCmd, readyCmd }: StepsSource): Plan {
@@ -24,7 +24,7 @@ export function readSteps({ from, steps, startCmd, readyCmd }: StepsSource): Pla
   return {
     ...{ syntax: "steps", stages: [{ name: "", line: 1, from, instructions }], args: {}, warnings: [] },
     ...(start && { start }),
-    ...(command && { ready: { ...usualCheck, command, intervalSec: readySec } }),
+    ...(command && { ready: { ...usualCheck, ...ready, command } }),
   };
 }
 
