@@ -44,6 +44,9 @@ afterAll(async () => {
 
 type Cause = { what: string; needs?: string; words?: RegExp; act: () => Promise<unknown> };
 
+/** A login shell of this machine's user would read a profile that does anything; of this folder's it reads none. */
+const plain = () => ({ envs: { HOME: dir } });
+
 /** A team whose limit is reached. */
 async function fullTeam(): Promise<{ apiKey: string; retries: number }> {
   const admin = await Human.join(plane, "Ann");
@@ -77,8 +80,8 @@ async function withoutUploads(act: () => Promise<unknown>): Promise<unknown> {
 
 async function repositoryWithRemote(): Promise<string> {
   const path = `${dir}/repository-${crypto.randomUUID()}`;
-  await box.git.init(path, { initialBranch: "main" });
-  await box.git.remoteAdd(path, "origin", `${path}.git`);
+  await box.git.init(path, { initialBranch: "main", ...plain() });
+  await box.git.remoteAdd(path, "origin", `${path}.git`, plain());
   return path;
 }
 
@@ -110,7 +113,7 @@ const causes: Record<string, Cause[]> = {
     },
     { what: "a name that cannot be one", act: () => Template.build(lines("true"), "not a name") },
   ],
-  CommandExitError: [{ what: "a command that fails", act: () => box.commands.run("exit 7") }],
+  CommandExitError: [{ what: "a command that fails", act: () => box.commands.run("exit 7", plain()) }],
   FileNotFoundError: [
     { what: "a file that is not there", words: /does not exist/, act: () => box.files.read(`${dir}/nothing`) },
     { what: "a folder that is not there", act: () => box.files.list(`${dir}/nothing`) },
@@ -136,11 +139,11 @@ const causes: Record<string, Cause[]> = {
   GitAuthError: [
     {
       what: "a repository that asks who is there",
-      act: () => box.git.clone(`http://127.0.0.1:${closed.port}/private.git`, { path: `${dir}/clone` }),
+      act: () => box.git.clone(`http://127.0.0.1:${closed.port}/private.git`, { path: `${dir}/clone`, ...plain() }),
     },
   ],
   GitUpstreamError: [
-    { what: "a pull without a remote's branch", act: async () => box.git.pull(await repositoryWithRemote()) },
+    { what: "a pull without a remote's branch", act: async () => box.git.pull(await repositoryWithRemote(), plain()) },
   ],
   InvalidArgumentError: [
     { what: "a folder that is read as a file", words: /is a directory/, act: () => box.files.read(dir) },
