@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { userInfo } from "node:os";
 import { headers, type rest } from "@wrenn/contract";
 import { Plane } from "../support/plane.ts";
 
@@ -17,7 +16,8 @@ let made: Announced;
 beforeAll(async () => {
   plane = await Plane.start();
   made = await plane.json<Announced>(202, "POST", "/v3/templates", { name: "told", cpuCount: 1, memoryMB: 512 });
-  const plan = { fromTemplate: "minimal", steps: [{ type: "RUN", args: ["echo heard; exit 3", userInfo().username] }] };
+  const user = (await Bun.$`id -un`.text()).trim(); // Bun's userInfo() knows it by USER alone
+  const plan = { fromTemplate: "minimal", steps: [{ type: "RUN", args: ["echo heard; exit 3", user] }] };
   await plane.json(202, "POST", `/v2/templates/${made.templateID}/builds/${made.buildID}`, plan);
   const path = `/templates/${made.templateID}/builds/${made.buildID}/status`;
   while ((await plane.json<Status>(200, "GET", path)).status !== "error") await Bun.sleep(20);
