@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rename, rm, symlink } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 
 /** Where `make images` puts kernels and images. */
@@ -32,6 +32,19 @@ export async function dataFolder(name: string, images: readonly string[] = usual
 export async function keepTemplates(dir: string): Promise<void> {
   await mkdir(`${installed}/templates`, { recursive: true, mode: 0o755 });
   await copyTemplates(dir, installed);
+  await forgetOldest();
+}
+
+/** Each change of the guest agent makes other templates of 300 MB, and nobody asks for the former ones again. */
+const keptTemplates = 12;
+
+async function forgetOldest(): Promise<void> {
+  const all = (await readdir(`${installed}/templates`)).map((key) => `${installed}/templates/${key}`);
+  const ages = await Promise.all(
+    all.map(async (path) => ({ path, at: (await stat(path).catch(() => null))?.mtimeMs })),
+  );
+  const oldest = ages.toSorted((a, b) => (b.at ?? 0) - (a.at ?? 0)).slice(keptTemplates);
+  await Promise.all(oldest.map(({ path }) => rm(path, { recursive: true, force: true })));
 }
 
 /** Gives the data folder `to` the frozen templates of `from` that it lacks, as hard links. */
@@ -41,7 +54,8 @@ export async function copyTemplates(from: string, to: string): Promise<void> {
     if (key.startsWith(".") || present.has(key)) continue;
     // A name of its own first: a folder with the template's name is taken for whole.
     const partial = `${to}/templates/.making-${crypto.randomUUID()}`;
-    await Bun.$`cp -al ${from}/templates/${key} ${partial}`.quiet();
-    await rename(partial, `${to}/templates/${key}`).catch(() => rm(partial, { recursive: true, force: true }));
+    const { exitCode } = await Bun.$`cp -al ${from}/templates/${key} ${partial}`.quiet().nothrow(); // or it was forgotten
+    if (exitCode !== 0) await rm(partial, { recursive: true, force: true });
+    else await rename(partial, `${to}/templates/${key}`).catch(() => rm(partial, { recursive: true, force: true }));
   }
 }
