@@ -7,6 +7,7 @@ import { startTracing } from "@wrenn/contract/start-tracing";
 import pino from "pino";
 import { FakeWorld, fakeImage } from "../../packages/host/src/drivers/fake.ts";
 import { startMember } from "../../packages/host/src/fleet/member.ts";
+import { wishOf } from "../../packages/host/src/fleet/membership.ts";
 
 const { env } = process;
 const { values } = parseArgs({
@@ -27,14 +28,10 @@ const options = {
   poolSize: "0",
   store: env.WRENN_STORE,
 };
-const agent = await startMember(
-  options,
-  { ...values, url: env.WRENN_CP_URL },
-  {
-    log,
-    onDeleted: () => process.exit(0),
-    drivers: { vmm: world.vmm, disks: world.disks, nets: world.nets },
-  },
-);
+const agent = await startMember(options, wishOf(values, env), {
+  log,
+  onDeleted: () => process.exit(0),
+  drivers: { vmm: world.vmm, disks: world.disks, nets: world.nets },
+});
 process.on("SIGTERM", () => void agent.stop({ pause: true }).then(() => process.exit(0)));
 console.log(JSON.stringify({ ready: true, address: agent.address }));

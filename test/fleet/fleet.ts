@@ -131,7 +131,10 @@ export class TestFleet implements AsyncDisposable {
     const wanted = { type: "regular", availability_zone: `zone-${at}` };
     const made = await this.json<rest.RegistrableHost>(at, "POST", "/v1/hosts", wanted);
     this.hosts[at] = made.host.id;
-    await agent.start("--register", made.registration_token, "--address", address);
+    if (at % 2 === 0) return agent.start("--register", made.registration_token, "--address", address);
+    // The others by settings, which stay.
+    Object.assign(agent.env, { WRENN_REGISTRATION_TOKEN: made.registration_token, WRENN_HOST_ADDRESS: address });
+    await agent.start();
   }
 
   async #online(count: number): Promise<void> {

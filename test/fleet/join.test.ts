@@ -60,14 +60,15 @@ describe("a fleet of two control planes and two registered hosts", () => {
     expect(out + err).toMatch(/alert protocol version|Cipher is \(NONE\)|unsupported protocol/);
   });
 
-  test("the identity is its user's alone, and a restart needs no flag", async () => {
-    const agent = fleet.agents[0]!;
-    const file = `${agent.env.WRENN_DIR}/host-token`;
-    expect((await stat(file)).mode & 0o777).toBe(0o600);
-    await agent.stop();
-    await agent.start();
-    const made = await fleet.json<rest.Capsule>(0, "POST", "/v1/capsules", { availability_zone: "zone-0" });
-    await fleet.json(1, "DELETE", `/v1/capsules/${made.id}`);
+  test("the identity is its user's alone, and a restart needs no flag, nor a token in its settings", async () => {
+    for (const [at, agent] of fleet.agents.entries()) {
+      const file = `${agent.env.WRENN_DIR}/host-token`;
+      expect((await stat(file)).mode & 0o777).toBe(0o600);
+      await agent.stop();
+      await agent.start(); // the token that the second one still has opens nothing any more
+      const made = await fleet.json<rest.Capsule>(0, "POST", "/v1/capsules", { availability_zone: `zone-${at}` });
+      await fleet.json(1, "DELETE", `/v1/capsules/${made.id}`);
+    }
   });
 
   test("a registration token opens once; a made-up one, and another host's, open nothing", async () => {

@@ -5,6 +5,7 @@ import { startTracing } from "@wrenn/contract/start-tracing";
 import pino from "pino";
 import { compile, defaultDir } from "./config.ts";
 import { startMember } from "./fleet/member.ts";
+import { wishOf } from "./fleet/membership.ts";
 import { probe } from "./probe.ts";
 
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
@@ -23,6 +24,8 @@ Environment:
   WRENN_HOST_LISTEN_ADDR   HOST:PORT (default 127.0.0.1:50051; port 0 picks one)
   WRENN_HOST_TOKEN         secret shared with the control plane, 16 characters or more; a registered host needs none
   WRENN_CP_URL             http(s)://HOST:PORT of the control plane to register with
+  WRENN_REGISTRATION_TOKEN, WRENN_HOST_ADDRESS   in place of --register and --address: a host without an identity
+                           registers when it starts; later starts take no notice of the token
   WRENN_VMM, WRENN_ACCEL   overrule the probe: qemu or firecracker; kvm or tcg
   WRENN_NETWORK            overrules the probe: user-mode or netns-tap
   WRENN_DISKS              reflink keeps disk layers as files that share blocks (needs XFS or btrfs)
@@ -123,8 +126,7 @@ async function runServer(): Promise<void> {
     await agent.stop({ pause: false });
     become(process.env as Record<string, string>);
   };
-  const { register, address, dial } = values;
-  const wish = { register, address, dial, url: env.WRENN_CP_URL };
+  const wish = wishOf(values, env);
   const agent = await startMember(options, wish, { log, onDeleted: () => void stop("the host was deleted") });
   process.on("SIGTERM", () => void stop("SIGTERM"));
   process.on("SIGINT", () => void stop("SIGINT"));

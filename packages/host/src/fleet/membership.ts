@@ -6,11 +6,24 @@ import { type Kept, readIdentity, register } from "./identity.ts";
 /** What flags and environment say about joining a fleet. */
 export type Wish = {
   register?: string | undefined;
+  /** The same for a host that has no identity yet: it may stand in settings that every start reads. */
+  registerOnce?: string | undefined;
   address?: string | undefined;
   /** In place of an address: the agent connects to the control plane. */
   dial?: boolean | undefined;
   url?: string | undefined;
 };
+
+type Flags = { register?: string | undefined; address?: string | undefined; dial?: boolean | undefined };
+
+/** What flags say, and where they say nothing the environment. */
+export function wishOf({ register, address, dial }: Flags, env: Readonly<Record<string, string | undefined>>): Wish {
+  return {
+    ...{ register, dial, url: env.WRENN_CP_URL },
+    registerOnce: env.WRENN_REGISTRATION_TOKEN || undefined,
+    address: address ?? (dial ? undefined : env.WRENN_HOST_ADDRESS || undefined),
+  };
+}
 
 /**
  * The identity of this host in its fleet: as a former start left it, or from a registration now; `undefined` for a host
@@ -21,12 +34,14 @@ export async function membership(
   wish: Wish,
   { cpuCores, memoryMib }: { cpuCores: number; memoryMib: number },
 ): Promise<Kept | undefined> {
-  if (wish.register === undefined) return await readIdentity(dir);
+  const kept = wish.register === undefined ? await readIdentity(dir) : undefined;
+  const token = wish.register ?? wish.registerOnce;
+  if (kept || token === undefined) return kept;
   if (wish.dial && wish.address)
     throw bad("--dial and --address exclude each other", "A host that dials is reached over its own line.");
   if (!wish.dial && (!wish.address || !/^(\[[^\]]+\]|[^:]+):\d+$/.test(wish.address)))
     throw bad(
-      "--register needs --address HOST:PORT, or --dial",
+      "a registration needs --address HOST:PORT (or WRENN_HOST_ADDRESS), or --dial",
       "Give the address at which the control plane reaches this machine, such as 10.0.0.7:50051; --dial needs no open port.",
     );
   if (!wish.url || !URL.canParse(wish.url))
@@ -36,7 +51,7 @@ export async function membership(
   const diskMib = Math.floor((disk.blocks * disk.bsize) / 2 ** 20);
   const machine = { cpuCores, memoryMib, diskMib };
   const address = wish.address ?? "";
-  return await register(dir, { url: new URL(wish.url).origin, token: wish.register, address, machine });
+  return await register(dir, { url: new URL(wish.url).origin, token, address, machine });
 }
 
 /**
