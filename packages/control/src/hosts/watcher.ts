@@ -41,8 +41,9 @@ export class Watcher implements AsyncDisposable {
   readonly #sweeper: Sweeper;
   readonly #done: Promise<void>;
   readonly #firstSync = Promise.withResolvers<void>();
-  #heard = Date.now();
-  #noted = 0;
+  /** By the clock that nobody sets, as all times here. */
+  #heard = performance.now();
+  #noted = Number.NEGATIVE_INFINITY;
   #connected = false;
 
   constructor(
@@ -50,7 +51,7 @@ export class Watcher implements AsyncDisposable {
     readonly ground: WatchGround,
   ) {
     this.#log = ground.log.child({ host: host.id });
-    this.#sweeper = new Sweeper(host, ground, () => (this.#connected ? undefined : Date.now() - this.#heard));
+    this.#sweeper = new Sweeper(host, ground, () => (this.#connected ? undefined : performance.now() - this.#heard));
     this.#done = this.#follow();
   }
 
@@ -86,8 +87,8 @@ export class Watcher implements AsyncDisposable {
   /** One connection, from the present state of everything to its end. */
   async #session(): Promise<void> {
     const silence = new AbortController();
-    const begun = Date.now();
-    const silent = () => Date.now() - Math.max(this.#heard, begun) > silenceMs;
+    const begun = performance.now();
+    const silent = () => performance.now() - Math.max(this.#heard, begun) > silenceMs;
     const timer = setInterval(() => silent() && silence.abort(), 1_000);
     try {
       // Read before the host answers: what it then does not name, it did not have when the row already said so.
@@ -104,7 +105,7 @@ export class Watcher implements AsyncDisposable {
   }
 
   #noteLife(): void {
-    this.#heard = Date.now();
+    this.#heard = performance.now();
     if (!this.#connected) this.#log.info({ address: this.host.address }, "watching the host");
     const isBack = !this.#connected;
     this.#connected = true;
