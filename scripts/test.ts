@@ -40,6 +40,7 @@ const first: readonly Part[] = [
       "./test/deploy.test.ts",
       "./test/runner.test.ts",
       "./test/lab-first-try.test.ts",
+      "./test/mounted.test.ts",
     ],
   },
 ];

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Debian's cloud kernel as a guest kernel: vmlinux-{version} (uncompressed, so QEMU and Firecracker enter it directly)
-# and initrd-{version} with the few drivers it has as modules.
+# and initrd-{version} with the few drivers it has as modules. fuse-{version}.ko goes to guests that mount a volume only,
+# which the host gives it then.
 #
 # How versions are named: Debian's package 6.1.192-2 becomes 6.1.192.2; `make kernel` adds .1 to the version of its
 # source, so 6.1.192.2.1. Numbers are compared one by one and the longer name wins a tie: the small kernel is preferred
@@ -74,6 +75,7 @@ fetch() {
   version=${version//-/.}
   mkdir "$work/out"
   extract_vmlinux "$work"/tree/boot/vmlinuz-* "$work/out/vmlinux-$version"
+  install -m 644 "$(find "$work/tree" -path '*/fs/fuse/fuse.ko')" "$work/out/fuse-$version.ko"
   make_initrd "$work/tree" "$work/busybox/bin/busybox" "$work/initrd"
   mv "$work/initrd" "$work/out/initrd-$version"
 }
@@ -91,7 +93,7 @@ work=$(mktemp -d "$cache/kernel.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 step "kernel: fetching Debian's cloud kernel" fetch "$work"
 # The initramfs first: a kernel without its initramfs beside it does not boot.
-for file in "$work"/out/initrd-* "$work"/out/vmlinux-*; do
+for file in "$work"/out/fuse-* "$work"/out/initrd-* "$work"/out/vmlinux-*; do
   cp "$file" "$target/.new"
   chmod 644 "$target/.new"
   mv "$target/.new" "$target/$(basename "$file")"

@@ -19,6 +19,8 @@ import { Sandboxes } from "../../packages/host/src/sandboxes.ts";
 import { openStore } from "../../packages/host/src/store/open.ts";
 import { Templates } from "../../packages/host/src/templates.ts";
 import { Turns } from "../../packages/host/src/turns.ts";
+import { Mounts } from "../../packages/host/src/volumes/mounts.ts";
+import { Volumes } from "../../packages/host/src/volumes/volumes.ts";
 import { quiet, spec } from "../../packages/host/test/support/host.ts";
 import { copyTemplates } from "../../test/support/data-folder.ts";
 import { wrennDir } from "./bench.ts";
@@ -131,6 +133,7 @@ export class RealHost implements AsyncDisposable {
       starts,
       holds: new Holds(),
       vault: new Vault("lab"),
+      mounts: new Mounts(new Volumes(`${this.dir}/volumes`), `${this.dir}/kernels`, quiet),
     };
     this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);

@@ -20,6 +20,14 @@ export function networkHeader(
   return { ...before, [host]: { ...before[host], [name]: value } };
 }
 
+/** Collects `NAME:/PATH` options given several times, names by path. */
+export function mount(text: string, before: Record<string, string> = {}): Record<string, string> {
+  const [, name, path] = /^([^:]+):(\/.*)$/.exec(text) ?? [];
+  if (!name || !path) throw new InvalidArgumentError("Write it as NAME:/PATH.");
+  if (path in before) throw new InvalidArgumentError(`Two volumes cannot be mounted at ${path}.`);
+  return { ...before, [path]: name };
+}
+
 /** A whole number of at least 0. */
 export function whole(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("Give a whole number.");

@@ -26,6 +26,7 @@ import { checkpointCommand, forkCommand, rollbackCommand, snapshotsCommand } fro
 import { syncCommand } from "./commands/sync.ts";
 import { treeCommand } from "./commands/tree.ts";
 import { trustCommand } from "./commands/trust.ts";
+import { volumeCommand } from "./commands/volume.ts";
 import { addCompletion, isQuestion, knownIds } from "./completion.ts";
 import { doctorCommand } from "./doctor/command.ts";
 import { mcpCommand } from "./mcp/command.ts";
@@ -61,6 +62,7 @@ function program(ids: readonly string[]): Command {
       removeCommand(),
     ],
     "Templates:": [templatesCommand(), templateCommand()],
+    "Files that stay:": [volumeCommand()],
     "Points in time:": [
       checkpointCommand(),
       forkCommand(),

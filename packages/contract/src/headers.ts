@@ -27,7 +27,7 @@ export const headers = {
 } as const;
 
 /** The guest agent's paths that only its host may call: they change a sandbox's identity, reach or running. */
-const hostOnly = /^\/+(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|snapshot|ports)(\/|$)/i;
+const hostOnly = /^\/+(init|freeze|unfreeze|fsfreeze|fsthaw|collapse|snapshot|ports|volumes)(\/|$)/i;
 
 /**
  * Whether a forwarder must refuse `path` of the guest agent: it is the host's alone, or hides where it leads behind

@@ -10,3 +10,4 @@ export * from "./init.ts";
 export * as rest from "./rest/index.ts";
 export * from "./state.ts";
 export * from "./version.ts";
+export * from "./volume-wire.ts";

@@ -85,6 +85,7 @@ export async function start(options: Options): Promise<ControlPlane> {
   undo.use(services.networks);
   undo.use(services.drains);
   undo.use(services.collector);
+  undo.use(services.volumeSweeper);
   undo.use(new Pruner(stores.eventStore, log));
   undo.use(await Courier.start({ store: channelStore, box, allowsPrivate, log }));
   undo.use(services.templates);

@@ -177,7 +177,7 @@ describe("pause and resume", () => {
     expect(await status(toPort(id, 3000))).not.toBe(502);
   });
 
-  test("what is not held is refused by name, and makes nothing", async () => {
+  test("a volume that is not there is refused by name, and makes nothing", async () => {
     const made = plane.host.sandboxes.size;
     const body = { templateID: "minimal", volumeMounts: [{ name: "v", path: "/v" }] };
     expect(await refusal(plane.fetch("POST", "/sandboxes", body))).toMatchObject({ code: 400 });

@@ -1,6 +1,8 @@
 import { version } from "@wrenn/contract";
 import { FlagError, type Flags, readFlags } from "./flags.ts";
 import { start } from "./index.ts";
+import { serveVolumes } from "./volumes/server.ts";
+import { volumeServer } from "./volumes/start.ts";
 
 const usage = `envd ${version}: the agent inside a Wrenn sandbox
 
@@ -9,14 +11,17 @@ const usage = `envd ${version}: the agent inside a Wrenn sandbox
   --cmd COMMAND  shell command to start at once, under the tag init-cmd
   --isnotfc      this is not a virtual machine: leave clock, host name and entropy alone
   --version, --commit, --help
+  volumes        as the only argument: serve this sandbox's volumes, as the agent has it done
 
 Example, outside of a virtual machine:
   envd --isnotfc --host 127.0.0.1 --port 49983 & curl http://127.0.0.1:49983/metrics
 `;
 
-const values = flagsOrExit();
+const isVolumeServer = Bun.argv[2] === volumeServer;
+const values = isVolumeServer ? {} : flagsOrExit();
 
-if (values.help) process.stdout.write(usage);
+if (isVolumeServer) serveVolumes();
+else if (values.help) process.stdout.write(usage);
 else if (values.version) console.log(version);
 else if (values.commit) console.log(process.env.WRENN_COMMIT || "unknown");
 else {

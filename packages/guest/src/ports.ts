@@ -36,6 +36,9 @@ export function closePorts(): void {
   relays.clear();
 }
 
+/** Whether something listens on `port`, on whatever address. */
+export const isListening = (port: number): boolean => listeners(port).length > 0;
+
 /** The local addresses on which something listens on `port`. */
 function listeners(port: number): string[] {
   const wanted = port.toString(16).toUpperCase().padStart(4, "0");

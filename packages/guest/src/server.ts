@@ -10,6 +10,7 @@ import { systemCall } from "./native.ts";
 import { openPort } from "./ports.ts";
 import { since } from "./processes/history.ts";
 import type { Registry } from "./processes/registry.ts";
+import { startVolumes } from "./volumes/start.ts";
 
 /** What the paths act on. */
 export type Agent = {
@@ -86,6 +87,8 @@ async function plainRoute(request: Request, path: string, query: URLSearchParams
     case "POST /snapshot/sync":
       systemCall("sync", syncNumber); // returns when the disk has everything, and nothing else may happen meanwhile
       return new Response(null, { status: 204 });
+    case "POST /volumes":
+      return startVolumes(request);
     case "POST /files/compose":
       return composeRoute(request, identity);
   }

@@ -8,6 +8,7 @@ import {
   type InitRequest,
   type InitResponse,
   processes,
+  volumeServerPath,
   WrennError,
 } from "@wrenn/contract";
 import type { GuestPoint } from "./metrics/series.ts";
@@ -150,6 +151,30 @@ export class GuestAgent {
       signal: AbortSignal.timeout(timeoutMs),
     });
     if (!answer.ok) throw new WrennError("agent_error", `the guest answered ${answer.status}`);
+  }
+
+  /**
+   * Has the guest's volume server run. A kernel that has FUSE as a module is given it from the file `module`. Throws
+   * `unimplemented` when there is none.
+   */
+  async startVolumes(token: string, module: string): Promise<void> {
+    const ask = (body?: Blob) => {
+      const signal = AbortSignal.timeout(identityTimeoutMs);
+      const init = { method: "POST", headers: holding(token), signal, ...(body && { body }) };
+      return unpooled(this.#base + volumeServerPath, init).catch((cause) => {
+        throw new WrennError("agent_error", "the guest did not start its volume server", { cause });
+      });
+    };
+    let answer = await ask();
+    if (answer.status === 424) {
+      const file = Bun.file(module);
+      if (!(await file.exists()))
+        throw new WrennError("unimplemented", "the kernel of this sandbox cannot mount volumes", {
+          remedy: `The host has no ${module}: fetch kernels anew with \`make images\`, or build one with \`make kernel\`.`,
+        });
+      answer = await ask(file);
+    }
+    if (!answer.ok) throw new WrennError("agent_error", `the guest's volume server was not started: ${answer.status}`);
   }
 
   /** Whether something listens on `port`; what listens on the guest's loopback only is made reachable on the way. */

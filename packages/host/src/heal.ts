@@ -93,6 +93,9 @@ async function keepRunning(sandbox: Sandbox, machine: Machine, sandboxes: Sandbo
   else sandbox.move("ready", {}, machine);
   sandbox.touch();
   sandboxes.adopted(sandbox, machine);
+  // Its guest waits for its files since the former agent ended.
+  const { kernel } = await sandboxes.kitchen.templates.byKey(record.templateKey);
+  sandboxes.kitchen.mounts.reattach(sandbox, machine, kernel);
 }
 
 async function writesTo({ vm }: Machine, layer: string, { kitchen }: Sandboxes): Promise<boolean> {

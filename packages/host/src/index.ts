@@ -22,6 +22,7 @@ import { defaults } from "./service.ts";
 import { openStore } from "./store/open.ts";
 import { Templates } from "./templates.ts";
 import { Turns } from "./turns.ts";
+import { Mounts } from "./volumes/mounts.ts";
 import { Volumes } from "./volumes/volumes.ts";
 
 /** A start waits for files and sockets now and then; a second one uses its processor meanwhile. */
@@ -55,9 +56,12 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const starts = new Turns(startsPerCore * machineSize().cpuCores);
   const pool = new Pool({ drivers, paths, layers, starts }, config.poolSize, config.readyTimeoutMs, log);
   const nursery = new Nursery({ drivers, templates, layers, paths, starts }, log);
+  const volumes = new Volumes(`${config.dir}/volumes`);
+  await volumes.heal();
+  const mounts = new Mounts(volumes, `${config.dir}/kernels`, log);
   const vault = new Vault(config.token);
   const sandboxes = new Sandboxes(
-    { drivers, templates, layers, journal, paths, pool, nursery, holds: new Holds(), starts, vault },
+    { drivers, templates, layers, journal, paths, pool, nursery, holds: new Holds(), starts, vault, mounts },
     log,
   );
   await heal(sandboxes, log);
@@ -66,8 +70,6 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const diskWatch = new DiskWatch(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
   const moves = new Moves(sandboxes, openStore(config.store, process.env), log);
-  const volumes = new Volumes(`${config.dir}/volumes`);
-  await volumes.heal();
   const served = { sandboxes, sampler, scribe, metrics, moves, volumes };
   let server = serve(config, served, log);
   const { port } = server;

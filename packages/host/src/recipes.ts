@@ -17,6 +17,7 @@ import type { Defaults, SandboxSpec, SnapshotRecord } from "./record.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Template, Templates } from "./templates.ts";
 import type { Turns } from "./turns.ts";
+import type { Mounts } from "./volumes/mounts.ts";
 
 /** What the recipes work with. */
 export type Kitchen = {
@@ -29,6 +30,7 @@ export type Kitchen = {
   readonly nursery: Nursery;
   readonly holds: Holds;
   readonly vault: Vault;
+  readonly mounts: Mounts;
   /** Machines that are started at once: more would only take the processors from each other. */
   readonly starts: Turns;
 };
@@ -162,6 +164,7 @@ async function handOver(
     identify(sandbox, template, agentOf(machine), more),
     machine.vm.describe?.({ sandbox_id: sandbox.id, template_id: template.image.name }),
   ]);
+  await kitchen.mounts.attach(sandbox, machine, kernel?.version ?? template.kernel);
   undo.move();
   return machine;
 }

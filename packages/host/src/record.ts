@@ -24,7 +24,12 @@ export type SandboxSpec = {
   readonly isolated?: boolean | undefined;
   /** What it may reach; `undefined`: whatever the host allows. */
   readonly network?: NetworkSpec | undefined;
+  /** Volumes of this host that its guest sees, by path. */
+  readonly mounts?: readonly VolumeMount[] | undefined;
 };
+
+/** A volume, by its id, and where in the guest it is. */
+export type VolumeMount = { readonly volume: string; readonly path: string };
 
 /** A policy as the journal keeps it. */
 export type NetworkSpec = {

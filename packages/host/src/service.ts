@@ -163,9 +163,10 @@ async function specOf(request: hostagent.CreateSandboxRequest, sandboxes: Sandbo
 
 /** What a caller chooses for a sandbox whatever it starts from. */
 const wishesOf = (request: hostagent.CreateSandboxRequest, { kitchen }: Sandboxes) => {
-  const { timeoutSec, timeoutAction, envs, teamId, defaults, isolated } = request;
+  const { timeoutSec, timeoutAction, envs, teamId, defaults, isolated, mounts } = request;
   return {
     ...{ timeoutSec, envs, teamId, isolated },
+    mounts: mounts.map(({ volume, path }) => ({ volume, path })),
     ...(defaults && { defaults: { user: defaults.user, workdir: defaults.workdir, env: { ...defaults.env } } }),
     timeoutAction: timeoutAction === TimeoutAction.KILL ? ("kill" as const) : ("pause" as const),
     network: networkOf(request.network, kitchen.vault),

@@ -8,6 +8,7 @@ import { Hosts } from "./hosts.ts";
 import { type ListOptions, listPage, type SandboxPage } from "./list.ts";
 import { followLoads, type Load } from "./metrics.ts";
 import { Snapshots } from "./snapshots.ts";
+import { Volumes } from "./volumes.ts";
 
 /** What every call may carry. */
 export type CallOptions = {
@@ -55,6 +56,8 @@ export class Wrenn {
   readonly snapshots: Snapshots = new Snapshots(this);
   /** Templates that are built, and their builds. */
   readonly builds: Builds = new Builds(this);
+  /** The team's volumes. */
+  readonly volumes: Volumes = new Volumes(this);
   /** The machines of the installation. */
   readonly hosts: Hosts = new Hosts(this);
   #endpoint: Promise<Endpoint> | undefined;

@@ -47,4 +47,5 @@ export * from "./pty.ts";
 export * from "./sandbox.ts";
 export type { FollowOptions } from "./server-events.ts";
 export type { CheckpointOptions, SnapshotInfo, Snapshots } from "./snapshots.ts";
+export type { VolumeInfo, Volumes } from "./volumes.ts";
 export type { WatchEvent, WatchHandle, WatchOptions } from "./watch.ts";

@@ -24,6 +24,7 @@ import { type OpenPortOptions, openPortBody, type PortAccess, portAccess } from 
 import { Pty } from "./pty.ts";
 import type { FollowOptions } from "./server-events.ts";
 import { type CheckpointOptions, type SnapshotInfo, snapshotInfo } from "./snapshots.ts";
+import { mountsBody } from "./volumes.ts";
 
 /** Which server to talk to: a client, or what one is made from. */
 export type ConnectionOptions = WrennOptions & CallOptions & { client?: Wrenn | undefined };
@@ -47,6 +48,8 @@ export type CreateOptions = ConnectionOptions & {
   diskMiB?: number | undefined;
   /** What it may reach; default whatever its host allows. */
   network?: NetworkPolicy | undefined;
+  /** Names of volumes that it mounts, by the absolute path at which its programs find them. */
+  volumes?: Readonly<Record<string, string>> | undefined;
 };
 
 /** What the copies that `fork` makes shall be. */
@@ -102,6 +105,7 @@ export class Sandbox implements AsyncDisposable {
       ...(options.envs === undefined ? {} : { envs: options.envs }),
       ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
       ...(options.network === undefined ? {} : { network: networkBody(options.network) }),
+      ...(options.volumes === undefined ? {} : { volumes: mountsBody(options.volumes) }),
     };
     const created = await client.request<rest.Capsule>("POST", "/v1/capsules", { ...call, body });
     try {

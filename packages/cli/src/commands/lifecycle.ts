@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { Sandbox, type SandboxInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { duration, mebibytes, pair, whole } from "../options.ts";
+import { duration, mebibytes, mount, pair, whole } from "../options.ts";
 import { age, bytes, Failure, paint, print, printable, printJson, report, table, usage } from "../output.ts";
 import { type NetworkFlags, networkOptions, policyOf } from "./network.ts";
 
@@ -16,6 +16,8 @@ export type CreateFlags = {
   timeoutAction?: "pause" | "kill";
   env?: Record<string, string>;
   metadata?: Record<string, string>;
+  /** Names of volumes by path. */
+  volume?: Record<string, string>;
 } & NetworkFlags;
 
 /** Adds the options of {@link CreateFlags} to a command. */
@@ -29,6 +31,7 @@ export const withCreateFlags = (command: Command): Command =>
     .option("--timeout <duration>", "time without activity until it is paused, such as 10m; default never", duration)
     .option("--timeout-action <action>", "what happens then: pause or kill", oneOf("pause", "kill"))
     .option("-e, --env <name=value>", "environment of every command; repeatable", pair)
+    .option("--volume <name:/path>", "a volume to mount, see `wrenn volume`; repeatable", mount)
     .option("--metadata <name=value>", "label; repeatable", pair);
 
 const oneOf =
@@ -52,6 +55,7 @@ export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> 
     envs: flags.env,
     metadata: flags.metadata,
     network: policyOf(flags),
+    volumes: flags.volume,
   });
 
 /** The flag of every command that can print JSON. */

@@ -3,6 +3,7 @@ import type { Code } from "../errors.ts";
 import { safeName, sandboxName, taggedName } from "../ids.ts";
 import { states } from "../state.ts";
 import { NetworkPolicy } from "./network.ts";
+import { Mounts } from "./volumes.ts";
 
 /** Shapes of the public REST API in the Wrenn dialect; OpenAPI is generated from them. Times are RFC 3339, UTC. */
 
@@ -60,6 +61,10 @@ export const Capsule = z
       .optional()
       .meta({ description: "Of a paused one: it is in the object store, and any fitting host resumes it." }),
     metadata: stringMap.optional(),
+    volumes: z
+      .array(z.object({ name: z.string(), path: z.string() }))
+      .optional()
+      .meta({ description: "Volumes that are mounted in it; absent when there are none." }),
   })
   .meta({ id: "Capsule" });
 export type Capsule = z.infer<typeof Capsule>;
@@ -86,6 +91,7 @@ export const CreateCapsule = z
     envs: stringMap.optional(),
     metadata: stringMap.optional(),
     network: NetworkPolicy.optional().meta({ description: "What it may reach; absent: what its host allows." }),
+    volumes: Mounts.optional().meta({ description: "Volumes of the team that it mounts; they must be on one host." }),
     availability_zone: z
       .string()
       .min(1)

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { Mounts, VolumeName } from "./volumes.ts";
 
 /** Bodies of the E2B dialect (E2B protocol, sections 3 to 5). Fields that no behaviour depends on are let pass unread. */
 
@@ -36,9 +37,6 @@ export type Network = z.infer<typeof Network>;
 export const NetworkUpdate = z.object({ ...egress, allow_internet_access: z.boolean().nullish() });
 export type NetworkUpdate = z.infer<typeof NetworkUpdate>;
 
-/** A volume in a sandbox. */
-export const VolumeMount = z.object({ name: z.string().min(1).max(255), path: z.string().min(1).max(4096) });
-
 /** Identity tokens that a sandbox's rules may use, by name (E2B protocol, section 4). */
 export const Iam = z.object({
   tokens: z
@@ -62,7 +60,7 @@ export const NewSandbox = z.object({
   autoResume: z.object({ enabled: z.boolean() }).nullish(),
   allow_internet_access: z.boolean().nullish(),
   network: Network.nullish(),
-  volumeMounts: z.array(VolumeMount).max(64).nullish(),
+  volumeMounts: Mounts.nullish(),
   iam: Iam.nullish(),
 });
 export type NewSandbox = z.infer<typeof NewSandbox>;
@@ -121,12 +119,7 @@ export type Secret = {
 };
 
 /** Body of `POST /volumes`. */
-export const NewVolume = z.object({
-  name: z
-    .string()
-    .max(128)
-    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_-]*$/, "letters, digits, `_` and `-`"),
-});
+export const NewVolume = z.object({ name: VolumeName });
 
 const ownerId = z.coerce.number().int().min(0).max(0xffff_fffe);
 const fileMode = z.coerce.number().int().min(0).max(0o7777);

@@ -10,3 +10,4 @@ export * from "./fleet.ts";
 export * from "./network.ts";
 export * from "./people.ts";
 export * from "./telemetry.ts";
+export * from "./volumes.ts";

@@ -37,6 +37,7 @@ import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
 import { logRoutes } from "./telemetry/logs.ts";
 import { loadRoutes, telemetryRoutes } from "./telemetry/metrics.ts";
+import { volumeRoutes } from "./volumes/volumes.ts";
 
 /** Every HTTP route, on the services. */
 export function buildApp(
@@ -81,6 +82,7 @@ export function buildApp(
   telemetryRoutes(app, services.telemetry);
   networkRoutes(app, services.networks);
   identityRoutes(app, services.identities);
+  volumeRoutes(app, services.volumes);
   logRoutes(app, services.telemetry);
   peopleRoutes(app, services, doorway);
   hostRoutes(app, services.hosts);

@@ -32,6 +32,7 @@ export function capsule(row: SandboxRow, names: Names): rest.Capsule {
     ...(row.reason && hiddenStates.includes(row.state) && { error: row.reason }),
     ...(isStored(row) && { hibernated: true }),
     ...(Object.keys(metadata).length > 0 && { metadata }),
+    ...(row.mounts && { volumes: row.mounts.map(({ name, path }) => ({ name, path })) }),
   };
 }
 

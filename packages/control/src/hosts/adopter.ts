@@ -18,6 +18,7 @@ export const taken = (row: SandboxRow, from: hostagent.Snapshot): Taken => ({
   memoryMib: from.memoryMib,
   diskMib: from.diskMib,
   sizeBytes: Number(from.memoryBytes + from.diskBytes),
+  mounts: row.mounts,
 });
 
 /**

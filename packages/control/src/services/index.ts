@@ -37,6 +37,8 @@ import { Snapshots } from "./snapshots.ts";
 import { Tasks } from "./tasks.ts";
 import { Telemetry } from "./telemetry/telemetry.ts";
 import { Terminals } from "./terminals.ts";
+import { Mounting } from "./volumes/mounting.ts";
+import { VolumeSweeper } from "./volumes/sweeper.ts";
 
 /** What the services stand on. */
 export type Ground = Omit<Stores, "channelStore" | "replicaStore"> & {
@@ -69,6 +71,7 @@ export function buildServices(ground: Ground) {
   const sandboxes = new Sandboxes({
     quotas,
     policies,
+    mounting: new Mounting(ground.volumeStore),
     storeKeys,
     store: sandboxStore,
     once: ground.onceStore,
@@ -94,6 +97,7 @@ export function buildServices(ground: Ground) {
   const guests = new Guests(sandboxes, fleet, sandboxStore);
   const snapshots = new Snapshots(snapshotStore, sandboxes);
   const keys = new Keys(keyStore, audit, log);
+  const volumes = new Volumes({ store: ground.volumeStore, fleet, audit, secret: ground.agentSecret });
   const people = buildPeople({
     ...ground,
     keys,
@@ -125,7 +129,8 @@ export function buildServices(ground: Ground) {
       ...{ store: ground.secretStore, box: ground.channels.box, audit },
       changed: (caller, name) => tasks.start(() => networks.renew(caller, name)),
     }),
-    volumes: new Volumes({ store: ground.volumeStore, fleet, audit, secret: ground.agentSecret }),
+    volumes,
+    volumeSweeper: new VolumeSweeper(volumes, log),
     bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),
     guests,

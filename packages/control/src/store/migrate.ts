@@ -19,6 +19,7 @@ import secrets from "../../migrations/0033_secrets.sql" with { type: "text" };
 import diskOnly from "../../migrations/0034_disk_only.sql" with { type: "text" };
 import volumes from "../../migrations/0035_volumes.sql" with { type: "text" };
 import network from "../../migrations/0036_network.sql" with { type: "text" };
+import mounts from "../../migrations/0037_mounts.sql" with { type: "text" };
 import templates from "../../migrations/0040_templates.sql" with { type: "text" };
 import buildSecrets from "../../migrations/0041_build_secrets.sql" with { type: "text" };
 import names from "../../migrations/0050_names.sql" with { type: "text" };
@@ -36,6 +37,7 @@ import withoutSecrets from "../../migrations/down/0033_secrets.sql" with { type:
 import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { type: "text" };
 import withoutVolumes from "../../migrations/down/0035_volumes.sql" with { type: "text" };
 import withoutNetwork from "../../migrations/down/0036_network.sql" with { type: "text" };
+import withoutMounts from "../../migrations/down/0037_mounts.sql" with { type: "text" };
 import withoutNames from "../../migrations/down/0050_names.sql" with { type: "text" };
 import withoutUnsettled from "../../migrations/down/0051_unsettled.sql" with { type: "text" };
 
@@ -60,6 +62,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0034_disk_only", text: diskOnly, down: withoutDiskOnly },
   { name: "0035_volumes", text: volumes, down: withoutVolumes },
   { name: "0036_network", text: network, down: withoutNetwork },
+  { name: "0037_mounts", text: mounts, down: withoutMounts },
   { name: "0040_templates", text: templates },
   { name: "0041_build_secrets", text: buildSecrets },
   { name: "0050_names", text: names, down: withoutNames },

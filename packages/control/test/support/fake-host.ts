@@ -55,6 +55,8 @@ export class FakeHost {
   readonly networks = new Map<string, hostagent.NetworkPolicy>();
   /** How often each has reached the one place that it reaches. */
   reached = 2n;
+  /** What each sandbox was asked to mount. */
+  readonly mounts = new Map<string, { volume: string; path: string }[]>();
   readonly #points = new Map<Step, () => Promise<void>>();
   readonly #watchers = new Set<() => void>();
   readonly #log: hostagent.Sandbox[] = [];
@@ -317,6 +319,10 @@ export class FakeHost {
     this.envs.set(request.id, request.envs);
     this.tokens.set(request.id, request.accessToken);
     if (request.network) this.networks.set(request.id, request.network);
+    this.mounts.set(
+      request.id,
+      request.mounts.map(({ volume, path }) => ({ volume, path })),
+    );
     if (request.template !== "minimal") throw new WrennError("not_found", "no such template");
     const from = request.snapshot ? this.#needSnapshot(request.snapshot) : undefined;
     await Bun.sleep(this.delayMs);

@@ -48,6 +48,10 @@ export class FakeWorld {
   asked = 0;
   /** Ports of every guest on which nothing listens. */
   readonly closed = new Set<number>();
+  /** Mounts a guest's volumes, over the connection on which it asks for their files; gives what it says of that. */
+  mount: (hello: string, host: Bun.ServerWebSocket<undefined>) => string = () => JSON.stringify({ ready: true });
+  /** Hears what a guest's volume server is answered, which is sent back otherwise. */
+  heard: ((answer: Uint8Array) => void) | undefined;
   /** What every guest says has happened in it. */
   history: unknown = {};
   #nextPid = 1 << 23; // beyond the kernel's highest process id
@@ -63,7 +67,12 @@ export class FakeWorld {
     const machine: Machine = { spec, memory, disk: spec.disk.path, isStopped, end, server: undefined as never };
     machine.server = Bun.serve({
       ...{ port: 0, hostname: "127.0.0.1" },
-      websocket: { message: (socket, frame) => void socket.send(frame) },
+      websocket: {
+        message: (socket, frame) => {
+          if (typeof frame !== "string" && this.heard) this.heard(frame);
+          else socket.send(isHello(frame) ? this.mount(frame, socket) : frame);
+        },
+      },
       fetch: (request, server) => (server.upgrade(request) ? undefined : this.#answer(machine, request)),
     });
     this.machines.set(pid, machine);
@@ -110,6 +119,9 @@ export class FakeWorld {
     return Response.json({ version: "fake" });
   }
 }
+
+/** The first message to a guest's volume server, which is no answer to it. */
+const isHello = (frame: string | Buffer): frame is string => typeof frame === "string" && frame.startsWith('{"mounts"');
 
 /** An answer that takes `ms`: a head at once, and one byte at the end. */
 function slowly(ms: number): Response {
@@ -247,6 +259,7 @@ class FakeVmm implements Vmm {
     const machine = this.world.machines.get(handle.pid);
     if (!machine || machine.spec.dir !== spec.dir) return undefined;
     spec.nic.forwarded(new Map(handle.ports));
+    machine.spec = spec; // its network is this agent's now
     const { promise, resolve } = Promise.withResolvers<string>();
     machine.end = resolve;
     return new FakeVm(this.world, handle, promise);

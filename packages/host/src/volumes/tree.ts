@@ -1,12 +1,12 @@
 import {
   chmodSync,
-  chownSync,
   closeSync,
   constants,
   fchmodSync,
   fchownSync,
   fstatSync,
   fsyncSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -28,8 +28,12 @@ const { O_DIRECTORY, O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK
 const mostEntries = 10_000;
 /** Names of unfinished uploads begin so: they are in no list. */
 const unfinished = ".wrenn-upload-";
+/** Names of files that a guest has removed and still has open. */
+const removed = ".wrenn-removed-";
+/** Whether an entry of this name is anybody's business. */
+export const isShown = (name: string): boolean => !name.startsWith(unfinished) && !name.startsWith(removed);
 /** What the bits of a mode may be: no file of a guest's becomes a privileged program of the host. */
-const modeMask = 0o1777;
+export const modeMask = 0o1777;
 
 /** Whose a new or changed entry is to be; what is absent stays, or is root's and the usual. */
 export type Ownership = { uid?: number | undefined; gid?: number | undefined; mode?: number | undefined };
@@ -41,6 +45,11 @@ export class Tree implements Disposable {
   /** Throws `ENOENT` when the folder is not there. */
   constructor(root: string) {
     this.#root = openSync(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  }
+
+  /** The open folder itself. */
+  get fd(): number {
+    return this.#root;
   }
 
   [Symbol.dispose](): void {
@@ -59,7 +68,7 @@ export class Tree implements Disposable {
     const visit = (at: string, level: number): void => {
       using folder = openBeneath(this.#root, at, { flags: O_RDONLY | O_DIRECTORY, follow: level === 1 });
       for (const name of readdirSync(folder.path).sort()) {
-        if (name.startsWith(unfinished)) continue;
+        if (!isShown(name)) continue;
         if (entries.length === mostEntries) throw tooMany(path);
         const full = at === "" ? name : `${at}/${name}`;
         const stat = lstatSync(entryOf(folder, name), { throwIfNoEntry: false });
@@ -207,19 +216,24 @@ function removeFrom(folder: Open, name: string): void {
   rmdirSync(at);
 }
 
-/** Sets what is named, of the entry itself. Only root can give files away; elsewhere they stay this agent's. */
-function give(folder: Open, name: string, { uid, gid, mode }: Ownership): void {
+/**
+ * Sets what is named, of the entry itself. Only root can give files away; elsewhere they stay this agent's. Throws
+ * `EINVAL` for the mode of a link, which has none.
+ */
+export function give(folder: Open, name: string, { uid, gid, mode }: Ownership): void {
   using entry = openBeneath(folder.fd, name, { flags: flags.path | O_NOFOLLOW, follow: false });
   const now = fstatSync(entry.fd);
-  if (now.isSymbolicLink()) throw new PathError("EINVAL", name);
-  if (isRoot && (uid !== undefined || gid !== undefined)) chownSync(entry.path, uid ?? now.uid, gid ?? now.gid);
+  if (now.isSymbolicLink() && mode !== undefined) throw new PathError("EINVAL", name);
+  if (isRoot && (uid !== undefined || gid !== undefined))
+    lchownSync(entryOf(folder, name), uid ?? now.uid, gid ?? now.gid);
   if (mode !== undefined) chmodSync(entry.path, mode & modeMask);
 }
 
-const isRoot = process.getuid?.() === 0;
+/** Whether this agent can give files to others. */
+export const isRoot = process.getuid?.() === 0;
 
 /** An entry of an open folder, for calls that do not follow a link at the end. */
-const entryOf = (folder: Open, name: string): string => `${folder.path}/${name}`;
+export const entryOf = (folder: Open, name: string): string => `${folder.path}/${name}`;
 
 /** A path within the volume, without `/` at its begin; empty is the volume itself. */
 function cleanPath(path: string): string {

@@ -17,9 +17,12 @@ export class Volumes {
     const path = this.#path(id);
     await mkdir(this.root, { recursive: true, mode: 0o700 });
     await chmod(this.root, 0o700); // whatever the files in it allow, other users of this machine do not get there
-    await mkdir(path, { mode: 0o755 }).catch((thrown: NodeJS.ErrnoException) => {
-      if (thrown.code !== "EEXIST") throw thrown;
-    });
+    try {
+      await mkdir(path);
+      await chmod(path, 0o777); // every user of the sandboxes that mount it may put files there
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== "EEXIST") throw thrown;
+    }
   }
 
   /** Removes a volume with everything in it; absent is fine. */

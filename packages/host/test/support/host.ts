@@ -20,6 +20,8 @@ import { Sandboxes } from "../../src/sandboxes.ts";
 import { openStore } from "../../src/store/open.ts";
 import { Templates } from "../../src/templates.ts";
 import { Turns } from "../../src/turns.ts";
+import { Mounts } from "../../src/volumes/mounts.ts";
+import { Volumes } from "../../src/volumes/volumes.ts";
 
 export const quiet = pino({ level: "silent" });
 
@@ -42,6 +44,7 @@ export class FakeHost implements AsyncDisposable {
   readonly world = new FakeWorld();
   sandboxes!: Sandboxes;
   pool!: Pool;
+  volumes!: Volumes;
   #journal!: Journal;
   #available: () => number = () => 1 << 20;
 
@@ -112,6 +115,7 @@ export class FakeHost implements AsyncDisposable {
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, templates, this.#journal, paths);
     const starts = new Turns(4);
+    this.volumes = new Volumes(`${this.dir}/volumes`);
     this.pool = new Pool({ drivers, paths, layers, starts }, this.poolSize, config.readyTimeoutMs, quiet);
     const kitchen = {
       drivers,
@@ -123,6 +127,7 @@ export class FakeHost implements AsyncDisposable {
       nursery: new Nursery({ drivers, templates, layers, paths, starts }, quiet),
       holds: new Holds(),
       vault: new Vault(config.token),
+      mounts: new Mounts(this.volumes, `${this.dir}/kernels`, quiet),
       starts,
     };
     this.sandboxes = new Sandboxes(kitchen, quiet, new Admission(this.dir, () => this.#available()));

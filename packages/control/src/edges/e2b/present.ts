@@ -45,7 +45,7 @@ export const listed = (row: SandboxRow): rest.e2b.ListedSandbox => ({
   diskSizeMB: row.diskMib,
   state: (pausedStates as readonly string[]).includes(row.state) ? "paused" : "running",
   metadata: row.metadata,
-  volumeMounts: [],
+  volumeMounts: (row.mounts ?? []).map(({ name, path }) => ({ name, path })),
 });
 
 /** States that this dialect calls `paused`. */

@@ -38,9 +38,3 @@ export function policyOf(wish: Wish): rest.NetworkPolicy | undefined {
 }
 
 const isPlain = (policy: rest.NetworkPolicy): boolean => Bun.deepEquals(policy, openPolicy);
-
-/** Throws `unimplemented` for parts of a creation that would change nothing. */
-export function refuseUnheld({ volumeMounts }: rest.e2b.NewSandbox): void {
-  if ((volumeMounts ?? []).length === 0) return;
-  throw new WrennError("unimplemented", "This server mounts no volumes.", { remedy: "Leave volumeMounts out." });
-}

@@ -11,7 +11,7 @@ import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import type { Label, Snapshots } from "../snapshots.ts";
 import { inSeconds } from "./deadlines.ts";
-import { policyOf, refuseUnheld } from "./egress.ts";
+import { policyOf } from "./egress.ts";
 import { plainName } from "./names.ts";
 import type { Waker } from "./waker.ts";
 
@@ -34,7 +34,6 @@ export class Leases {
 
   /** Makes a sandbox that lives for `timeoutSec` from when it runs. Throws what {@link Sandboxes.create} throws. */
   async create(caller: Caller, wish: rest.e2b.NewSandbox, timeoutSec: number, once?: Once): Promise<SandboxRow> {
-    refuseUnheld(wish);
     const asked = Date.now();
     const spec = {
       template: plainName(wish.templateID),
@@ -45,6 +44,7 @@ export class Leases {
       endAt: inSeconds(timeoutSec),
       terms: termsOf(wish, timeoutSec),
       network: policyOf({ ...wish.network, allow_internet_access: wish.allow_internet_access }),
+      volumes: wish.volumeMounts ?? [],
     };
     const row = await this.sandboxes.create(caller, spec, once);
     if (Date.now() - asked < slowCreateMs) return row;

@@ -46,12 +46,23 @@ export class Volumes {
     throw absent(id);
   }
 
+  /** The one of this name or id. Throws `not_found`. */
+  async called(caller: Caller, nameOrId: string): Promise<VolumeRow> {
+    const [named] = await this.ground.store.named(caller.team, [nameOrId]);
+    return named ?? (await this.get(caller, nameOrId));
+  }
+
   /** Removes one with every file in it. Throws `not_found`, and `host_unavailable` when its host is away. */
   async remove(caller: Caller, id: string): Promise<void> {
     const row = await this.get(caller, id);
-    await this.#ask(this.ground.fleet.host(row.hostId), id, "DELETE");
-    await this.ground.store.remove(row);
+    await this.drop(row);
     this.#note(caller, "delete", row);
+  }
+
+  /** The same, whoever wants it. */
+  async drop(row: VolumeRow): Promise<void> {
+    await this.#ask(this.ground.fleet.host(row.hostId), row.id, "DELETE");
+    await this.ground.store.remove(row);
   }
 
   /** What opens the content of a volume, and of no other. */

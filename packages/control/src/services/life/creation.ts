@@ -4,7 +4,7 @@ import { type Host, hostError } from "../../hosts/host.ts";
 import type { Once } from "../../store/once.ts";
 import { isBeingMade } from "../../store/phase.ts";
 import { NameTaken, NoRoom } from "../../store/sandboxes.ts";
-import type { Defaults, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
+import type { Defaults, Mount, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import { limits } from "../limits.ts";
 import { nameTaken, otherCreation } from "../refusals.ts";
@@ -27,9 +27,11 @@ export type Source = {
   snapshot?: string;
   /** What commands get that name no user, folder or variable; absent leaves it to the template or snapshot. */
   defaults?: Defaults;
+  /** Volumes of the hosts that are mounted in it. */
+  mounts?: readonly Mount[];
 };
 /** What a new sandbox shall be beyond its source. */
-export type Wishes = Omit<rest.CreateCapsule, "template"> & { endAt?: Date; terms?: Terms };
+export type Wishes = Omit<rest.CreateCapsule, "template" | "volumes"> & { endAt?: Date; terms?: Terms };
 /** A creation as the API asks for it. */
 export type CreateSpec = rest.CreateCapsule & Pick<Wishes, "terms">;
 
@@ -50,13 +52,13 @@ export class Creation {
   async create(caller: Caller, spec: CreateSpec, how: How): Promise<SandboxRow> {
     await this.#ground.policies.check(caller.team, spec.network, spec.terms);
     const made = how.once && (await this.#made(caller, how.once));
-    return made ?? (await this.start(caller, await this.#source(caller, spec), spec, how));
+    return made ?? (await this.start(caller, await this.#mounting(caller, spec), spec, how));
   }
 
   /** A snapshot as what a sandbox starts from, on the host that has it. */
   sourceOf(snapshot: SnapshotRow, name: string): Source {
-    const host = this.#ground.fleet.host(snapshot.hostId);
-    return { hosts: [host], name, template: snapshot.template, snapshot: snapshot.id };
+    const { id, hostId, template, mounts } = snapshot;
+    return { hosts: [this.#ground.fleet.host(hostId)], name, template, snapshot: id, ...(mounts && { mounts }) };
   }
 
   /** Starts a sandbox from `source`; it is over, and no host holds anything of it, when this throws. */
@@ -88,6 +90,13 @@ export class Creation {
       if (!isBeingMade(row) || Date.now() > until) return row;
       await Bun.sleep(askAgainMs);
     }
+  }
+
+  /** What it starts from, on the host that has the volumes it is to mount. */
+  async #mounting(caller: Caller, spec: CreateSpec): Promise<Source> {
+    const unknown = spec.terms ? "invalid_request" : "not_found"; // as each dialect has it
+    const source = await this.#source(caller, spec);
+    return await this.#ground.mounting.of(caller.team, source, { volumes: spec.volumes, unknown });
   }
 
   /** The team's snapshot of this name, a template that was built, or one of a host. */
@@ -170,6 +179,7 @@ function rowOf(caller: Caller, source: Source, spec: Wishes, hostId: string): Ne
     endAt: spec.endAt ?? null,
     terms: spec.terms ?? null,
     network: spec.network ?? null,
+    mounts: source.mounts ?? null,
     metadata: spec.metadata ?? {},
   };
 }
@@ -184,5 +194,6 @@ function requestOf(row: SandboxRow, source: Source, spec: Wishes) {
     timeoutAction: row.timeoutAction === "kill" ? hostagent.TimeoutAction.KILL : hostagent.TimeoutAction.PAUSE,
     envs: spec.envs ?? {},
     ...(source.defaults && { defaults: source.defaults }),
+    mounts: (source.mounts ?? []).map(({ volume, path }) => ({ volume, path })),
   };
 }

@@ -10,6 +10,7 @@ import type { StoreKeys } from "../moves/store-keys.ts";
 import type { Policies } from "../network/policies.ts";
 import type { Quotas } from "../people/quotas.ts";
 import type { Tasks } from "../tasks.ts";
+import type { Mounting } from "../volumes/mounting.ts";
 
 /** What the life of sandboxes stands on. */
 export type LifeGround = {
@@ -23,6 +24,7 @@ export type LifeGround = {
   readonly log: Log;
   readonly quotas: Pick<Quotas, "admit" | "timeoutFor">;
   readonly policies: Policies;
+  readonly mounting: Mounting;
   /** What opens the object store for a host that a sandbox comes to. */
   readonly storeKeys: StoreKeys;
   /** What the guest agent of a sandbox asks its callers for. */

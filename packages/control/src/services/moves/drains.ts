@@ -124,8 +124,9 @@ export class Drains implements AsyncDisposable {
     }
   }
 
-  /** Whether another host could resume what is on this one: of the same class, with the same store. */
-  hasOtherPlace({ hostId }: Pick<SandboxRow, "hostId">): boolean {
+  /** Whether another host could resume what is on this one: of the same class, with the same store, and no volumes of it. */
+  hasOtherPlace({ hostId, mounts }: Pick<SandboxRow, "hostId"> & { mounts?: SandboxRow["mounts"] }): boolean {
+    if (mounts) return false;
     const { fleet } = this.ground;
     const own = fleet.member(hostId)?.row;
     if (!own?.moveClass || !own.storeId) return false;

@@ -36,6 +36,10 @@ export class Hibernation {
 
   async #hibernate(caller: Caller, seen: SandboxRow, wish: PauseWish): Promise<SandboxRow> {
     if (isStored(seen)) return seen;
+    if (seen.mounts)
+      throw new WrennError("invalid_request", "The sandbox has volumes mounted, which are on its host.", {
+        remedy: "Pause it instead: its host keeps it.",
+      });
     const row = isRunning(seen) ? await this.sandboxes.pause(caller, seen.id, wish) : seen;
     if (row.state !== "paused") throw wrongState(row);
     const { events } = this.sandboxes;

@@ -1,6 +1,6 @@
-import { and, desc, eq } from "drizzle-orm";
+import { and, desc, eq, inArray, isNotNull } from "drizzle-orm";
 import type { Database } from "../database.ts";
-import { type VolumeRow, volumes } from "../schema/index.ts";
+import { teams, type VolumeRow, volumes } from "../schema/index.ts";
 
 /** Queries about volumes. */
 export class VolumeStore {
@@ -26,6 +26,25 @@ export class VolumeStore {
       .from(volumes)
       .where(eq(volumes.teamId, team))
       .orderBy(...newestFirst);
+  }
+
+  /** A team's volumes of these names. */
+  named(team: string, names: readonly string[]): Promise<VolumeRow[]> {
+    return this.db
+      .select()
+      .from(volumes)
+      .where(and(eq(volumes.teamId, team), inArray(volumes.name, [...names])));
+  }
+
+  /** Volumes whose team was deleted. */
+  async ownerless(limit: number): Promise<VolumeRow[]> {
+    const rows = await this.db
+      .select({ row: volumes })
+      .from(volumes)
+      .innerJoin(teams, eq(teams.id, volumes.teamId))
+      .where(isNotNull(teams.deletedAt))
+      .limit(limit);
+    return rows.map(({ row }) => row);
   }
 
   /** Removes a volume of a team. */

@@ -1,6 +1,7 @@
 import type { SandboxId, State } from "@wrenn/contract";
 import { bigint, boolean, customType, integer, pgTable, text, timestamp } from "drizzle-orm/pg-core";
 import { terms } from "./e2b.ts";
+import { mountList } from "./mounts.ts";
 import { networkPolicy } from "./network.ts";
 
 /** A `jsonb` of text to text. Bun.SQL encodes objects itself; drizzle's own `jsonb` would encode them a second time. */
@@ -70,6 +71,8 @@ export const sandboxes = pgTable("sandboxes", {
   terms: terms("terms"),
   /** What it may reach; null: whatever its host allows. */
   network: networkPolicy("network"),
+  /** Volumes of its host that are mounted in it; null: none. */
+  mounts: mountList("mounts"),
   metadata: textMap("metadata").notNull().default({}),
   versions: textMap("versions").notNull().default({}),
   guestIp: text("guest_ip").notNull().default(""),
@@ -102,6 +105,8 @@ export const snapshots = pgTable("snapshots", {
   memoryMib: integer("memory_mib").notNull(),
   diskMib: integer("disk_mib").notNull(),
   sizeBytes: bigint("size_bytes", { mode: "number" }).notNull(),
+  /** What was mounted in its sandbox, and is in what is started from it. */
+  mounts: mountList("mounts"),
   metadata: textMap("metadata").notNull().default({}),
   /** Made by a build, which looks after it; the team does not see it. */
   ofBuild: boolean("of_build").notNull().default(false),

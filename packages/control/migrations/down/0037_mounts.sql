@@ -1,0 +1,2 @@
+alter table snapshots drop column mounts;
+alter table sandboxes drop column mounts;
