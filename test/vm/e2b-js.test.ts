@@ -401,12 +401,44 @@ test("volumes hold files that outlive every sandbox", async () => {
   await expect(again.readFile("/a/b/f.txt")).rejects.toBeInstanceOf(VolumePathNotFoundError);
   expect(await Volume.list()).toEqual([{ volumeId: volume.volumeId, name: "notes" }]);
   expect((await Volume.getInfo(volume.volumeId)).name).toBe("notes");
-  const mounted = { volumeMounts: { "/mnt": volume } };
-  await expect(Sandbox.create("minimal", mounted)).rejects.toThrow("mounts no volumes");
   expect(await Volume.destroy(volume.volumeId)).toBe(true);
   expect(await Volume.destroy(volume.volumeId)).toBe(false);
   await expect(Volume.connect(volume.volumeId)).rejects.toBeInstanceOf(VolumeNotFoundError);
 });
+
+test("a mounted volume is one folder of several sandboxes; what runs in it goes on after a pause and a killed server", async () => {
+  const volume = await Volume.create("shared");
+  const how = { volumeMounts: { "/mnt/shared": volume } };
+  await expect(Sandbox.create("minimal", { volumeMounts: { "/mnt": "nobody-made-it" } })).rejects.toThrow(
+    "nobody-made-it",
+  );
+  const [one, other] = await Promise.all([Sandbox.create("minimal", how), Sandbox.create("minimal", how)]);
+  expect((await one.getInfo()).volumeMounts).toEqual([{ name: "shared", path: "/mnt/shared" }]);
+  await one.commands.run("mkdir d && echo one >d/f", { cwd: "/mnt/shared", user: "nobody" });
+  expect((await other.commands.run("cat /mnt/shared/d/f; echo two >>/mnt/shared/d/f")).stdout).toBe("one\n");
+  expect(await volume.readFile("/d/f")).toBe("one\ntwo\n");
+  await volume.writeFile("/d/f", "three");
+  expect(await one.files.read("/mnt/shared/d/f")).toBe("three");
+  // Where it is, what it has open and its memory are as they were after a pause: the volume is no exception.
+  const program = "cd /mnt/shared/d; exec 3>log; while :; do echo . >&3; sleep 0.05; done";
+  await one.commands.run(program, { background: true, timeoutMs: 0 });
+  const grows = async () => {
+    const { size } = await volume.getInfo("/d/log").catch(() => ({ size: 0 }));
+    while ((await volume.getInfo("/d/log").catch(() => ({ size: 0 }))).size <= size) await Bun.sleep(20);
+  };
+  await grows();
+  await one.pause();
+  await one.connect();
+  await grows();
+  await other.commands.run("pkill -9 -f 'wrenn/[e]nvd volumes'", { user: "root" });
+  for (let text = ""; text !== "three"; )
+    text = await other.commands.run("cat /mnt/shared/d/f").then(
+      ({ stdout }) => stdout,
+      () => "",
+    );
+  expect(await Volume.destroy(volume.volumeId)).toBe(true);
+  await Promise.all([one.kill(), other.kill()]);
+}, 240_000);
 
 test("secrets are kept, named, changed and forgotten", async () => {
   const made = await Secret.create("js_key", "hunter2", { metadata: { for: "js" } });
