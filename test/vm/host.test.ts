@@ -69,7 +69,7 @@ describe("checkpoints", () => {
   test("three forks start from one instant and go their own ways; the source and a roll back too", async () => {
     const source = await created();
     await remember(source, "first");
-    const { snapshot } = await rpc().checkpointSandbox({ id: source });
+    const { snapshot } = await rpc().checkpointSandbox({ id: source, children: 2 }); // the third is started from its files
     await remember(source, "second");
 
     const forks = await Promise.all([1, 2, 3].map(() => created(snapshot!.id)));
