@@ -77,7 +77,10 @@ describe("what is known of a sandbox", () => {
       "GET",
       `/sandboxes/${id}/logs?start=${at(2)}`,
     );
-    expect(first.logs.map(({ line }) => line)).toEqual(["two", "three"]);
+    expect(first.logs.map(({ line }) => JSON.parse(line))).toMatchObject([
+      { level: "error", message: "two", logger: "host" },
+      { level: "info", message: "three", logger: "host" },
+    ]);
     expect(first.logEntries[0]).toMatchObject({ level: "error", message: "two", fields: { source: "host" } });
     const ask = async (query: string) =>
       (await plane.json<{ logs: { message: string }[] }>(200, "GET", `/v2/sandboxes/${id}/logs?${query}`)).logs.map(

@@ -29,7 +29,7 @@ export function logRoutes(routes: Routes, leases: Leases, telemetry: Telemetry):
       .filter(({ at }) => at >= (query.start ?? 0))
       .slice(0, query.limit);
     return {
-      logs: entries.map(({ shown: { timestamp, message } }) => ({ timestamp, line: message })),
+      logs: entries.map(({ shown }) => ({ timestamp: shown.timestamp, line: lineOf(shown) })),
       logEntries: entries.map(({ shown }) => shown),
     };
   });
@@ -47,6 +47,10 @@ export function logRoutes(routes: Routes, leases: Leases, telemetry: Telemetry):
 }
 
 type Shown = ReturnType<typeof present>["shown"];
+
+/** A line of the first version is a record as JSON, which the dialect's command line reads; `logger` names who logged it. */
+const lineOf = ({ level, message, fields }: Shown): string =>
+  JSON.stringify({ ...fields, logger: fields.source, level, message });
 
 const isWanted = ({ level, message }: Shown, wanted: z.output<typeof LogsQueryV2>): boolean =>
   levels.indexOf(level) >= levels.indexOf(wanted.level) && message.includes(wanted.search);
