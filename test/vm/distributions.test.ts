@@ -109,7 +109,7 @@ const kinds = [
   {
     ...{ name: "musl and BusyBox, as Alpine", make: musl },
     ...{
-      command: ". /etc/os-release; echo $ID; which-libc; readlink /bin/ls",
+      command: ". /etc/os-release; echo $ID; which-libc; busybox readlink /bin/ls",
       says: "alpine\nruns on musl\nbusybox\n",
     },
   },
@@ -125,7 +125,8 @@ vm(`an image of${why}`, () => {
       const tag = name
         .toLowerCase()
         .replace(/[^a-z0-9]+/g, "-")
-        .slice(0, 30);
+        .slice(0, 30)
+        .replace(/-$/, "");
       const root = await make();
       await registry.makeOf(tag, root);
       await rm(root, { recursive: true, force: true });

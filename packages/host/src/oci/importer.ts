@@ -219,6 +219,7 @@ export class Importer {
     undo.defer(() => rm(work, { recursive: true, force: true }));
     await mkdir(join(work, "image"), { mode: 0o755 });
     const manifest = await manifestOf(this.#store, from.tag);
+    if (isTemplate(manifest)) tell("unpacking its disk");
     const settings = isTemplate(manifest)
       ? await unpackTemplate(this.#store, manifest, join(work, "image"), budget)
       : await this.#makeDisk(work, from.tag, budget, tell);
