@@ -60,7 +60,8 @@ const key = `wrn_${"a".repeat(32)}`;
 for (const [method, path, body] of routes)
   describe(`${method} /v1/capsules/{id}${path}`, () => {
     const at = (id: string) => `/v1/capsules/${id}${path}`;
-    const calls = () => plane.host.calls.length + plane.host.proxied;
+    // Those for a sandbox: what hosts have is asked for at any time.
+    const calls = () => plane.host.calls.filter((call) => call.includes(" ")).length + plane.host.proxied;
     for (const [title, want, run] of [
       ["without a key", [401, "unauthorized"], () => ask(method, at(mine), undefined, body)],
       ["with an unknown key", [401, "unauthorized"], () => ask(method, at(mine), `wrn_${"c".repeat(32)}`, body)],

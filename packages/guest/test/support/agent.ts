@@ -89,9 +89,9 @@ export async function startAndLeave(
 /** A shell command, as SDKs start it. */
 export const sh = (script: string) => ({ process: { cmd: "/bin/bash", args: ["-c", script] }, stdin: false });
 
-/** Waits until `met` holds; throws when it does not within ten seconds. */
+/** Waits until `met` holds; throws when it does not within a minute. */
 export async function until(met: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = performance.now() + 10_000; performance.now() < deadline; await Bun.sleep(10))
+  for (const deadline = performance.now() + 60_000; performance.now() < deadline; await Bun.sleep(10))
     if (await met()) return;
   throw new Error(`not met: ${met}`);
 }
