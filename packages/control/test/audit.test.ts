@@ -106,12 +106,14 @@ describe("the audit log tells", () => {
   });
 });
 
-test("tells who changed channels and hosts, and who tried to", async () => {
+test("tells who changed channels, hosts and templates, by the names they have, and who tried to", async () => {
   const config = { webhook_url: "https://192.0.2.1/x" };
   const body = { name: "hook", provider: "discord", config, events: ["capsule.created"] };
   await ann.ask("POST", "/v1/channels", body);
   await ann.ask("DELETE", `/v1/hosts/host-${"0".repeat(25)}`);
-  expect((await all()).slice(0, 2)).toMatchObject([
+  await ann.ask("DELETE", "/v1/templates/tools%3Av2");
+  expect((await all()).slice(0, 3)).toMatchObject([
+    { resource_type: "template", resource_id: "tools:v2", action: "delete", status: "error" },
     { resource_type: "host", action: "delete", status: "error", metadata: { status: "404" }, scope: "admin" },
     { resource_type: "channel", action: "create", metadata: { name: "hook", provider: "discord" } },
   ]);

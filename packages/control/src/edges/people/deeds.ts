@@ -74,10 +74,20 @@ function changed(method: string, path: string): Deed | undefined {
   const found = changes.find(([how, where]) => how.test(method) && where.test(path));
   if (!found) return undefined;
   const [, where, type, action] = found;
-  const id = where.exec(path)?.[1];
+  const named = where.exec(path)?.[1];
+  const id = named === undefined ? undefined : asWritten(named);
   const scope = type === "host" ? "admin" : "team";
   const status = action === "delete" || action === "cancel" ? "warning" : "success";
   return { resource: { type, ...(id !== undefined && { id }) }, action, scope, status };
+}
+
+/** What a part of a path stands for; one that is not well encoded is what it is. */
+function asWritten(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 function told(from: unknown): Deed["metadata"] {
