@@ -34,6 +34,7 @@ export const webTerminal: Suite = {
     const shell = await startShell(world, sandbox.id);
     try {
       const page = await openTerminal(await openPage(browser).then(({ page }) => page), world, sandbox.id);
+      await page.locator(".xterm-helper-textarea").focus();
       const drawn: number[] = [];
       const sides = {
         web: async () => {
@@ -86,7 +87,7 @@ type Echo = {
 
 async function pageEcho(page: Page): Promise<Echo> {
   const timing = page.evaluate(echoInPage);
-  await page.locator(".xterm-helper-textarea").focus(); // answered after the page has begun to listen
+  await page.locator("html[data-listens]").waitFor({ state: "attached" });
   await page.keyboard.press(key);
   const echo = await timing;
   await page.keyboard.press("Control+u");
@@ -108,9 +109,11 @@ function echoInPage(): Promise<Echo> {
   };
   let [drawnBefore, parsedBefore, pressed, parsed] = [0, 0, 0, 0];
   const onKey = () => {
+    delete document.documentElement.dataset.listens;
     [drawnBefore, parsedBefore, pressed] = [count(), inBuffer(), performance.now()];
   };
   addEventListener("keydown", onKey, { capture: true, once: true });
+  document.documentElement.dataset.listens = "yes";
   const parsing = terminal.onWriteParsed(() => {
     if (pressed === 0 || inBuffer() <= parsedBefore) return;
     parsing.dispose();
