@@ -38,6 +38,9 @@ const lastLooks = { everyMs: 5, times: 100 };
 /** Where the control groups of our VMs are. */
 const cgroupRoot = "/sys/fs/cgroup/wrenn";
 
+/** The kernel lets a group go within milliseconds of its last thread's end; on a busy machine it was seen to take a second. */
+const groupLooks = 500;
+
 /** Beside the guest's memory: Firecracker itself, its page tables, the kernel's buffers. */
 const overheadMib = 64;
 
@@ -129,7 +132,7 @@ function jailArguments(machine: Machine, spec: VmSpec): string[] {
 /** The control groups of a VM that has ended; the jailer leaves them behind. */
 export async function releaseGroup(name: string): Promise<void> {
   for (const group of [`${cgroupRoot}/${name}/vm`, `${cgroupRoot}/${name}`])
-    for (let left = 50; left > 0 && existsSync(group); left--) {
+    for (let left = groupLooks; left > 0 && existsSync(group); left--) {
       const isGone = await rmdir(group).then(
         () => true,
         () => false, // the kernel needs a moment for the last thread
