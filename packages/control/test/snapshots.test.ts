@@ -44,6 +44,27 @@ describe("a checkpoint", () => {
     expect((await plane.until(id, "paused")).origin).toBe(second.name);
   });
 
+  test("with overwrite takes the place of the one that has its name; what was made from that stays", async () => {
+    const { id } = await plane.create();
+    const take = async () => {
+      const body = { sandbox_id: id, name: "again" };
+      const made = await plane.json<rest.Snapshot>(201, "POST", "/v1/snapshots?overwrite=true", body);
+      await plane.json(200, "POST", path(id, "resume"));
+      return made;
+    };
+    const first = await take();
+    const child = await plane.create({ template: "again" });
+    const before = new Set(plane.host.snapshots.keys());
+    const second = await take();
+    expect([first.name, second.name]).toEqual(["again", "again"]);
+    expect((await listed("?type=custom")).filter((name) => name === "again")).toHaveLength(1);
+    expect(plane.host.snapshots.size).toBe(before.size); // the former one is gone from the host
+    expect([...plane.host.snapshots.keys()].filter((known) => !before.has(known))).toHaveLength(1);
+    expect((await capsule(child.id)).status).toBe("running");
+    await plane.json(204, "DELETE", "/v1/snapshots/again");
+    for (const one of [id, child.id]) await plane.json(204, "DELETE", path(one));
+  });
+
   test("a name that is taken, or a template's, is a conflict before the host is asked", async () => {
     const { id } = await plane.create();
     await checkpoint(id, { name: "once" });

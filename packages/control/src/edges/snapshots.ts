@@ -5,7 +5,18 @@ import type { SnapshotRow } from "../store/schema/index.ts";
 import { type App, endpoint, readId } from "./endpoint.ts";
 import { snapshot, template } from "./present.ts";
 
-const Query = z.object({ type: z.enum(["base", "snapshot"]).optional() });
+const Query = z.object({
+  type: z
+    .enum(["base", "snapshot", "custom"])
+    .optional()
+    .meta({ description: "Templates, or the team's snapshots; `custom` is what some clients call the latter." }),
+});
+const TakeQuery = z.object({
+  overwrite: z
+    .enum(["true", "false"])
+    .default("false")
+    .meta({ description: "`true`: in the place of the team's snapshot of this name, which is removed then." }),
+});
 const Any = z.union([rest.Snapshot, rest.Template]);
 
 /** What taking a snapshot may fail with. */
@@ -31,7 +42,7 @@ export function snapshotRoutes(app: App, snapshots: Snapshots): void {
       codes: hostCodes,
     },
     async ({ caller, query: { type } }) => {
-      const templates = type === "snapshot" ? [] : (await snapshots.templates()).map(template);
+      const templates = type === "snapshot" || type === "custom" ? [] : (await snapshots.templates()).map(template);
       const own = type === "base" ? [] : await show(await snapshots.list(caller));
       return [...templates, ...own];
     },
@@ -88,13 +99,15 @@ function taking(app: App, snapshots: Snapshots, show: Show): void {
       path: "/v1/snapshots",
       summary: "Take a snapshot of a running or paused sandbox, which is paused afterwards.",
       body: rest.CreateSnapshot,
+      query: TakeQuery,
       status: 201,
       answer: rest.Snapshot,
       codes: ["not_found", ...takingCodes, ...hostCodes],
     },
-    async ({ caller, body }) => {
+    async ({ caller, body, query }) => {
       const { sandbox_id: id, ...label } = body;
-      return (await show([await snapshots.pausing(caller, readId(id), label)]))[0];
+      const take = query.overwrite === "true" ? snapshots.replacing : snapshots.pausing;
+      return (await show([await take.call(snapshots, caller, readId(id), label)]))[0];
     },
   );
 }

@@ -57,6 +57,18 @@ export class Snapshots {
     });
   }
 
+  /** As {@link pausing}, in the place of the team's snapshot of this name, if there is one: it is removed afterwards. */
+  async replacing(caller: Caller, id: SandboxId, label: Label): Promise<SnapshotRow> {
+    const former = label.name === undefined ? undefined : await this.store.named(caller.team, label.name);
+    if (!former) return await this.pausing(caller, id, label);
+    return await this.tasks.run(async () => {
+      const made = await this.pausing(caller, id, { ...label, name: undefined });
+      await this.store.swapNames(former, made);
+      await this.remove(caller, made.name); // the former one has this name now
+      return { ...made, name: former.name };
+    });
+  }
+
   /**
    * Takes a checkpoint and starts `count` sandboxes from it, all at once. All or nothing: when one fails the others are
    * removed and its error is thrown. The checkpoint is kept.
