@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { headers, type rest } from "@wrenn/contract";
+import { headers, randomId, type rest } from "@wrenn/contract";
+import { idOf, uuidOf } from "../../src/services/e2b/names.ts";
 import { Plane } from "../support/plane.ts";
 
 /** What the E2B dialect tells of templates beside what its SDKs ask; its command line does. */
@@ -64,4 +65,14 @@ test("a team tells whether its template is public, and leaves to administrators 
   expect((await plane.fetch("PATCH", "/v2/templates/told", {})).status).toBe(400);
   const other = { [headers.apiKey]: await plane.otherKey() };
   expect((await plane.fetch("PATCH", "/v2/templates/told", { public: false }, other)).status).toBe(404);
+});
+
+test("a build is found by the UUID of its id too, as tags name it for clients that take nothing else", async () => {
+  for (const id of [randomId(), "0".repeat(25), made.buildID]) {
+    expect(uuidOf(id)).toMatch(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+    expect(idOf(uuidOf(id))).toBe(id);
+    expect(idOf(id)).toBe(id);
+  }
+  const path = `/templates/${made.templateID}/builds/${uuidOf(made.buildID)}/status`;
+  expect((await plane.json<Status>(200, "GET", path)).status).toBe("error");
 });

@@ -7,7 +7,7 @@ import type { Templates } from "../../services/builds/templates.ts";
 import type { Uploads } from "../../services/builds/uploads.ts";
 import { splitName } from "../../services/builds/versions.ts";
 import type { Caller } from "../../services/caller.ts";
-import { plainName } from "../../services/e2b/names.ts";
+import { idOf, plainName, uuidOf } from "../../services/e2b/names.ts";
 import type { Snapshots } from "../../services/snapshots.ts";
 import type { BuildRow } from "../../store/schema/index.ts";
 import type { Env } from "../endpoint.ts";
@@ -126,14 +126,18 @@ function tagRoutes(routes: Routes, { templates }: TemplateGround): void {
   route(routes, "POST /templates/tags", { status: 201, body: rest.AssignTags }, async ({ caller, body }) => {
     const { name, tag } = splitName(named(body.target));
     const build = await templates.tag(caller, name, tag, body.tags);
-    return { buildID: build.id, tags: body.tags };
+    return { buildID: uuidOf(build.id), tags: body.tags };
   });
   route(routes, "DELETE /templates/tags", { body: rest.RemoveTags }, ({ caller, body }) =>
     templates.untag(caller, splitName(named(body.name)).name, body.tags),
   );
   route(routes, "GET /templates/:template/tags", {}, async ({ caller, c }) => {
     const { tags } = await templates.get(caller, plainName(c.req.param("template")!));
-    return tags.map(({ tag, buildId, createdAt }) => ({ tag, buildID: buildId, createdAt: createdAt.toISOString() }));
+    return tags.map(({ tag, buildId, createdAt }) => ({
+      tag,
+      buildID: uuidOf(buildId),
+      createdAt: createdAt.toISOString(),
+    }));
   });
 }
 
@@ -172,7 +176,7 @@ async function submission(builds: Builds, caller: Caller, row: BuildRow, body: r
 }
 
 async function buildOf(builds: Builds, caller: Caller, c: Context<Env>): Promise<BuildRow> {
-  const row = await builds.get(caller, c.req.param("build")!);
+  const row = await builds.get(caller, idOf(c.req.param("build")!));
   if (row.templateId === c.req.param("template")) return row;
   throw new WrennError("not_found", "The build is of another template.", { remedy: "Use the ids of one answer." });
 }
