@@ -38,7 +38,7 @@ const lastLooks = { everyMs: 5, times: 100 };
 /** Where the control groups of our VMs are. */
 const cgroupRoot = "/sys/fs/cgroup/wrenn";
 
-/** The kernel lets a group go within milliseconds of its last thread's end; on a busy machine it was seen to take a second. */
+/** The kernel lets a group go within milliseconds of its last thread's end; on a busy machine half a second was not enough. */
 const groupLooks = 500;
 
 /** Beside the guest's memory: Firecracker itself, its page tables, the kernel's buffers. */
