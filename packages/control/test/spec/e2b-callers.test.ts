@@ -35,7 +35,7 @@ let sql: SQL;
 let mine: Record<string, string>;
 /** Things of the same shapes that nobody has. */
 const nowhere: Record<string, string> = {
-  ...{ id: "0".repeat(25), template: "nothing", build: crypto.randomUUID(), alias: "nothing", hash: "f".repeat(64) },
+  ...{ id: "0".repeat(25), template: "nothing", build: randomId(), alias: "nothing", hash: "f".repeat(64) },
   ...{ secret: "nothing", volume: `vol_${"z".repeat(25)}` },
 };
 /** Headers of each caller that nobody lets in. */
