@@ -5,7 +5,7 @@ import { startTracing } from "@wrenn/contract/start-tracing";
 import pino from "pino";
 import { compile, defaultDir } from "./config.ts";
 import { startMember } from "./fleet/member.ts";
-import { wishOf } from "./fleet/membership.ts";
+import { flagsToServe, wishOf } from "./fleet/membership.ts";
 import { probe } from "./probe.ts";
 
 const help = `wrenn-agent ${version}: runs sandboxes on this machine
@@ -124,7 +124,7 @@ async function runServer(): Promise<void> {
     stopping = true;
     log.info("handing over to the program as it is installed now");
     await agent.stop({ pause: false });
-    become(process.env as Record<string, string>);
+    become(process.env as Record<string, string>, flagsToServe(values));
   };
   const wish = wishOf(values, env);
   const agent = await startMember(options, wish, { log, onDeleted: () => void stop("the host was deleted") });
@@ -146,17 +146,18 @@ async function main(): Promise<void> {
   return runServer();
 }
 
-/** Replaces this process by its program, with the same arguments. */
-function become(environment: Record<string, string>): never {
+/** Replaces this process by its program, as it is installed now. */
+function become(environment: Record<string, string>, args: readonly string[]): never {
   const script = Bun.main.startsWith("/$bunfs/") ? [] : [Bun.main];
-  process.execve!(process.execPath, [process.execPath, ...script, ...process.argv.slice(2)], environment);
+  process.execve!(process.execPath, [process.execPath, ...script, ...args], environment);
   throw new Error("execve came back");
 }
 
 /** Bun makes at most 256 outgoing requests at once unless told otherwise, and reads this only when a process begins. */
 const manyRequests = { BUN_CONFIG_MAX_HTTP_REQUESTS: "65000" };
 
-if (!env.BUN_CONFIG_MAX_HTTP_REQUESTS) become({ ...env, ...manyRequests } as Record<string, string>);
+if (!env.BUN_CONFIG_MAX_HTTP_REQUESTS)
+  become({ ...env, ...manyRequests } as Record<string, string>, process.argv.slice(2));
 
 await main().catch((thrown) => {
   const error = WrennError.from(thrown);

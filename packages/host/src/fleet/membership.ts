@@ -25,6 +25,12 @@ export function wishOf({ register, address, dial }: Flags, env: Readonly<Record<
   };
 }
 
+/** The flags for a program that takes over from one that serves: joining was done by then, and its token is used up. */
+export function flagsToServe(flags: { dir?: string | undefined; listen?: string | undefined }): string[] {
+  const { dir, listen } = flags;
+  return [...(dir === undefined ? [] : ["--dir", dir]), ...(listen === undefined ? [] : ["--listen", listen])];
+}
+
 /**
  * The identity of this host in its fleet: as a former start left it, or from a registration now; `undefined` for a host
  * that shares a secret with its control plane. Throws `invalid_request` for flags that do not fit.
