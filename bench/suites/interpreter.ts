@@ -30,7 +30,7 @@ export const interpreter: Suite = {
   async run(context) {
     await using world = await World.start([template]);
     context.say("the template is frozen once, which takes a minute or two");
-    await round(world);
+    await frozen(world);
     if (context.wants("run-code-no-pool")) {
       const rounds = await measured(context, world);
       const [values, baseline] = [rounds.map(({ first }) => first), rounds.map(({ second }) => second)];
@@ -58,6 +58,19 @@ async function measured(context: Context, world: World, before = async () => {})
     if (run >= 0) rounds.push(found); // the first found the pool empty
   }
   return rounds;
+}
+
+/** Waits until the template is frozen: whoever asks before that is told after a while to ask again. */
+async function frozen(world: World): Promise<void> {
+  for (const end = performance.now() + freezeMs; ; ) {
+    const thrown = await round(world).then(
+      () => undefined,
+      (error) => error,
+    );
+    if (!thrown) return;
+    if (thrown.code !== "unavailable" || performance.now() > end) throw thrown;
+    await Bun.sleep(1_000);
+  }
 }
 
 /** One sandbox: its creation, the first result and the second, milliseconds. */
