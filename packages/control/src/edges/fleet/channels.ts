@@ -33,7 +33,7 @@ export function channelRoutes(app: App, channels: Channels): void {
     app,
     {
       ...{ method: "post", path: "/v1/channels/test", access: "granted", status: 200, body: rest.TestChannel },
-      ...{ answer: z.object({ status: z.literal("ok") }), codes: ["agent_error", "timeout"] },
+      ...{ answer: z.object({ status: z.literal("ok") }), codes: ["timeout"] },
       summary: "Send a test message.",
     },
     async ({ caller, body }) => {

@@ -64,7 +64,7 @@ export class Channels {
     });
     const status = await send(message, this.ground.allowsPrivate);
     if (status >= 200 && status < 300) return;
-    throw new WrennError("agent_error", `The destination answered with status ${status}.`, {
+    throw new WrennError("invalid_request", `The destination answered with status ${status}.`, {
       remedy: "Check the address and what it needs.",
       details: { status: `${status}` },
     });

@@ -97,7 +97,10 @@ export async function send(message: Message, allowsPrivate: boolean): Promise<nu
     reject(
       thrown instanceof WrennError
         ? thrown
-        : new WrennError("agent_error", "The destination cannot be reached.", { cause: thrown }),
+        : new WrennError("invalid_request", "The destination cannot be reached.", {
+            remedy: "Check its address, and that this server may reach it.",
+            cause: thrown,
+          }),
     ),
   );
   request.end(body);

@@ -4,6 +4,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { WebglAddon } from "@xterm/addon-webgl";
 import { type ITheme, Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { isAnswer } from "./answers.ts";
 
 /** Lines that can be scrolled back to. */
 const scrollback = 20_000;
@@ -54,8 +55,10 @@ export class Screen {
     this.terminal.loadAddon(this.#fit);
     this.terminal.loadAddon(this.search);
     this.terminal.loadAddon(new WebLinksAddon((_event, uri) => window.open(uri, "_blank", "noopener,noreferrer")));
-    this.terminal.onData((text) => this.#mayAnswer && events.type(text));
-    this.terminal.onBinary((binary) => this.#mayAnswer && events.binary(binary));
+    this.terminal.onData((text) => {
+      if (this.#mayAnswer || !isAnswer(text)) events.type(text); // what a person types meanwhile counts
+    });
+    this.terminal.onBinary((binary) => events.binary(binary));
     this.terminal.onResize((size) => events.resize(size));
     this.terminal.onTitleChange((title) => events.title(title));
     this.terminal.attachCustomKeyEventHandler((event) => event.type !== "keydown" || !events.key(event));
