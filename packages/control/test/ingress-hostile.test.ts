@@ -146,14 +146,16 @@ const corpus: Record<string, (host: string) => string> = {
 };
 
 describe("a request that could be read in two ways", () => {
-  for (const [what, make] of Object.entries(corpus))
+  for (const [index, [what, make]] of Object.entries(corpus).entries())
     test(`${what}: the guest gets at most one request of it, and never one for another host`, async () => {
       const before = guest.got.length;
-      const answer = await send(make(host));
-      const got = guest.got.slice(before);
+      const own = ` /case-${index} `; // a connection of the case before may come late
+      const answer = await send(make(host).replace(" / ", own));
+      const isEarlier = (text: string) => / \/case-\d+ /.test(text) && !text.includes(own);
+      const got = guest.got.slice(before).filter((text) => text !== "" && !isEarlier(text));
       // What follows is a request of its own to a host that is none of ours, or part of a body: never a request to the guest.
       for (const text of got) {
-        expect(text.match(/^[A-Z]+ \/\S* HTTP\/1\.1\r\n/gm)?.length ?? 0).toBeLessThanOrEqual(1); // none yet where the connection is only opened
+        expect(text.match(/^[A-Z]+ \/\S* HTTP\/1\.1\r\n/gm)?.length ?? 0).toBeLessThanOrEqual(1);
         expect(text.startsWith("GET /smuggled")).toBe(false);
       }
       expect(got.length).toBeLessThanOrEqual(1);
