@@ -163,7 +163,7 @@ export class World implements AsyncDisposable {
 /** Processes of VMs whose folder lies in `dir`. */
 const vmms = (dir: string): number[] =>
   readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && commandLine(name).includes(`unix:${dir}/sandboxes/`))
+    .filter((name) => /^\d+$/.test(name) && commandLine(name).includes(`path=${dir}/sandboxes/`))
     .map(Number);
 
 function commandLine(pid: string): string {

@@ -69,12 +69,8 @@ chmod 755 "$work"
 trap 'rm -rf "$work"' EXIT
 step "fetching the host's kernel modules" modules "$work"
 step "installing ${#packages[@]} packages and what they need" root "$work"
-if [ "$(id -u)" = 0 ]; then
-  step "making the file system" disk "$work" "$folder/host.new"
-else
-  export -f disk
-  export mib
-  step "making the file system" as_root bash -c 'disk "$@"' disk "$work" "$folder/host.new"
-fi
+export mib
+# As text: fakeroot starts its program by a shell that hands no functions on.
+step "making the file system" as_root bash -euc "$(declare -f disk); disk \"\$@\"" disk "$work" "$folder/host.new"
 mv "$folder/host.new" "$folder/host.ext4"
 echo "$want" >"$folder/.host"
