@@ -91,8 +91,8 @@ describe("the data plane", () => {
     expect(answer.headers.get("set-cookie")).toBeNull();
   });
 
-  test("32 MiB go up and come down unchanged in bounded memory", async () => {
-    const size = 32 * mib;
+  test("128 MiB go up and come down unchanged in bounded memory", async () => {
+    const size = 128 * mib;
     Bun.gc(true);
     const before = process.memoryUsage.rss();
     const sent = await fetch(fileUrl("large"), {
@@ -105,8 +105,9 @@ describe("the data plane", () => {
     let length = 0;
     for await (const chunk of got.body!) length += chunk.length;
     expect(length).toBe(size);
-    // Client, control plane, host and guest are all in this process: eight buffers of the whole would be 256 MiB.
-    expect(process.memoryUsage.rss() - before).toBeLessThan(4 * size);
+    // Client, control plane, host and guest are all in this process: eight buffers of the whole would be 1 GiB. Those of
+    // the connections together come to 130 MiB, whatever the size is.
+    expect(process.memoryUsage.rss() - before).toBeLessThan(2 * size);
   });
 
   test("a small answer keeps its length, and HEAD has no body", async () => {
