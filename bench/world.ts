@@ -1,8 +1,9 @@
 import { Database } from "bun:sqlite";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { Sandbox, Wrenn } from "wrenn";
+import { qemusBelow } from "../packages/host/src/drivers/qemu/sweep.ts";
 import type { SandboxRecord, SnapshotRecord } from "../packages/host/src/record.ts";
 import { end, processorMs, until } from "./lib/processes.ts";
 
@@ -103,7 +104,7 @@ export class World implements AsyncDisposable {
     const handle = record?.machine?.handle;
     const port = new Map(handle?.ports).get(agentPort);
     if (!record || !handle || port === undefined) throw new Error(`the journal has no running VM of ${sandbox.id}`);
-    const argv = commandLine(`${handle.pid}`).split("\0").slice(0, -1);
+    const argv = readFileSync(`/proc/${handle.pid}/cmdline`, "utf8").split("\0").slice(0, -1);
     const memory = /mem-path=([^,]+)/.exec(argv.join(" "))?.[1];
     if (!memory) throw new Error(`the VMM of ${sandbox.id} maps no template's memory`);
     return { port, token: record.token, pid: handle.pid, argv, memory };
@@ -134,7 +135,7 @@ export class World implements AsyncDisposable {
   /** Waits until one VM is there and rests: a machine of the pool that was warmed up and stopped. */
   async pooled(): Promise<void> {
     const look = async () => {
-      const [pid, ...more] = vmms(this.dir);
+      const [pid, ...more] = qemusBelow(`${this.dir}/sandboxes`);
       if (pid === undefined || more.length > 0) return undefined;
       const before = processorMs(pid);
       await Bun.sleep(restMs);
@@ -157,20 +158,6 @@ export class World implements AsyncDisposable {
         await Sandbox.kill(id, { client: this.client }).catch(() => {});
     await this.down();
     await rm(this.dir, { recursive: true, force: true });
-  }
-}
-
-/** Processes of VMs whose folder lies in `dir`. */
-const vmms = (dir: string): number[] =>
-  readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name) && commandLine(name).includes(`path=${dir}/sandboxes/`))
-    .map(Number);
-
-function commandLine(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
-  } catch {
-    return ""; // it has ended
   }
 }
 

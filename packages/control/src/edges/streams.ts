@@ -9,7 +9,7 @@ import type { Live } from "../services/terminals.ts";
 import { asWrennError } from "../store/database.ts";
 import { localTeam } from "../store/keys.ts";
 import { type App, describe, readId } from "./endpoint.ts";
-import { envelope, requestIdOf } from "./request-id.ts";
+import { notUpgraded, requestIdOf } from "./request-id.ts";
 import { signIn, unauthenticated } from "./sign-in.ts";
 import { type Connection, framed, type Socket } from "./socket.ts";
 
@@ -74,11 +74,7 @@ export class Streams {
         remedy: "Use a WebSocket client.",
       });
     } catch (thrown) {
-      const error = asWrennError(thrown);
-      return Response.json(envelope(error, requestId), {
-        status: error.status,
-        headers: { [headers.requestId]: requestId },
-      });
+      return notUpgraded(thrown, requestId);
     }
   }
 

@@ -1,3 +1,4 @@
+import { afterAll, afterEach, beforeAll } from "bun:test";
 import { headers, parseSandboxId, type rest, type State, WrennError } from "@wrenn/contract";
 import { SQL } from "bun";
 import { type ControlPlane, type Options, start } from "../../src/index.ts";
@@ -127,4 +128,18 @@ export class Plane implements AsyncDisposable {
     await this.host.down();
     await this.guest.stop();
   }
+}
+
+/** A control plane for the tests of one file, there from the first one on; after each its host is well and quick again. */
+export function planeOfFile(): () => Plane {
+  let plane: Plane;
+  beforeAll(async () => {
+    plane = await Plane.start();
+  });
+  afterEach(() => {
+    plane.host.heal();
+    plane.host.delayMs = 0;
+  });
+  afterAll(() => plane[Symbol.asyncDispose]());
+  return () => plane;
 }

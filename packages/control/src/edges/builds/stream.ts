@@ -3,7 +3,7 @@ import type { Server } from "bun";
 import type { Log } from "../../log.ts";
 import type { Services } from "../../services/index.ts";
 import { asWrennError } from "../../store/database.ts";
-import { envelope, requestIdOf } from "../request-id.ts";
+import { notUpgraded, requestIdOf } from "../request-id.ts";
 import { signIn, unauthenticated } from "../sign-in.ts";
 import { type Connection, framed, type Socket } from "../socket.ts";
 import { reading } from "./builds.ts";
@@ -35,8 +35,7 @@ export class BuildStreams {
       if (server.upgrade(request, { data, headers: { [headers.requestId]: requestId } })) return true;
       return undefined;
     } catch (thrown) {
-      const error = asWrennError(thrown);
-      return Response.json(envelope(error, requestId), { status: error.status });
+      return notUpgraded(thrown, requestId);
     }
   }
 

@@ -5,7 +5,7 @@ import type { Line, Tunnels } from "../../hosts/tunnels.ts";
 import type { Hosts } from "../../services/fleet/hosts.ts";
 import { asWrennError } from "../../store/database.ts";
 import { type App, describe } from "../endpoint.ts";
-import { envelope, requestIdOf } from "../request-id.ts";
+import { notUpgraded, requestIdOf } from "../request-id.ts";
 import type { Connection } from "../socket.ts";
 
 const path = /^\/v1\/hosts\/([^/]+)\/tunnel$/;
@@ -41,11 +41,7 @@ export class TunnelDoor {
         remedy: "Start wrenn-agent with --dial, which opens this.",
       });
     } catch (thrown) {
-      const error = asWrennError(thrown);
-      return Response.json(envelope(error, requestId), {
-        status: error.status,
-        headers: { [headers.requestId]: requestId },
-      });
+      return notUpgraded(thrown, requestId);
     }
   }
 

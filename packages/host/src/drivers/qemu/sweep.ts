@@ -6,15 +6,16 @@ import { killProcess, startTimeOf } from "../process.ts";
  * arguments, so /proc tells what no journal can.
  */
 export async function sweepQemu(root: string, keep: ReadonlySet<number>): Promise<number[]> {
-  const killed: number[] = [];
-  for (const entry of readdirSync("/proc")) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid) || keep.has(pid) || !belongs(pid, root)) continue;
-    await killProcess({ pid, startTime: startTimeOf(pid) ?? "", ports: [] });
-    killed.push(pid);
-  }
-  return killed;
+  const strays = qemusBelow(root).filter((pid) => !keep.has(pid));
+  for (const pid of strays) await killProcess({ pid, startTime: startTimeOf(pid) ?? "", ports: [] });
+  return strays;
 }
+
+/** The QEMU processes whose machines' folders lie below `root`. */
+export const qemusBelow = (root: string): number[] =>
+  readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && belongs(pid, root));
 
 function belongs(pid: number, root: string): boolean {
   try {
