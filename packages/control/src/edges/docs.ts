@@ -56,13 +56,9 @@ export function docsRoutes(app: App): void {
   });
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "http", scheme: "bearer" });
   registerErrorExamples(app);
-  const document = app.getOpenAPI31Document(info);
-  plainPatterns(document);
-  exemplify(document);
-  const json = JSON.stringify(document);
-  const yaml = stringify(document, { aliasDuplicateObjects: false });
-  app.get("/openapi.json", (c) => c.body(json, 200, { "content-type": "application/json" }));
-  app.get("/openapi.yaml", (c) => c.body(yaml, 200, { "content-type": "application/yaml" }));
+  const { json, yaml } = documents(app);
+  app.get("/openapi.json", (c) => c.body(json(), 200, { "content-type": "application/json" }));
+  app.get("/openapi.yaml", (c) => c.body(yaml(), 200, { "content-type": "application/yaml" }));
   const guarded = {
     "content-security-policy": policy,
     "x-content-type-options": "nosniff",
@@ -74,4 +70,26 @@ export function docsRoutes(app: App): void {
     new Response(Bun.file(path), { headers: { "content-type": type, ...guarded } });
   app.get("/docs/swagger-ui.css", () => asset(style, "text/css"));
   app.get("/docs/swagger-ui-bundle.js", () => asset(bundle, "text/javascript"));
+}
+
+/**
+ * The document in both notations, written when it is asked for: few servers are, and it would take 20 MB and a third of a
+ * second of every start.
+ */
+function documents(app: App): { json: () => string; yaml: () => string } {
+  const json = once(() => {
+    const document = app.getOpenAPI31Document(info);
+    plainPatterns(document);
+    exemplify(document);
+    return JSON.stringify(document);
+  });
+  return { json, yaml: once(() => stringify(JSON.parse(json()), { aliasDuplicateObjects: false })) };
+}
+
+function once(make: () => string): () => string {
+  let made: string | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
