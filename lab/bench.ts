@@ -131,7 +131,8 @@ async function pooled(): Promise<void> {
   await createMs(); // the first use of a template begins to fill its shelf
   const ours: number[] = [];
   for (let i = 0; i < rounds; i++) {
-    for (let left = 1_200; left > 0 && host.pool.waiting === 0; left--) await Bun.sleep(50);
+    for (let left = 1_200; left > 0 && host.pool.rested === 0; left--) await Bun.sleep(50);
+    await Promise.all([host.pool.settled(), nets.settled()]);
     ours.push(await createMs());
   }
   const ms = median(ours);

@@ -15,6 +15,7 @@ export type Pooled = { readonly machine: Machine; readonly layer: string; readon
 type Waiting = Pooled & {
   /** False when it failed at it, and is gone. */
   isReady: Promise<boolean>;
+  isRested: boolean;
   isWanted: boolean;
 };
 
@@ -64,9 +65,14 @@ export class Pool implements AsyncDisposable {
     return undefined;
   }
 
-  /** How many machines wait. */
+  /** How many machines wait, those that still rehearse among them. */
   get waiting(): number {
-    return [...this.#shelves.values()].reduce((sum, shelf) => sum + shelf.machines.length, 0);
+    return this.#all().length;
+  }
+
+  /** How many machines have rehearsed, and are claimed at once. */
+  get rested(): number {
+    return this.#all().filter(({ isRested }) => isRested).length;
   }
 
   /** Settles when no filling is under way. */
@@ -115,10 +121,20 @@ export class Pool implements AsyncDisposable {
     layers.pin(layer);
     try {
       const machine = await raise(this.kitchen, { template: shelf.template }, () => layers.create(layer));
-      const waiting = { machine, layer, token: randomToken(), isWanted: false, isReady: Promise.resolve(true) };
+      const waiting = {
+        machine,
+        layer,
+        token: randomToken(),
+        isReady: Promise.resolve(true),
+        isRested: false,
+        isWanted: false,
+      };
       const rehearsed = this.#rehearse(waiting, shelf.template.image);
       waiting.isReady = rehearsed.then(
-        () => true,
+        () => {
+          waiting.isRested = true;
+          return true;
+        },
         async () => {
           remove(shelf.machines, waiting);
           await this.#release(waiting);
@@ -143,6 +159,10 @@ export class Pool implements AsyncDisposable {
     await rehearse(agent, { image, token, rounds, isWanted: () => waiting.isWanted });
     for (let round = 0; image.start && round < rounds && !waiting.isWanted; round++) await isReady(agent, image, token);
     await machine.vm.stop();
+  }
+
+  #all(): Waiting[] {
+    return [...this.#shelves.values()].flatMap(({ machines }) => machines);
   }
 
   /** A waiting machine that ended by itself is no use to anyone. */

@@ -208,8 +208,7 @@ describe("the pool", () => {
   test("a waiting machine has rehearsed under a token that only its claim knows, and as nobody", async () => {
     await using host = await FakeHost.start(1);
     await host.create();
-    await until("a machine waits", () => host.pool.waiting === 1);
-    await host.pool.settled();
+    await until("a machine waits", () => host.pool.rested === 1);
     const [pid, machine] = [...host.world.machines].at(-1)!;
     const rehearsed = machine.memory.init!;
     expect(rehearsed).toMatchObject({ rehearsal: true, sandboxId: "0".repeat(25) });
@@ -233,6 +232,7 @@ describe("the pool", () => {
       await goOn.promise;
     };
     await reached.promise;
+    expect([host.pool.waiting, host.pool.rested]).toEqual([1, 0]);
     const pid = [...host.world.machines.keys()].at(-1)!;
     const claim = host.create();
     await until("the claim waits", () => host.pool.waiting === 0);

@@ -36,7 +36,7 @@ export class Metrics {
     this.#gauge("wrenn_host_cpus", "Processors of this machine.", () => machineSize().cpuCores);
     this.#gauge("wrenn_host_disk_bytes", "Size of the data folder's disk.", () => disk("blocks"));
     this.#gauge("wrenn_host_disk_free_bytes", "What is free there.", () => disk("bavail"));
-    this.#gauge("wrenn_host_pooled_machines", "Machines that wait for their sandbox.", () => pool.waiting);
+    this.#gauge("wrenn_host_pooled_machines", "Machines that wait for their sandbox.", () => pool.rested);
     const { snapshots, layers } = sandboxes.journal;
     this.#gauge("wrenn_host_snapshots", "Pauses and checkpoints on disk.", () => snapshots.all().length);
     this.#gauge("wrenn_host_disk_layers", "Disk layers of sandboxes and snapshots.", () => layers.all().length);
