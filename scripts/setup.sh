@@ -21,6 +21,7 @@ declare -A provides=(
   [npm]=npm
   [ip]=iproute2
   [nft]=nftables
+  [bwrap]=bubblewrap
 )
 
 # What is needed for some things only is named as an argument.

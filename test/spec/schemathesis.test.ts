@@ -1,6 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { type ConfinedGuest, startConfinedGuest } from "../../packages/control/test/support/confined-guest.ts";
 import { Human } from "../../packages/control/test/support/people.ts";
 import { Plane } from "../../packages/control/test/support/plane.ts";
 
@@ -18,6 +19,7 @@ const excluded =
 
 /** Installs it from PyPI beside the other tools; why that did not work, when it did not. */
 async function missing(): Promise<string | undefined> {
+  if (!Bun.which("bwrap")) return "bubblewrap, which keeps made-up paths from this machine's files, is not installed";
   if (existsSync(program)) return undefined;
   const made = await Bun.$`python3 -m venv ${folder}`.quiet().nothrow();
   if (made.exitCode !== 0) return "python3 has no venv";
@@ -27,13 +29,19 @@ async function missing(): Promise<string | undefined> {
 
 const lacking = await missing();
 const plane = lacking === undefined ? await Plane.start() : undefined;
-afterAll(() => plane?.[Symbol.asyncDispose]());
+let guest: ConfinedGuest | undefined;
+afterAll(async () => {
+  await plane?.[Symbol.asyncDispose]();
+  await guest?.[Symbol.asyncDispose]();
+});
 
 const title = "schemathesis finds no 5xx, no undocumented status and no answer of another shape than documented";
 if (!plane) test.skip(`${title} — skipped: ${lacking}`, () => {});
 else
   test(title, async () => {
     const { token } = (await Human.join(plane, "Ann")).auth;
+    guest = await startConfinedGuest();
+    plane.host.guest = guest.address;
     plane.host.storeId = "a store"; // a host without one answers 503, and says so
     await plane.create();
     const run = Bun.spawn(
