@@ -29,11 +29,11 @@ const duration = (ms: number): string => (ms < 1000 ? `${Math.round(ms)} ms` : `
 
 type Server = AsyncDisposable & { client: Wrenn };
 
-/** The server `wrenn up` left word of, when it answers. */
+/** The server that the environment names, or that `wrenn up` left word of when it answers and knows that key: another user's may have its port now. */
 async function runningServer(): Promise<Server | undefined> {
   const client = new Wrenn({ requestTimeoutMs: 2_000 });
-  const known = process.env.WRENN_BASE_URL !== undefined || (await readProfile()) !== undefined;
-  if (!known || !(await client.health().catch(() => undefined))) return undefined;
+  const isNamed = process.env.WRENN_BASE_URL !== undefined;
+  if (!isNamed && !((await readProfile()) && (await client.templates().catch(() => undefined)))) return undefined;
   console.log(`using the server at ${(await client.endpoint()).baseUrl}\n`);
   return { client: new Wrenn(), [Symbol.asyncDispose]: async () => {} };
 }
