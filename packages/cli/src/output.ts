@@ -1,5 +1,6 @@
 import { styleText } from "node:util";
 import { WrennError } from "wrenn";
+import { inOwnWords, isRefusedField } from "./words.ts";
 
 /** An error of the program rather than of the server: it ends with `exitCode` and prints like every other. */
 export class Failure extends Error {
@@ -46,6 +47,11 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [paint("dim", line(head)), ...clean.map(line)].join("\n");
 }
 
+/** Prints a {@link table}. A person who has none of its rows yet is told how to get the first instead of its head alone. */
+export function printTable(head: readonly string[], rows: readonly (readonly string[])[], none: string): void {
+  print(rows.length === 0 && process.stdout.isTTY ? paint("dim", none) : table(head, rows));
+}
+
 /** Text without control characters: what a guest or another user chose cannot move the cursor or change colours. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: removing them is the purpose
 export const printable = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f]/g, "\ufffd");
@@ -67,9 +73,13 @@ export function bytes(count: number): string {
   return `${value >= 10 || at === 0 ? Math.round(value) : value.toFixed(1)} ${units[at]}`;
 }
 
-/** Prints an error as `error:`, `cause:` and `remedy:` lines, or as one JSON document, on standard error; returns the exit code. */
-export function report(thrown: unknown, json: boolean): number {
-  const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+/**
+ * Prints an error as `error:`, `cause:` and `remedy:` lines, or as one JSON document, on standard error; returns the
+ * exit code. `command` is what was called, such as `wrenn create`.
+ */
+export function report(thrown: unknown, json: boolean, command = "wrenn"): number {
+  const said = inOwnWords(thrown, command);
+  const error = said instanceof Error ? said : new Error(String(said));
   const remedy = error instanceof WrennError || error instanceof Failure ? error.remedy : undefined;
   const cause = error instanceof WrennError ? error.behind : undefined;
   if (json) {
@@ -90,4 +100,7 @@ export function report(thrown: unknown, json: boolean): number {
   return exitCodeOf(error);
 }
 
-const exitCodeOf = (error: Error): number => (error instanceof Failure ? error.exitCode : 1);
+function exitCodeOf(error: Error): number {
+  if (error instanceof Failure) return error.exitCode;
+  return isRefusedField(error) ? badUsage : 1;
+}

@@ -103,22 +103,31 @@ function quiet(command: Command, path = command.name()): void {
 
 /** What commander found wrong with a command line; its suggestion becomes the remedy. */
 function misuse(error: CommanderError): Failure {
-  const [message = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const [first = "", suggestion] = error.message.replace(/^error: /, "").split("\n");
+  const message = first.replace(/^command-argument value ('.*') is invalid for argument ('.*?')\./, "$1 is no $2:");
   const meant = suggestion?.replace(/^\(|\)$/g, "");
   return new Failure(message, meant ?? `See \`${misused.get(error) ?? "wrenn"} --help\`.`, badUsage);
 }
+
+/** A command as it is typed, such as `wrenn template build`. */
+const pathOf = (command: Command): string =>
+  command.parent ? `${pathOf(command.parent)} ${command.name()}` : command.name();
 
 /** Runs one command line; returns the exit code. */
 export async function run(argv: readonly string[]): Promise<number> {
   const own = argv.includes("--") ? argv.slice(0, argv.indexOf("--")) : argv;
   const json = own.includes("--json");
+  let called = "wrenn";
   try {
     const root = program(isQuestion(argv) ? await knownIds() : []);
+    root.hook("preAction", (_, command) => {
+      called = pathOf(command);
+    });
     if (argv.length === 0) root.help({ error: true });
     await root.parseAsync([...argv], { from: "user" });
     return Number(process.exitCode ?? 0);
   } catch (thrown) {
-    if (!(thrown instanceof CommanderError)) return report(thrown, json);
+    if (!(thrown instanceof CommanderError)) return report(thrown, json, called);
     if (thrown.exitCode === 0) return 0;
     if (thrown.code === "commander.help") return badUsage;
     return report(misuse(thrown), json);

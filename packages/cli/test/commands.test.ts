@@ -203,8 +203,18 @@ describe("errors", () => {
       const { code, stderr } = await run(...line.split(" "));
       expect([code, stderr]).toEqual([2, expect.stringContaining(`remedy: See \`wrenn ${command} --help\`.`)]);
     }
+    expect((await run("port", "cl-0", "99999")).stderr).toContain("error: '99999' is no 'port': Give a number");
+    expect((await run("create", "--vcpus", "0")).stderr).toContain("Give a whole number of at least 1.");
     expect((await run("exec", "cl-0")).code).toBe(2);
     expect((await run("info", "no/id")).code).toBe(2);
+  });
+
+  test("a list without rows tells a person at a terminal how to get one, and a program its head alone", async () => {
+    expect((await run("ls")).stdout).toMatch(/^ID +NAME[^\n]*\n$/);
+    const seen: Uint8Array[] = [];
+    const terminal = { cols: 120, rows: 30, data: (_: unknown, bytes: Uint8Array) => void seen.push(bytes) };
+    await Bun.spawn([program, "ls"], { env: { ...env, NO_COLOR: "1" }, terminal }).exited;
+    expect(Buffer.concat(seen).toString().trim()).toBe("There is no sandbox. `wrenn create` starts one.");
   });
 
   test("a failure ends with 1, its cause and its remedy, or as JSON", async () => {

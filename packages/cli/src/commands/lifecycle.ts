@@ -1,8 +1,8 @@
 import { Command } from "commander";
 import { Sandbox, type SandboxInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { duration, mebibytes, mount, pair, whole } from "../options.ts";
-import { age, bytes, Failure, paint, print, printable, printJson, report, table, usage } from "../output.ts";
+import { duration, mebibytes, mount, pair, positive } from "../options.ts";
+import { age, bytes, Failure, paint, print, printable, printJson, printTable, report, usage } from "../output.ts";
 import { type NetworkFlags, networkOptions, policyOf } from "./network.ts";
 
 /** Options that shape a new sandbox, shared by `create` and `run`. */
@@ -25,7 +25,7 @@ export const withCreateFlags = (command: Command): Command =>
   networkOptions(command)
     .option("--name <name>", "name of the sandbox; commands take it in place of the id")
     .option("-t, --template <name>", "template to start from", "base")
-    .option("--vcpus <n>", "virtual processors", whole)
+    .option("--vcpus <n>", "virtual processors", positive)
     .option("--memory <size>", "memory, such as 512M or 2G", mebibytes)
     .option("--disk <size>", "disk, such as 5G", mebibytes)
     .option("--timeout <duration>", "time without activity until it is paused, such as 10m; default never", duration)
@@ -98,7 +98,8 @@ export const listCommand = (): Command =>
         `${one.memoryMiB} MiB`,
         age(one.createdAt),
       ];
-      print(table(["ID", "NAME", "STATUS", "TEMPLATE", "VCPUS", "MEMORY", "AGE"], found.map(row)));
+      const head = ["ID", "NAME", "STATUS", "TEMPLATE", "VCPUS", "MEMORY", "AGE"];
+      printTable(head, found.map(row), "There is no sandbox. `wrenn create` starts one.");
     });
 
 /** `wrenn info`. */
@@ -235,5 +236,9 @@ export const templatesCommand = (): Command =>
         bytes(one.sizeBytes),
         age(one.createdAt),
       ]);
-      print(table(["NAME", "KIND", "VCPUS", "MEMORY", "SIZE", "AGE"], rows));
+      printTable(
+        ["NAME", "KIND", "VCPUS", "MEMORY", "SIZE", "AGE"],
+        rows,
+        "There is no template. `make images` makes two.",
+      );
     });

@@ -2,7 +2,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { Commands, type Signal, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
 import { positive } from "../options.ts";
-import { Failure, print, printJson, table } from "../output.ts";
+import { Failure, print, printJson, printTable } from "../output.ts";
 import type { Json } from "./lifecycle.ts";
 
 /** The commands of a sandbox as it is: looking at a paused one does not resume it. */
@@ -23,7 +23,7 @@ export const processesCommand = (): Command =>
       const found = await (await commandsOf(id)).commands.list();
       if (json) return printJson(found);
       const rows = found.map(({ pid, tag, cmd, args }) => [`${pid}`, tag ?? "-", [cmd, ...args].join(" ")]);
-      print(table(["PID", "TAG", "COMMAND"], rows));
+      printTable(["PID", "TAG", "COMMAND"], rows, "No command runs in it. `wrenn exec ID -- COMMAND` starts one.");
     });
 
 function signalOf(text: string): Signal {

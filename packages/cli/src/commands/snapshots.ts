@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
 import { duration, pair, positive } from "../options.ts";
-import { age, bytes, Failure, print, printJson, table } from "../output.ts";
+import { age, bytes, Failure, print, printJson, printTable } from "../output.ts";
 import { all, type Json } from "./lifecycle.ts";
 
 type CheckpointFlags = Json & { name?: string; metadata?: Record<string, string>; diskOnly?: boolean };
@@ -96,7 +96,8 @@ const listCommand = (): Command =>
         bytes(one.sizeBytes),
         age(one.createdAt),
       ];
-      print(table(["NAME", "SANDBOX", "PARENT", "SIZE", "AGE"], found.map(row)));
+      const head = ["NAME", "SANDBOX", "PARENT", "SIZE", "AGE"];
+      printTable(head, found.map(row), "There is no snapshot. `wrenn checkpoint ID` takes one.");
     });
 
 const removeCommand = (): Command =>

@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { type Branch, lineage, lineOf, Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
 import { draw } from "../draw.ts";
 import { resolveId } from "../ids.ts";
-import { age, bytes, Failure, print, printJson, table } from "../output.ts";
+import { age, bytes, Failure, printJson, printTable } from "../output.ts";
 import type { Json } from "./lifecycle.ts";
 
 /** `wrenn tree`. */
@@ -24,7 +24,12 @@ export const treeCommand = (): Command =>
         strokes + branch.name,
         ...facts(branch),
       ];
-      print(table(["NAME", "STATE", "SIZE", "AGE"], [...draw(line)].map(row)));
+      const rows = [...draw(line)].map(row);
+      printTable(
+        ["NAME", "STATE", "SIZE", "AGE"],
+        rows,
+        "There is no sandbox and no snapshot. `wrenn create` starts one.",
+      );
     });
 
 /** The name in the tree that a person means; throws `not_found`. */

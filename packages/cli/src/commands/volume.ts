@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { type VolumeInfo, Wrenn } from "wrenn";
-import { age, Failure, print, printJson, table } from "../output.ts";
+import { age, Failure, print, printJson, printTable } from "../output.ts";
 import type { Json } from "./lifecycle.ts";
 
 const help = `
@@ -27,7 +27,11 @@ const listVolumes = (): Command =>
       const found = await new Wrenn().volumes.list();
       if (json) return printJson(found);
       const row = ({ name, id, hostId, createdAt }: VolumeInfo) => [name, id, hostId, age(createdAt)];
-      print(table(["NAME", "ID", "HOST", "AGE"], found.map(row)));
+      printTable(
+        ["NAME", "ID", "HOST", "AGE"],
+        found.map(row),
+        "There is no volume. `wrenn volume create NAME` makes one.",
+      );
     });
 
 const createVolume = (): Command =>

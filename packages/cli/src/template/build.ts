@@ -2,7 +2,7 @@ import { readFile, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { type BuildOptions, Wrenn } from "wrenn";
-import { duration, mebibytes, pair, whole } from "../options.ts";
+import { duration, mebibytes, pair, positive } from "../options.ts";
 import { bytes, paint, print, printJson, usage } from "../output.ts";
 import { asArchive, packContext } from "./context.ts";
 import { finish } from "./follow.ts";
@@ -44,7 +44,7 @@ export const buildCommand = (): Command =>
     .option("--target <stage>", "stage to build; default: the last one")
     .option("--start <command>", "what runs in every sandbox of it from the begin; instead of CMD")
     .option("--ready <command>", "must succeed before the template is frozen; instead of HEALTHCHECK")
-    .option("--vcpus <n>", "virtual processors", whole)
+    .option("--vcpus <n>", "virtual processors", positive)
     .option("--memory <size>", "memory, such as 512M or 2G", mebibytes)
     .option("--no-cache", "do every step anew")
     .option("--timeout <duration>", "longest the build may take, such as 30m; default 1h", duration)

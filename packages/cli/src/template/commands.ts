@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { type BuildInfo, type BuiltTemplateInfo, Wrenn } from "wrenn";
 import { all, type Json } from "../commands/lifecycle.ts";
-import { age, bytes, Failure, print, printJson, table, usage } from "../output.ts";
+import { age, bytes, Failure, print, printJson, printTable, table, usage } from "../output.ts";
 import { buildCommand } from "./build.ts";
 import { follow } from "./follow.ts";
 import { took } from "./progress.ts";
@@ -50,7 +50,12 @@ const listCommand = (): Command =>
         platform ? "all" : "team",
         age(current?.completedAt ?? createdAt),
       ];
-      print(table(["NAME", "TAGS", "VCPUS", "MEMORY", "SIZE", "FOR", "AGE"], found.map(row)));
+      const head = ["NAME", "TAGS", "VCPUS", "MEMORY", "SIZE", "FOR", "AGE"];
+      printTable(
+        head,
+        found.map(row),
+        "No template was built. `wrenn template build --help` shows how; `wrenn templates` lists all.",
+      );
     });
 
 const buildsCommand = (): Command =>
@@ -67,7 +72,8 @@ const buildsCommand = (): Command =>
         build.completedAt ? took(build) : "-",
         age(build.createdAt),
       ];
-      print(table(["ID", "TEMPLATE", "STATUS", "STEP", "TOOK", "AGE"], found.map(row)));
+      const head = ["ID", "TEMPLATE", "STATUS", "STEP", "TOOK", "AGE"];
+      printTable(head, found.map(row), "Nothing was built. `wrenn template build --help` shows how.");
     });
 
 const logsCommand = (): Command =>

@@ -38,15 +38,18 @@ export class Reach {
     const options = { headers, lookup, agent: false as const, timeout: silentMs };
     const request = (url.protocol === "https:" ? secure : plain)(url, options, answered);
     request.on("timeout", () => request.destroy(new Error(`${url.host} is silent`)));
-    request.on("error", (cause) =>
-      reject(
-        cause instanceof WrennError ? cause : new WrennError("agent_error", `${url.host} cannot be reached`, { cause }),
-      ),
-    );
+    request.on("error", (cause) => reject(cause instanceof WrennError ? cause : unreachable(url.host, cause)));
     request.end();
     return promise;
   }
 }
+
+const unreachable = (host: string, cause: Error) =>
+  new WrennError("agent_error", `${host} cannot be reached`, {
+    cause,
+    remedy:
+      "Look at the host's way to it: network, name service, firewall. `docker save` writes a file that needs none.",
+  });
 
 const inner = (host: string) =>
   new WrennError("invalid_request", `${host} is inside this host's own networks`, {
