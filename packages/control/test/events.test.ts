@@ -358,7 +358,7 @@ describe("usage", () => {
 
   test("is exact: a span over midnight counts on both days, to the second", async () => {
     await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
-    const [{ team }] = await sql`select team_id as team from sandboxes limit 1`;
+    const [{ team }] = await sql`select team_id as team from api_keys where name = 'bootstrap'`;
     await sql`insert into usage_spans (team_id, sandbox_id, vcpus, memory_mib, started_at, ended_at)
       values (${team}, 'x', 2, 100, '2026-01-01T23:59:30Z', '2026-01-02T00:01:00Z')`;
     const usage = await plane.json<rest.CapsuleUsage>(200, "GET", "/v1/capsules/usage?from=2026-01-01&to=2026-01-03");

@@ -28,6 +28,16 @@ describe("ranking", () => {
     expect([0, 1, 2, 3].map((turn) => ids(same, "round-robin", {}, turn)[0])).toEqual(["a", "b", "c", "a"]);
   });
 
+  test("of a large fleet some are compared each time, in turn; all of them where few have what is wanted", () => {
+    const many = Array.from({ length: 1_000 }, (_, at) => loaded(`h${at}`, at === 700 ? 0 : 100));
+    const seen = new Set([...Array(16).keys()].flatMap((turn) => ids(many, "least-loaded", {}, turn)));
+    expect([ids(many).length, seen.size]).toEqual([64, 1_000]);
+    expect([...Array(16).keys()].some((turn) => ids(many, "least-loaded", {}, turn)[0] === "h700")).toBe(true);
+    expect(ids(many, "least-loaded", { wide: true }).length).toBe(1_000);
+    const full = many.map((one) => (one.id === "h700" ? one : loaded(one.id, 9_900)));
+    expect([...Array(9).keys()].map((turn) => ids(full, "least-loaded", {}, turn)[0])).toEqual(Array(9).fill("h700"));
+  });
+
   test("hosts that are alike take turns under every strategy", () => {
     const same = [host("a"), host("b")];
     expect(new Set([0, 1].map((turn) => ids(same, "least-loaded", {}, turn)[0])).size).toBe(2);
@@ -100,6 +110,35 @@ describe("reservations", () => {
     for (const one of await plane.json<{ id: string }[]>(200, "GET", "/v1/capsules"))
       await plane.json(204, "DELETE", `/v1/capsules/${one.id}`);
     expect(await load()).toEqual({ memory_mib: 0, vcpus: 0, sandboxes: 0 });
+  });
+
+  test("creates that come together share transactions, each with its row, its events and its reservation", async () => {
+    await room(0);
+    const transactions = async () =>
+      (await sql`select pg_stat_force_next_flush(), sum(xact_commit)::int as n from pg_stat_database`)[0].n as number;
+    await plane.create().then(({ id }) => plane.json(204, "DELETE", `/v1/capsules/${id}`));
+    const before = (await load()).sandboxes;
+    const [{ events }] = await sql`select count(*)::int as events from events`;
+    const started = await transactions();
+    const made = await Promise.all(Array.from({ length: 64 }, () => plane.create()));
+    await Bun.sleep(1_100); // statistics are told once a second
+    expect((await transactions()) - started).toBeLessThan(64 * 4);
+    expect((await load()).sandboxes).toBe(before + 64);
+    const [after] = await sql`select count(*)::int as events from events`;
+    expect(after.events - events).toBe(64 * 3); // starting, running, created
+    await Promise.all(made.map(({ id }) => plane.json(204, "DELETE", `/v1/capsules/${id}`)));
+  });
+
+  test("a list shows at once what another replica, or hand, changed in the database", async () => {
+    const { id } = await plane.create();
+    const listed = async () =>
+      (await plane.json<{ id: string }[]>(200, "GET", "/v1/capsules")).find((one) => one.id === id);
+    const single = () => plane.json(200, "GET", `/v1/capsules/${id}`);
+    expect(await listed()).toEqual(await single());
+    await sql`update sandboxes set name = 'elsewhere' where id = ${id.slice(3)}`;
+    expect(await listed()).toMatchObject({ name: "elsewhere" });
+    expect(await listed()).toEqual(await single());
+    await plane.json(204, "DELETE", `/v1/capsules/${id}`);
   });
 
   test("a pause gives memory back; a resume needs it again, and is refused where there is none", async () => {

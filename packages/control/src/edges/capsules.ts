@@ -10,7 +10,7 @@ import { hiddenStates } from "../store/phase.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { type App, check, endpoint } from "./endpoint.ts";
 import { IfMatch, needMatch } from "./etag.ts";
-import { capsule } from "./present.ts";
+import { capsule, capsuleText } from "./present.ts";
 
 /** Most sandboxes one answer lists; the cursor leads on. */
 const maxPage = 1_000;
@@ -104,7 +104,10 @@ export function capsuleRoutes(app: App, { sandboxes, hibernation, snapshots, lab
     async ({ caller, query, c }) => {
       const rows = await sandboxes.list(caller, { ...readFilter(query), limit: query.limit + 1 });
       if (rows.length > query.limit) c.header("X-Next-Cursor", cursorOf(rows[query.limit - 1]!));
-      return await show(rows.slice(0, query.limit));
+      const page = rows.slice(0, query.limit);
+      const names = await snapshots.names(page.map((row) => row.origin));
+      const text = `[${page.map((row) => capsuleText(row, names)).join()}]`;
+      return c.body(text, 200, { "content-type": "application/json" });
     },
   );
   endpoint(

@@ -36,6 +36,17 @@ export function capsule(row: SandboxRow, names: Names): rest.Capsule {
   };
 }
 
+/** Rows that stay in memory are written as text once. */
+const texts = new WeakMap<SandboxRow, string>();
+
+/** {@link capsule} as JSON text. What a snapshot is called may change while its row does not. */
+export function capsuleText(row: SandboxRow, names: Names): string {
+  if (row.origin !== "") return JSON.stringify(capsule(row, names));
+  const text = texts.get(row) ?? JSON.stringify(capsule(row, names));
+  texts.set(row, text);
+  return text;
+}
+
 /** A host's template as the Wrenn dialect lists it. */
 export const template = (from: hostagent.Template): rest.Template => ({
   name: from.name,

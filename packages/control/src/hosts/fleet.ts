@@ -1,5 +1,5 @@
 import { headers, type hostagent, WrennError } from "@wrenn/contract";
-import type { LoadedHost } from "../store/fleet/hosts.ts";
+import type { Load, LoadedHost } from "../store/fleet/hosts.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { type Host, hostError } from "./host.ts";
 import { type Needs, rank, type Strategy, serves } from "./placement.ts";
@@ -27,6 +27,7 @@ export type Stored = Pick<SandboxRow, "teamId" | "memoryMib" | "vcpus" | "hostId
 /** The hosts this control plane knows, and which of them takes a new sandbox. */
 export class Fleet {
   #members = new Map<string, Member>();
+  #rows: readonly LoadedHost[] = [];
   readonly #templates = new Map<string, { list: hostagent.Template[]; until: number }>();
   /** Questions about templates under way. */
   readonly #asked = new Map<string, Promise<hostagent.Template[]>>();
@@ -44,6 +45,12 @@ export class Fleet {
   /** Takes over the registry as it is now. */
   know(members: readonly Member[]): void {
     this.#members = new Map(members.map((member) => [member.host.id, member]));
+    this.#rows = members.map(({ row }) => row);
+  }
+
+  /** Takes over what is reserved of each host by now; hosts that are not named keep what is known. */
+  weigh(loads: ReadonlyMap<string, Load>): void {
+    for (const row of this.#rows) row.load = loads.get(row.id) ?? row.load;
   }
 
   /** Every member. */
@@ -83,7 +90,7 @@ export class Fleet {
 
   /** Hosts for a new sandbox, best first. Throws `no_hosts_available`, and says why. */
   candidates(needs: Needs): Host[] {
-    const all = this.members.map(({ row }) => row);
+    const all = this.#rows;
     const fits = ({ id }: LoadedHost) => this.#isHere(id);
     const ranked = rank(all, { ...needs, fits }, this.strategy, this.#turn++);
     if (ranked.length > 0) return ranked.map(({ id }) => this.host(id));
@@ -95,7 +102,7 @@ export class Fleet {
    * itself, still. Throws `no_hosts_available`, and says why.
    */
   places({ teamId: team, memoryMib, vcpus, hostId, storeId, moveClass }: Stored): string[] {
-    const all = this.members.map(({ row }) => row);
+    const all = this.#rows;
     const fits = (row: LoadedHost) => row.storeId === storeId && row.moveClass === moveClass && this.#isHere(row.id);
     const ranked = rank(all, { team, memoryMib, vcpus, fits }, this.strategy, this.#turn++).map(({ id }) => id);
     if (ranked.length === 0) throw noneResumes(all.filter(fits));
@@ -126,7 +133,9 @@ export class Fleet {
   /** Takes over what a host is wanted for, until the registry is read anew: who set it finds it in force here. */
   wanted(id: string, mode: LoadedHost["mode"]): void {
     const member = this.#members.get(id);
-    if (member) this.#members.set(id, { ...member, row: { ...member.row, mode } });
+    if (!member) return;
+    this.#members.set(id, { ...member, row: { ...member.row, mode } });
+    this.#rows = this.members.map(({ row }) => row);
   }
 
   /** Deadline and request id of a call made for `caller`. */
@@ -163,24 +172,33 @@ export class Fleet {
   }
 
   /**
-   * Those of `hosts` that have a template, in their order. What they told last counts, however old, so that the hosts
-   * asked a moment ago are not preferred; the first one is asked again meanwhile. Throws `not_found` when none has.
+   * Those of `hosts` that told of a template, in their order. What they told last counts, however old, so that the hosts
+   * asked a moment ago are not preferred; the first one is asked again meanwhile.
    */
-  async having(hosts: readonly Host[], name: string): Promise<Host[]> {
-    const has = (list: readonly hostagent.Template[] | undefined) => list?.some((template) => template.name === name);
+  async #known(hosts: readonly Host[], name: string): Promise<Host[]> {
     const unknown = hosts.filter(({ id }) => !this.#templates.has(id)).slice(0, askedAtOnce);
     if (unknown.length > 0)
       await Promise.race([Promise.allSettled(unknown.map((host) => this.templates(host))), Bun.sleep(newcomerMs)]);
-    const known = hosts.filter(({ id }) => has(this.#templates.get(id)?.list));
-    if (known.length > 0) {
-      this.#renew(known[0]!);
-      return known;
-    }
+    const known = hosts.filter(({ id }) => has(this.#templates.get(id)?.list, name));
+    if (known.length > 0) this.#renew(known[0]!);
+    return known;
+  }
+
+  /** Hosts that have a template, for a new sandbox, best first. Throws as {@link candidates} and {@link having} do. */
+  async holders(needs: Needs, name: string): Promise<Host[]> {
+    const some = await this.#known(this.candidates(needs), name);
+    return some.length > 0 ? some : await this.having(this.candidates({ ...needs, wide: true }), name);
+  }
+
+  /** Those of `hosts` that have a template, in their order. Throws `not_found` when none has. */
+  async having(hosts: readonly Host[], name: string): Promise<Host[]> {
+    const known = await this.#known(hosts, name);
+    if (known.length > 0) return known;
     const asked = hosts.slice(0, askedAtOnce);
     const lists = await Promise.allSettled(asked.map((host) => this.templates(host, true)));
     const found = asked.filter((_, at) => {
       const list = lists[at]!;
-      return list.status === "fulfilled" && has(list.value);
+      return list.status === "fulfilled" && has(list.value, name);
     });
     if (found.length > 0) return found;
     const told = lists.filter((list) => list.status === "fulfilled").map(({ value }) => value);
@@ -192,6 +210,9 @@ export class Fleet {
     });
   }
 }
+
+const has = (list: readonly hostagent.Template[] | undefined, name: string) =>
+  list?.some((template) => template.name === name) ?? false;
 
 /** Why no host takes a sandbox: there is none, none is there, none is in the zone, or all are full. */
 function none(mine: readonly LoadedHost[], { zone, memoryMib, fits = () => true }: Needs): WrennError {

@@ -1,6 +1,6 @@
 import { arrows, type Event, events, hostagent, isFinal, type State, states, step } from "@wrenn/contract";
+import type { Reported } from "../store/batches.ts";
 import { isOver, isPaused, isStored } from "../store/phase.ts";
-import type { Change } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 
 const { SandboxState } = hostagent;
@@ -38,7 +38,7 @@ function closure(start: State): Set<State> {
  * Reports of an earlier incarnation, and those the row already knows, are ignored. `asked` means that the report
  * answers a question asked after the row was read, so it settles an action that nobody carries on any more.
  */
-export function reflect(row: SandboxRow, report: hostagent.Sandbox, asked = false): Change | undefined {
+export function reflect(row: SandboxRow, report: hostagent.Sandbox, asked = false): Reported | undefined {
   const state = stateOf[report.state];
   if (state === undefined || isFinal(row.state)) return undefined;
   // The store has it: what hosts do to what is left of it says nothing, but that one runs it after all.
@@ -70,7 +70,7 @@ export const isPausedReport = ({ state }: hostagent.Sandbox): boolean => state =
 
 const time = (ms: bigint): Date | null => (ms > 0n ? new Date(Number(ms)) : null);
 
-function facts(report: hostagent.Sandbox): Change {
+function facts(report: hostagent.Sandbox): Omit<Reported, "run" | "version" | "state"> {
   return {
     vcpus: report.vcpus,
     memoryMib: report.memoryMib,

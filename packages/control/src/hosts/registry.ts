@@ -7,7 +7,9 @@ import { Unsettled } from "./unsettled.ts";
 import { Watcher, type WatchGround } from "./watcher.ts";
 
 /** The database tells of every change at once; loads, which it does not tell, are read this often. */
-const reloadMs = 1_000;
+const weighMs = 1_000;
+/** How often everything is read, should a word of the database have been lost. */
+const reloadMs = 10_000;
 /** Machines grow and shrink, and their templates change. */
 const askMs = 60_000;
 const channel = "wrenn_hosts";
@@ -51,6 +53,7 @@ export class Registry implements AsyncDisposable {
     await registry.#read();
     registry.#listening = await client.listen(channel, () => void registry.reload());
     registry.#timers.push(
+      setInterval(() => void registry.#weigh(), weighMs),
       setInterval(() => void registry.reload(), reloadMs),
       setInterval(() => registry.#ask(), askMs),
     );
@@ -89,6 +92,16 @@ export class Registry implements AsyncDisposable {
     await this.#listening?.[Symbol.asyncDispose]();
     await this.#reading;
     await Promise.all([...this.#followed.values()].map(({ watcher }) => watcher[Symbol.asyncDispose]()));
+  }
+
+  /** Reads what is reserved of each host: of a large fleet everything else is too much for every second. */
+  async #weigh(): Promise<void> {
+    try {
+      await this.#noteHeard();
+      this.ground.fleet.weigh(await this.ground.hostStore.loads());
+    } catch (err) {
+      this.ground.log.warn({ err }, "the loads of hosts could not be read");
+    }
   }
 
   async #readAll(): Promise<void> {

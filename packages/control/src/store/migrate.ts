@@ -14,6 +14,7 @@ import fleetTrust from "../../migrations/0021_fleet_trust.sql" with { type: "tex
 import outbox from "../../migrations/0022_events.sql" with { type: "text" };
 import moves from "../../migrations/0023_moves.sql" with { type: "text" };
 import replicas from "../../migrations/0024_replicas.sql" with { type: "text" };
+import batches from "../../migrations/0025_batches.sql" with { type: "text" };
 import deadlines from "../../migrations/0030_deadlines.sql" with { type: "text" };
 import secrets from "../../migrations/0033_secrets.sql" with { type: "text" };
 import diskOnly from "../../migrations/0034_disk_only.sql" with { type: "text" };
@@ -33,6 +34,7 @@ import withoutFleetTrust from "../../migrations/down/0021_fleet_trust.sql" with 
 import withoutOutbox from "../../migrations/down/0022_events.sql" with { type: "text" };
 import withoutMoves from "../../migrations/down/0023_moves.sql" with { type: "text" };
 import withoutReplicas from "../../migrations/down/0024_replicas.sql" with { type: "text" };
+import withoutBatches from "../../migrations/down/0025_batches.sql" with { type: "text" };
 import withoutSecrets from "../../migrations/down/0033_secrets.sql" with { type: "text" };
 import withoutDiskOnly from "../../migrations/down/0034_disk_only.sql" with { type: "text" };
 import withoutVolumes from "../../migrations/down/0035_volumes.sql" with { type: "text" };
@@ -57,6 +59,7 @@ const migrations: readonly { name: string; text: string; down?: string }[] = [
   { name: "0022_events", text: outbox, down: withoutOutbox },
   { name: "0023_moves", text: moves, down: withoutMoves },
   { name: "0024_replicas", text: replicas, down: withoutReplicas },
+  { name: "0025_batches", text: batches, down: withoutBatches },
   { name: "0030_deadlines", text: deadlines },
   { name: "0033_secrets", text: secrets, down: withoutSecrets },
   { name: "0034_disk_only", text: diskOnly, down: withoutDiskOnly },

@@ -1,7 +1,9 @@
 import { type Event, type SandboxId, type State, states, step } from "@wrenn/contract";
 import { SQL } from "bun";
 import { and, asc, count, desc, eq, gt, gte, inArray, lt, ne, or, sql } from "drizzle-orm";
+import { Batches, type Report } from "./batches.ts";
 import type { Database } from "./database.ts";
+import { KeptRows, type Versioned } from "./kept.ts";
 import { lostStates, movingStates } from "./phase.ts";
 import { hosts, type NewSandbox, type SandboxRow, sandboxes } from "./schema/index.ts";
 
@@ -27,6 +29,8 @@ const losable = states.filter((state) => step(state, "lost") === "missing" && st
 const unsettledNames = [...movingStates, ...lostStates].map((state) => `'${state}'`).join(", ");
 const isUnsettled = sql`${sandboxes.state} in (${sql.raw(unsettledNames)})`;
 const isDue = sql`${sandboxes.endAt} <= now()`;
+/** Which transaction wrote a row: another for each of its versions (PostgreSQL documentation, 5.6). */
+const rowVersion = sql<string>`${sandboxes}.xmin::text`;
 const byId = eq(sandboxes.id, sql.placeholder("id"));
 
 /** It was on its way from the object store, which has it still. */
@@ -54,9 +58,12 @@ export class SandboxStore {
   readonly #db: Database;
   readonly #one;
   readonly #changed: ((id: string) => void)[] = [];
+  readonly #batches: Batches;
+  readonly #kept = new KeptRows();
 
   constructor(db: Database) {
     this.#db = db;
+    this.#batches = new Batches(db);
     this.#one = db.select().from(sandboxes).where(byId).prepare("sandbox_by_id");
   }
 
@@ -77,12 +84,31 @@ export class SandboxStore {
     throw new NoRoom();
   }
 
+  /** As {@link insert} of a row that is `starting`, together with those of others at the same time. */
+  async place(row: NewSandbox): Promise<SandboxRow> {
+    const made = await naming(this.#batches.place(row));
+    if (made) return made;
+    throw new NoRoom();
+  }
+
+  /** Writes what a host said, together with what others said; `undefined` when the row has changed since it was seen. */
+  async report(report: Report): Promise<SandboxRow | undefined> {
+    const row = await this.#batches.report(report);
+    for (const listener of this.#changed) listener(report.seen.id);
+    return row;
+  }
+
+  /** Whether `name` may stand for a team's snapshot, or a template that was built: not whether it may start from it. */
+  async isName(team: string, name: string): Promise<boolean> {
+    return await this.#batches.isName({ team, name });
+  }
+
   /** A team's rows, newest first unless the filter says otherwise. */
   async list(team: string, filter: ListFilter): Promise<SandboxRow[]> {
     const { after } = filter;
     const [order, beyond] = filter.oldestFirst ? [asc, gt] : [desc, lt];
-    return await this.#db
-      .select()
+    const heads = await this.#db
+      .select({ id: sandboxes.id, version: rowVersion })
       .from(sandboxes)
       .where(
         and(
@@ -96,6 +122,12 @@ export class SandboxStore {
       )
       .orderBy(order(sandboxes.createdAt), order(sandboxes.id))
       .limit(filter.limit);
+    return await this.#kept.rows(heads, (ids) => this.#versioned(ids));
+  }
+
+  async #versioned(ids: readonly SandboxId[]): Promise<Versioned[]> {
+    const isOne = sql`${sandboxes.id} in (select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb))`;
+    return await this.#db.select({ row: sandboxes, version: rowVersion }).from(sandboxes).where(isOne);
   }
 
   /** How many rows a list of all pages would show. */

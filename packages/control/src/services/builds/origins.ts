@@ -51,7 +51,7 @@ export class Origins {
 
   /** A template of the hosts: those that have the very same one as the host that is best placed. */
   async #ofHosts(caller: Caller, name: string, line: number): Promise<Found> {
-    const candidates = this.fleet.candidates({ team: caller.team, memoryMib: 0, vcpus: 0 });
+    const candidates = this.fleet.candidates({ team: caller.team, memoryMib: 0, vcpus: 0, wide: true });
     const found: { host: Host; image: hostagent.Template }[] = [];
     for (const host of candidates) {
       const image = (await this.fleet.templates(host).catch(() => [])).find((template) => template.name === name);

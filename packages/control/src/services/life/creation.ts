@@ -65,9 +65,9 @@ export class Creation {
   async start(caller: Caller, source: Source, wishes: Wishes, how: How = {}): Promise<SandboxRow> {
     const { once, placed } = how;
     const spec = { ...wishes, timeout_sec: await this.#ground.quotas.admit(caller, wishes) };
-    const pending = await this.#reserve(caller, source, spec, once);
-    if (!pending) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, wishes, how));
-    const row = await this.outcomes.advance(pending, "place");
+    const made = await this.#reserve(caller, source, spec, once);
+    if (!made) return (await this.#made(caller, once!)) ?? (await this.start(caller, source, wishes, how));
+    const row = once ? await this.outcomes.advance(made, "place") : made;
     placed?.(row);
     return await this.#ground.events.told(caller, { kind: "capsule.create", id: row.id }, async () => {
       try {
@@ -101,14 +101,21 @@ export class Creation {
 
   /** The team's snapshot of this name, a template that was built, or one of a host. */
   async #source(caller: Caller, spec: CreateSpec): Promise<Source> {
-    const { snapshots, versions, fleet } = this.#ground;
+    const { store, fleet } = this.#ground;
     const name = spec.template;
+    const own = (await store.isName(caller.team, name)) && (await this.#own(caller, name));
+    if (own) return own;
+    // Volumes are on one host, whichever that is.
+    const needs = { ...needsOf(spec), team: caller.team, zone: spec.availability_zone, wide: !!spec.volumes?.length };
+    return { hosts: await fleet.holders(needs, name), name, template: name };
+  }
+
+  async #own(caller: Caller, name: string): Promise<Source | undefined> {
+    const { snapshots, versions } = this.#ground;
     const snapshot = await snapshots.named(caller.team, name);
     if (snapshot) return this.sourceOf(snapshot, name);
     const built = await versions.find(caller.team, name);
-    if (built) return { ...this.sourceOf(built.snapshot, name), defaults: built.defaults };
-    const hosts = fleet.candidates({ team: caller.team, ...needsOf(spec), zone: spec.availability_zone });
-    return { hosts: await fleet.having(hosts, name), name, template: name };
+    return built && { ...this.sourceOf(built.snapshot, name), defaults: built.defaults };
   }
 
   /** A row on the first host that has room; `undefined` when `once` stands for another sandbox already. */
@@ -116,7 +123,8 @@ export class Creation {
     for (const { id } of source.hosts) {
       const wanted = rowOf(caller, source, spec, id);
       try {
-        const row = once ? await this.#ground.once.insert(wanted, once) : await this.#ground.store.insert(wanted);
+        const { store, once: keys } = this.#ground;
+        const row = once ? await keys.insert(wanted, once) : await store.place({ ...wanted, state: "starting" });
         if (row) this.#ground.fleet.reserved(id, needsOf(spec));
         return row;
       } catch (thrown) {

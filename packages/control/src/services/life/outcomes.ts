@@ -30,7 +30,7 @@ export class Outcomes {
 
   /** Records the host's answer. What overtook this action meanwhile shows in the row; only an end of the sandbox is an error. */
   async reached(seen: SandboxRow, report: hostagent.Sandbox): Promise<SandboxRow> {
-    const row = (await record(this.ground.store, report, { host: seen.hostId })) ?? seen;
+    const row = (await record(this.ground.store, report, { host: seen.hostId, seen })) ?? seen;
     if (isOver(row)) throw wrongState(row);
     return row;
   }
