@@ -164,3 +164,7 @@ for name in "${names[@]}"; do is_current "$name" || outdated+=("$name"); done
 [ ${#outdated[@]} = 0 ] || check_space "${outdated[@]}"
 "$here/kernel/fetch.sh" "$dir/kernels"
 for name in "${outdated[@]}"; do image "$name"; done
+for name in "${names[@]}"; do
+  # What has to start a server first; the others are frozen in seconds.
+  ! grep -q '"start"' "$here/templates/$name/image.json" || bun "$here/announce.ts" "$dir" "$name"
+done

@@ -1,4 +1,5 @@
 /** Every word that crosses a process boundary. No I/O: `start-tracing.ts` and `checked-lookup.ts` are for programs, and no part of this. */
+export * from "./bundled.ts";
 export * from "./connect-error.ts";
 export * from "./errors.ts";
 export * as filesystem from "./gen/filesystem/filesystem_pb.ts";

@@ -171,6 +171,11 @@ const causes: Record<string, Cause[]> = {
   SandboxError: [
     { what: "a template that is not there", words: /^404: .*"nothing"/, act: () => Sandbox.create("nothing") },
     {
+      what: "the interpreter's template before it was built",
+      words: /^404: .*"code-interpreter-v1".*`make code-interpreter`/,
+      act: () => Sandbox.create("code-interpreter-v1"),
+    },
+    {
       what: "rules that mean nothing",
       words: /^400: /,
       act: () => Sandbox.create("minimal", { network: { denyOut: ["no address"] } }),

@@ -1,5 +1,5 @@
 import { readdir, stat } from "node:fs/promises";
-import { WrennError } from "@wrenn/contract";
+import { remedyForTemplate, WrennError } from "@wrenn/contract";
 import type { Kernel } from "./drivers/ports.ts";
 
 /** An image of `$WRENN_DIR/images`: a root file system that templates are frozen from. */
@@ -36,7 +36,7 @@ export async function findImage(dir: string, name: string): Promise<Image> {
   if (image) return image;
   const known = (await listImages(dir)).map((other) => other.name);
   throw new WrennError("not_found", `there is no template "${name}"`, {
-    remedy: known.length > 0 ? `Use one of: ${known.join(", ")}.` : "Build the templates with `make images`.",
+    remedy: remedyForTemplate(name, known),
     details: { kind: "template", id: name },
   });
 }

@@ -7,6 +7,7 @@ import type { Drivers } from "./drivers/ports.ts";
 import { Vault } from "./egress/vault.ts";
 import { heal, neededTemplates } from "./heal.ts";
 import { Holds } from "./holds.ts";
+import { watchImages } from "./image-watch.ts";
 import { Journal } from "./journal.ts";
 import { Layers } from "./layers.ts";
 import { Scribe } from "./logs/scribe.ts";
@@ -73,7 +74,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const served = { sandboxes, sampler, scribe, metrics, moves, volumes };
   let server = serve(config, served, log);
   const { port } = server;
-  const preparing = templates.prepare(defaults);
+  const images = await watchImages(config.dir, () => templates.prepare(defaults), log);
   const tidying = setInterval(() => {
     const tidied = templates.tidy(() => neededTemplates(journal));
     tidied.catch((error) => log.warn({ error }, "images that nobody uses were not removed"));
@@ -87,6 +88,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
     },
     stop: async ({ pause }) => {
       clearInterval(tidying);
+      images.close();
       await server.stop(true);
       await diskWatch[Symbol.asyncDispose]();
       if (pause) await sandboxes.pauseAll("the host agent was stopped", config.drainSeconds * 1000);
@@ -96,7 +98,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
       await nursery[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
       await templates[Symbol.asyncDispose]();
-      await preparing;
+      await images.settled();
       await sandboxes[Symbol.asyncDispose]();
       await drivers.limits?.[Symbol.asyncDispose]();
       await drivers.nets[Symbol.asyncDispose]?.();

@@ -1,4 +1,4 @@
-import { headers, type hostagent, WrennError } from "@wrenn/contract";
+import { headers, type hostagent, remedyForTemplate, WrennError } from "@wrenn/contract";
 import type { Load, LoadedHost } from "../store/fleet/hosts.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { type Host, hostError } from "./host.ts";
@@ -203,9 +203,9 @@ export class Fleet {
     if (found.length > 0) return found;
     const told = lists.filter((list) => list.status === "fulfilled").map(({ value }) => value);
     if (told.length === 0) throw (lists[0] as PromiseRejectedResult).reason;
-    const names = [...new Set(told.flat().map((template) => template.name))].join(", ");
+    const names = [...new Set(told.flat().map((template) => template.name))];
     throw new WrennError("not_found", `There is no template "${name}".`, {
-      remedy: names ? `Use one of: ${names}.` : "Build the usual ones with `make images`.",
+      remedy: remedyForTemplate(name, names),
       details: { template: name },
     });
   }

@@ -1,4 +1,4 @@
-import { type hostagent, WrennError } from "@wrenn/contract";
+import { type hostagent, remedyForTemplate, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../../hosts/fleet.ts";
 import { type Host, hostError } from "../../hosts/host.ts";
 import type { BuildFiles } from "../../store/builds/files.ts";
@@ -111,8 +111,8 @@ export class Origins {
   }
 
   async #unknown(caller: Caller, name: string, line: number) {
-    const names = [...(await this.names(caller))].filter((one) => one.length < 25).join(", ");
-    return refused(line, `there is no template "${name}"`, names ? `Begin with one of: ${names}.` : "Run make images.");
+    const names = [...(await this.names(caller))].filter((one) => one.length < 25);
+    return refused(line, `there is no template "${name}"`, remedyForTemplate(name, names));
   }
 }
 
