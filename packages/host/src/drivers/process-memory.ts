@@ -2,10 +2,12 @@ import { closeSync, openSync, readFileSync, readSync, statSync, writeSync } from
 import { basename } from "node:path";
 import { WrennError } from "@wrenn/contract";
 import { type Pages, pageBytes } from "../memory/pages.ts";
+import { type Range, readProcess, SystemError } from "./libc.ts";
 
 /**
  * A guest's memory is a private mapping of its template's memory file, so the pages it changed are the anonymous pages of
- * that mapping: found in /proc/PID/pagemap, read and written through /proc/PID/mem (Linux, admin-guide/mm/pagemap.rst).
+ * that mapping: found in /proc/PID/pagemap (Linux, admin-guide/mm/pagemap.rst), read by process_vm_readv(2) and written
+ * through /proc/PID/mem.
  * Unchanged pages stay shared with the template, and saving costs what was changed.
  */
 
@@ -83,23 +85,70 @@ export function changedRuns(pid: number, path: string): Run[] {
 export function takeChanged(pid: number, path: string, runsOn: boolean): Taken {
   const runs = changedRuns(pid, path);
   const bytes = runs.reduce((sum, run) => sum + run.pages, 0) * pageBytes;
-  if (!runsOn || bytes > maxCopiedBytes) return { isCopied: false, pages: chunksOf(pid, path, runs) };
-  const copies = Array.from(chunksOf(pid, path, runs), ({ page, bytes }) => ({ page, bytes: bytes.slice() }));
-  return { isCopied: true, pages: copies };
+  const isCopied = runsOn && bytes <= maxCopiedBytes;
+  const chunks = chunksOf(pid, pieces(runs, mappings(pid, path)), isCopied);
+  return { isCopied, pages: isCopied ? [...chunks] : chunks };
 }
 
-/** The pages of `runs`, chunk by chunk; each chunk is valid until the next is taken. */
-function* chunksOf(pid: number, path: string, runs: readonly Run[]): Generator<Pages> {
-  const memory = openSync(`/proc/${pid}/mem`, "r");
-  try {
-    const buffer = new Uint8Array(chunkBytes);
-    for (const piece of pieces(runs, mappings(pid, path))) {
-      const bytes = buffer.subarray(0, piece.pages * pageBytes);
-      readFully(memory, bytes, piece.address);
-      yield { page: piece.page, bytes };
+/** What lies at `pieces`; each is valid until the next is taken, or for good when it is to be kept. */
+function* chunksOf(pid: number, all: Iterable<Piece>, isKept: boolean): Generator<Pages> {
+  using reader = new MemoryReader(pid);
+  const buffer = new Uint8Array(isKept ? 0 : chunkBytes);
+  for (const batch of batches(all)) {
+    const size = batch.reduce((sum, { pages }) => sum + pages, 0) * pageBytes;
+    const bytes = isKept ? new Uint8Array(size) : buffer.subarray(0, size);
+    reader.read(batch, bytes);
+    let at = 0;
+    for (const { page, pages } of batch) {
+      yield { page, bytes: bytes.subarray(at, at + pages * pageBytes) };
+      at += pages * pageBytes;
     }
-  } finally {
-    closeSync(memory);
+  }
+}
+
+/** Pieces that one system call reads: changed pages lie scattered, and a call for each run of them costs more than the bytes. */
+function* batches(all: Iterable<Piece>): Generator<Piece[]> {
+  let [batch, pages]: [Piece[], number] = [[], 0];
+  for (const piece of all) {
+    if ((pages + piece.pages) * pageBytes > chunkBytes) {
+      yield batch;
+      [batch, pages] = [[], 0];
+    }
+    batch.push(piece);
+    pages += piece.pages;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** Reads another process's memory. A container's seccomp filter may forbid the call that is made for it. */
+class MemoryReader implements Disposable {
+  #memory: number | undefined;
+
+  constructor(readonly pid: number) {}
+
+  read(batch: readonly Piece[], into: Uint8Array): void {
+    const ranges = batch.map(({ address, pages }) => ({ address, bytes: pages * pageBytes }));
+    if (this.#memory === undefined && this.#readAtOnce(ranges, into)) return;
+    this.#memory ??= openSync(`/proc/${this.pid}/mem`, "r");
+    let at = 0;
+    for (const { address, bytes } of ranges) {
+      readFully(this.#memory, into.subarray(at, at + bytes), address);
+      at += bytes;
+    }
+  }
+
+  /** False where it is not done, or not wholly. */
+  #readAtOnce(ranges: readonly Range[], into: Uint8Array): boolean {
+    try {
+      return readProcess(this.pid, ranges, into) === into.length;
+    } catch (thrown) {
+      if (thrown instanceof SystemError) return false; // the other way says what is wrong, if anything is
+      throw thrown;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#memory !== undefined) closeSync(this.#memory);
   }
 }
 

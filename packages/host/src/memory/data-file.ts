@@ -1,5 +1,7 @@
+import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { WrennError } from "@wrenn/contract";
+import { alignedBytes } from "./aligned.ts";
 import { pageBytes } from "./pages.ts";
 import { sumBytes, sumOf } from "./sum.ts";
 
@@ -22,20 +24,23 @@ export const damaged = (path: string, how: string): WrennError =>
     details: { file: path },
   });
 
-/** After so many segments the system is asked to begin writing to the disk, which then works beside this process. */
-const segmentsAPush = 8;
+const segmentBytes = segmentPages * pageBytes;
 
 /**
  * Writes a data file page by page; the file is made with the first page. While one segment is written, its sum is
  * computed and the next one is filled.
+ *
+ * Pages go to the disk past the system's cache where they can: the copy into it is most of what a pause costs otherwise,
+ * and it would take the place of templates there, which all sandboxes share.
  */
 export class DataWriter implements AsyncDisposable {
-  readonly #segments = [new Uint8Array(segmentPages * pageBytes), new Uint8Array(segmentPages * pageBytes)] as const;
+  readonly #segments = [alignedBytes(segmentBytes), alignedBytes(segmentBytes)] as const;
   readonly #sums: Uint8Array[] = [];
   #filled = 0;
   #file: FileHandle | undefined;
+  /** The same file, past the cache, once there is a whole segment to write; `null` where that cannot be. */
+  #direct: FileHandle | null | undefined;
   #writing: Promise<unknown> = Promise.resolve();
-  #pushing: Promise<unknown> = Promise.resolve();
   /** Pages so far. */
   pages = 0;
 
@@ -65,14 +70,15 @@ export class DataWriter implements AsyncDisposable {
     new DataView(head.buffer).setUint32(8, this.pages, true);
     const told = Buffer.concat([...this.#sums, head]);
     const tail = Buffer.concat([told, sumOf(told)]);
-    await this.#settled();
+    await this.#writing;
     await writeFully(this.#file!, tail, this.pages * pageBytes);
     await this.#file!.datasync();
     return this.pages * pageBytes + tail.length;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#settled().catch(() => {}); // whoever waited for it was told
+    await this.#writing.catch(() => {}); // whoever waited for it was told
+    await this.#direct?.close();
     await this.#file?.close();
   }
 
@@ -84,30 +90,43 @@ export class DataWriter implements AsyncDisposable {
   async #flush(): Promise<void> {
     if (this.#filled === 0) return;
     this.#file ??= await open(this.path, "wx", 0o600);
+    // A file of less is written as fast through the cache.
+    if (this.#direct === undefined && this.#filled === segmentBytes) this.#direct = await this.#openDirect();
     const part = this.#segment.subarray(0, this.#filled);
     const before = this.#writing; // of the other segment, which is filled next
-    this.#writing = Promise.all([before, writeFully(this.#file, part, this.#sums.length * this.#segment.length)]);
+    this.#writing = Promise.all([before, this.#write(part, this.#sums.length * segmentBytes)]);
     this.#writing.catch(() => {}); // thrown where it is waited for
     this.#sums.push(sumOf(part));
     this.#filled = 0;
     await before;
-    if (this.#sums.length % segmentsAPush === 0) this.#push(this.#file);
   }
 
-  #push(file: FileHandle): void {
-    this.#pushing = Promise.all([this.#pushing, file.datasync()]);
-    this.#pushing.catch(() => {});
+  /** A file system in memory may have no way past the cache. */
+  #openDirect(): Promise<FileHandle | null> {
+    return open(this.path, constants.O_WRONLY | constants.O_DIRECT).catch(() => null);
   }
 
-  async #settled(): Promise<void> {
-    await Promise.all([this.#writing, this.#pushing]);
+  async #write(part: Uint8Array, position: number): Promise<void> {
+    try {
+      if (this.#direct) return await writeFully(this.#direct, part, position);
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== "EINVAL") throw thrown; // else its blocks are larger than pages
+    }
+    await writeFully(this.#file!, part, position);
   }
 }
 
-/** Reads pages of a data file; every byte it gives was compared with its sum. */
+/** A segment that is read, or will be. */
+type Segment = { readonly at: number; readonly buffer: Uint8Array; readonly bytes: Promise<Uint8Array> };
+
+/**
+ * Reads pages of a data file; every byte it gives was compared with its sum. While one segment is used the next is read,
+ * since it may come from the disk.
+ */
 export class DataReader implements AsyncDisposable {
-  readonly #buffer = new Uint8Array(segmentPages * pageBytes);
-  #held: { at: number; bytes: Uint8Array } | undefined;
+  /** The one that is read from, and the one after it. */
+  #held: { at: number; buffer: Uint8Array; bytes: Uint8Array } | undefined;
+  #next: Segment | undefined;
 
   private constructor(
     readonly path: string,
@@ -152,20 +171,33 @@ export class DataReader implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#next?.bytes.catch(() => {}); // nobody wants it any more
     await this.file.close();
   }
 
   async #segment(at: number): Promise<Uint8Array> {
     if (this.#held?.at === at) return this.#held.bytes;
-    const pages = Math.min(segmentPages, this.pages - at * segmentPages);
-    if (pages <= 0) throw damaged(this.path, "it has too few pages");
+    if (at * segmentPages >= this.pages) throw damaged(this.path, "it has too few pages");
+    const free = this.#held?.buffer;
     this.#held = undefined;
-    const bytes = this.#buffer.subarray(0, pages * pageBytes);
-    await readFully(this.file, bytes, at * segmentPages * pageBytes);
+    const ahead = this.#next;
+    if (ahead && ahead.at !== at) await ahead.bytes.catch(() => {}); // its buffer is used again
+    const segment = ahead?.at === at ? ahead : this.#read(at, free ?? new Uint8Array(segmentBytes));
+    const bytes = await segment.bytes;
+    const other = segment === ahead ? free : ahead?.buffer;
+    const isLast = (at + 1) * segmentPages >= this.pages;
+    this.#next = isLast ? undefined : this.#read(at + 1, other ?? new Uint8Array(segmentBytes));
     const sum = this.sums.subarray(at * sumBytes, (at + 1) * sumBytes);
     if (Buffer.compare(sumOf(bytes), sum) !== 0) throw damaged(this.path, "its checksum differs");
-    this.#held = { at, bytes };
+    this.#held = { at, buffer: segment.buffer, bytes };
     return bytes;
+  }
+
+  #read(at: number, buffer: Uint8Array): Segment {
+    const part = buffer.subarray(0, Math.min(segmentPages, this.pages - at * segmentPages) * pageBytes);
+    const bytes = readFully(this.file, part, at * segmentBytes).then(() => part);
+    bytes.catch(() => {}); // thrown where it is waited for
+    return { at, buffer, bytes };
   }
 }
 
