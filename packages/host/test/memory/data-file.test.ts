@@ -20,7 +20,7 @@ async function written(path: string): Promise<number> {
     expect(await data.add(Buffer.concat(Array.from({ length: count }, (_, i) => page(at + i))))).toBe(at);
     at += count;
   }
-  return data.finish();
+  return await data.finish();
 }
 
 for (const dir of folders)
