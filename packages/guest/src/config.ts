@@ -1,4 +1,4 @@
-import { agentPort } from "@wrenn/contract";
+import { agentPort } from "@wrenn/contract/core";
 
 /** What a person writes. */
 export type AgentOptions = {

@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 
 /** An error of the plain HTTP paths: `{"code","message"}`, where `code` is the status (E2B protocol, section 7). */
 export function httpError(status: number, message: string): Response {

@@ -1,14 +1,12 @@
 import { type AgentOptions, compile } from "./config.ts";
-import type { Method } from "./connect/method.ts";
-import { filesystemMethods } from "./filesystem/service.ts";
 import { hasIdentity, identityFile, markSandbox, sandboxVariables } from "./identity/environment.ts";
 import { Identity } from "./identity/state.ts";
 import { prepare } from "./processes/command.ts";
 import { openGroups } from "./processes/groups.ts";
 import { PipedProcess } from "./processes/process.ts";
 import { Registry } from "./processes/registry.ts";
-import { processMethods } from "./processes/service.ts";
 import { protectAgent } from "./processes/spawn.ts";
+import type { Rpc } from "./rpc.ts";
 import { type Agent, listen } from "./server.ts";
 
 export type { AgentOptions } from "./config.ts";
@@ -26,12 +24,7 @@ export function start(options: AgentOptions = {}): RunningAgent {
   const config = compile(options);
   const identity = new Identity();
   const registry = new Registry();
-  const methods = new Map<string, Method>();
-  const processService = processMethods(registry, identity);
-  for (const [name, method] of Object.entries(processService)) methods.set(`/process.Process/${name}`, method);
-  for (const [name, method] of Object.entries(filesystemMethods(identity)))
-    methods.set(`/filesystem.Filesystem/${name}`, method);
-  const agent: Agent = { identity, registry, methods, ownsMachine: config.ownsMachine };
+  const agent: Agent = { identity, registry, rpc: lazily(registry, identity), ownsMachine: config.ownsMachine };
   if (config.ownsMachine) {
     protectAgent();
     openGroups();
@@ -47,6 +40,15 @@ export function start(options: AgentOptions = {}): RunningAgent {
       registry.killAll();
       await server.stop(true);
     },
+  };
+}
+
+/** The services, loaded by the first call: reading the descriptions of their messages is half of what a start would take. */
+function lazily(registry: Registry, identity: Identity): Agent["rpc"] {
+  let loaded: Promise<Rpc> | undefined;
+  return async (path, request) => {
+    loaded ??= import("./rpc.ts").then(({ services }) => services(registry, identity));
+    return (await loaded)(path, request);
   };
 }
 

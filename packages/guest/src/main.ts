@@ -1,4 +1,4 @@
-import { version } from "@wrenn/contract";
+import { version } from "@wrenn/contract/core";
 import { FlagError, type Flags, readFlags } from "./flags.ts";
 import { start } from "./index.ts";
 import { serveVolumes } from "./volumes/server.ts";

@@ -1,6 +1,4 @@
-import { envdVersion, version } from "@wrenn/contract";
-import { handle, unknownMethod } from "./connect/handler.ts";
-import type { Method } from "./connect/method.ts";
+import { envdVersion, version } from "@wrenn/contract/core";
 import { composeRoute, filesRoute } from "./files/routes.ts";
 import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./http.ts";
 import { initialize } from "./identity/init.ts";
@@ -10,14 +8,15 @@ import { systemCall } from "./native.ts";
 import { openPort } from "./ports.ts";
 import { since } from "./processes/history.ts";
 import type { Registry } from "./processes/registry.ts";
+import type { Rpc } from "./rpc.ts";
 import { startVolumes } from "./volumes/start.ts";
 
 /** What the paths act on. */
 export type Agent = {
   readonly identity: Identity;
   readonly registry: Registry;
-  /** Methods by path, such as `/process.Process/Start`. */
-  readonly methods: ReadonlyMap<string, Method>;
+  /** Its services, for paths such as `/process.Process/Start`. */
+  readonly rpc: Rpc;
   /** False on a machine that is not the agent's own: `/init` then changes nothing of it. */
   readonly ownsMachine: boolean;
 };
@@ -59,10 +58,8 @@ async function route(request: Request, agent: Agent): Promise<Response> {
   if (identity.failure) return httpError(500, "the identity of this sandbox could not be written down");
   if (!open.has(path) && !identity.accepts(request.headers.get("x-access-token")))
     return httpError(401, "unauthorized access, please provide a valid access token or method signing if supported");
-  const method = agent.methods.get(path);
-  if (method) return handle(method, request, identity);
   if (path.startsWith("/process.Process/") || path.startsWith("/filesystem.Filesystem/"))
-    return unknownMethod(path, request);
+    return agent.rpc(path, request);
   try {
     return await plainRoute(request, path, query, agent);
   } catch (thrown) {

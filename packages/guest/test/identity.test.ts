@@ -52,7 +52,7 @@ test("health has no body for HEAD, is for any origin, and takes nothing", async 
 
 test("an agent whose identity could not be written down serves nobody, and is not healthy", async () => {
   const identity = new Identity();
-  const failing = { identity, registry: new Registry(), methods: new Map(), ownsMachine: false };
+  const failing = { identity, registry: new Registry(), rpc: async () => new Response(), ownsMachine: false };
   const server = listen(failing, { port: 0, host: "127.0.0.1" });
   try {
     const statuses = () => Promise.all(["health", "envs"].map(async (path) => (await fetch(server.url + path)).status));

@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import type { Identity } from "../identity/state.ts";
 import type { User } from "../users.ts";
 import type { Call } from "./method.ts";

@@ -8,7 +8,7 @@ import {
   toBinary,
   toJson,
 } from "@bufbuild/protobuf";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { maxMessageBytes } from "./envelope.ts";
 
 /** What a request's content type says. */

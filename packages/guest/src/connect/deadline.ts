@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 
 /** What a caller whose deadline passed is told. */
 export const deadlineError = (): WrennError =>

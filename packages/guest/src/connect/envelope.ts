@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 
 /** Flag bits of an envelope (Connect protocol, "Streaming RPCs"). */
 export const flag = { data: 0, compressed: 1, end: 2 } as const;

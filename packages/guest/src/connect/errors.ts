@@ -1,6 +1,6 @@
 import { Code as ConnectCode, type ConnectError } from "@connectrpc/connect";
 import { codeToString, errorToJson } from "@connectrpc/connect/protocol-connect";
-import { toConnectError } from "@wrenn/contract";
+import { toConnectError } from "@wrenn/contract/wire";
 
 /*
  * Imported when the first error is answered: the schemas it needs cost a megabyte of memory and some start-up time.

@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import type { Identity } from "../identity/state.ts";
 import { callOf } from "./call.ts";
 import { checkEncoding, contentType, decode, decompress, encode, type Format, formatOf } from "./codec.ts";

@@ -1,6 +1,6 @@
 import { closeSync, openSync, unlinkSync } from "node:fs";
 import { basename } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import type { Identity } from "../identity/state.ts";
 import { systemCall } from "../native.ts";
 import { resolvePath } from "../users.ts";

@@ -1,6 +1,6 @@
 import { type Stats, statSync } from "node:fs";
 import { basename } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { httpError } from "../http.ts";
 import { chooseEncoding, fastest, isWorthCompressing, refusesIdentity } from "./encoding.ts";
 import { fileError } from "./errors.ts";

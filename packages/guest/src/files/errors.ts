@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 
 /** What a failed call on the file system means to the caller; `path` is named in the text. */
 export function fileError(thrown: unknown, path: string): WrennError {

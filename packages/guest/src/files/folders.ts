@@ -1,6 +1,6 @@
 import { chownSync, mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import type { User } from "../users.ts";
 import { fileError } from "./errors.ts";
 

@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 
 /** Headers of one part; a browser sends less than 1 KiB. */
 const maxHeaderBytes = 16 * 1024;

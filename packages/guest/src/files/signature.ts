@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { type Identity, sameText } from "../identity/state.ts";
 
 /** What a signed URL lets its holder do. */

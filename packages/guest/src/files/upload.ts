@@ -1,5 +1,5 @@
 import { basename, normalize } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { resolvePath, type User } from "../users.ts";
 import { fileError } from "./errors.ts";
 import { metadataOf } from "./metadata.ts";

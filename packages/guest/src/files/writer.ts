@@ -12,7 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import type { User } from "../users.ts";
 import { fileError } from "./errors.ts";
 import { giveTo, makeFolders } from "./folders.ts";

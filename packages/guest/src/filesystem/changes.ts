@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, renameSync, rm, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { fileError } from "../files/errors.ts";
 import { giveTo, makeFolders } from "../files/folders.ts";
 import type { User } from "../users.ts";

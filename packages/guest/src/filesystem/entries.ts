@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { filesystem as wire } from "@wrenn/contract";
+import { filesystem as wire } from "@wrenn/contract/wire";
 import { readMetadata } from "../files/xattr.ts";
 import { groupName, userName } from "../users.ts";
 

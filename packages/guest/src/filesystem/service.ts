@@ -1,5 +1,6 @@
 import { statSync } from "node:fs";
-import { WrennError, filesystem as wire } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
+import { filesystem as wire } from "@wrenn/contract/wire";
 import { type Call, type Method, serverStream, unary } from "../connect/method.ts";
 import { fileError } from "../files/errors.ts";
 import type { Identity } from "../identity/state.ts";

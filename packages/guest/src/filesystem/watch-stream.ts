@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { filesystem as wire } from "@wrenn/contract";
+import { filesystem as wire } from "@wrenn/contract/wire";
 import { encode } from "../connect/codec.ts";
 import { encodeEnvelope, flag } from "../connect/envelope.ts";
 import type { FrameSource } from "../connect/method.ts";

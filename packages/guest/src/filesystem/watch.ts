@@ -1,7 +1,8 @@
 import { readdirSync, realpathSync, statfsSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { WrennError, filesystem as wire } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
+import { filesystem as wire } from "@wrenn/contract/wire";
 import { fileError } from "../files/errors.ts";
 import { isTemporary, replacesAnother } from "../files/temporary.ts";
 import { SystemError } from "../native.ts";

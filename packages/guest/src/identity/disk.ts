@@ -1,6 +1,6 @@
 import { ptr } from "bun:ffi";
 import { closeSync, openSync, readFileSync, statfsSync } from "node:fs";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { check, libc } from "../native.ts";
 
 /** EXT4_IOC_RESIZE_FS: grows a mounted ext4 to a number of blocks. What resize2fs asks for, which images need not have. */

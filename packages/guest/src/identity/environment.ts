@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { InitRequest } from "@wrenn/contract";
+import type { InitRequest } from "@wrenn/contract/core";
 import { overwrite } from "./overwrite.ts";
 
 /** Where programs of the guest find out where they are (Wrenn guest agent, section 1). */

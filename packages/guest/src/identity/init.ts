@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { envdVersion, type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract";
+import { envdVersion, type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract/core";
 import { forget } from "../processes/history.ts";
 import type { Registry } from "../processes/registry.ts";
 import type { Agent } from "../server.ts";

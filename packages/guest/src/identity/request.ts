@@ -1,4 +1,4 @@
-import { type InitRequest, WrennError } from "@wrenn/contract";
+import { type InitRequest, WrennError } from "@wrenn/contract/core";
 import { findUser } from "../users.ts";
 
 const invalid = (message: string) =>

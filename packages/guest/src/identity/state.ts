@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import type { InitRequest } from "@wrenn/contract";
+import type { InitRequest } from "@wrenn/contract/core";
 import { findUser, ownUser, type User } from "../users.ts";
 import { overwrite } from "./overwrite.ts";
 

@@ -1,6 +1,6 @@
 import { accessSync, constants, type Stats, statSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { resolvePath, type User } from "../users.ts";
 import type { Command } from "./spawn.ts";
 

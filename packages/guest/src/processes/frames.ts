@@ -1,5 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { processes } from "@wrenn/contract";
+import { processes } from "@wrenn/contract/wire";
 import { encodeEnvelope, flag, headerBytes } from "../connect/envelope.ts";
 import type { End } from "./signals.ts";
 

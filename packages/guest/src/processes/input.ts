@@ -1,5 +1,5 @@
 import { closeSync } from "node:fs";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { setNonBlocking } from "../native.ts";
 
 /** Input that waits for a process that does not read; more than this is refused. */

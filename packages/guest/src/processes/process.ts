@@ -1,5 +1,5 @@
 import { closeSync } from "node:fs";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { growPipe, pendingBytes, setNonBlocking } from "../native.ts";
 import { type CommandRequest, spawnError } from "./command.ts";
 import type { Channel } from "./frames.ts";

@@ -1,5 +1,5 @@
 import { chownSync, closeSync, constants, openSync, readdirSync, readlinkSync, statSync } from "node:fs";
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { flowControl, pendingBytes } from "../native.ts";
 import { type CommandRequest, spawnError } from "./command.ts";
 import { Output } from "./output.ts";

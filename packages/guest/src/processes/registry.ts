@@ -1,4 +1,4 @@
-import { WrennError } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
 import { follow } from "./history.ts";
 import type { GuestProcess } from "./process.ts";
 

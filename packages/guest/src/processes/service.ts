@@ -1,4 +1,5 @@
-import { WrennError, processes as wire } from "@wrenn/contract";
+import { WrennError } from "@wrenn/contract/core";
+import { processes as wire } from "@wrenn/contract/wire";
 import { type Call, clientStream, type Method, serverStream, unary } from "../connect/method.ts";
 import type { Identity } from "../identity/state.ts";
 import { type CommandRequest, prepare } from "./command.ts";

@@ -1,4 +1,4 @@
-import type { VolumeAttributes, VolumeCall, VolumeChange, VolumeName } from "@wrenn/contract";
+import type { VolumeAttributes, VolumeCall, VolumeChange, VolumeName } from "@wrenn/contract/core";
 import {
   attributesOf,
   bytesOf,

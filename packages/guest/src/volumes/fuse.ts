@@ -1,4 +1,4 @@
-import type { VolumeAttributes, VolumeName, VolumeSpace } from "@wrenn/contract";
+import type { VolumeAttributes, VolumeName, VolumeSpace } from "@wrenn/contract/core";
 
 /** The kernel's side of FUSE: what it asks and how it is answered (Linux, include/uapi/linux/fuse.h, version 7.31). */
 

@@ -1,4 +1,4 @@
-import { decodeVolumeMessage, encodeVolumeMessage, type VolumeAnswer, type VolumeCall } from "@wrenn/contract";
+import { decodeVolumeMessage, encodeVolumeMessage, type VolumeAnswer, type VolumeCall } from "@wrenn/contract/core";
 
 /** What came of a call, with the bytes that were read. */
 export type Answered = { readonly head: VolumeAnswer; readonly body: Uint8Array };

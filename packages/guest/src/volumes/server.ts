@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { headers, type VolumeHello, type VolumeReady, volumesPort } from "@wrenn/contract";
+import { headers, type VolumeHello, type VolumeReady, volumesPort } from "@wrenn/contract/core";
 import { identityFile } from "../identity/environment.ts";
 import { sameText } from "../identity/state.ts";
 import { Line } from "./line.ts";

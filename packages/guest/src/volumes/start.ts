@@ -1,6 +1,6 @@
 import { ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
-import { volumesPort } from "@wrenn/contract";
+import { volumesPort } from "@wrenn/contract/core";
 import { httpError } from "../http.ts";
 import { systemCall } from "../native.ts";
 import { isListening } from "../ports.ts";
