@@ -38,6 +38,7 @@ export class RealHost implements AsyncDisposable {
   templates!: Templates;
   drivers!: Drivers;
   pool!: Pool;
+  volumes!: Volumes;
   #journal!: Journal;
 
   private constructor(
@@ -62,11 +63,46 @@ export class RealHost implements AsyncDisposable {
     return host;
   }
 
-  /** The agent ends without a word, and the next one starts. */
+  /** The next agent of a host that `start` made, in another process than its first. */
+  static async in(dir: string, makeDrivers: () => Promise<Drivers>): Promise<RealHost> {
+    const host = new RealHost(dir, makeDrivers, 0);
+    await host.#boot();
+    return host;
+  }
+
+  /** The agent ends without a word, and the next one starts. What this process holds open stays open. */
   async restart(): Promise<void> {
     await this.sandboxes[Symbol.asyncDispose]();
     this.#journal[Symbol.dispose]();
     await this.#boot();
+  }
+
+  /** Does something while this agent, which has no sandbox, is away; then the next one starts. */
+  async without<T>(act: () => Promise<T>): Promise<T> {
+    await this.sandboxes[Symbol.asyncDispose]();
+    await this.drivers.nets[Symbol.asyncDispose]?.();
+    this.#journal[Symbol.dispose]();
+    try {
+      return await act();
+    } finally {
+      await this.#boot();
+    }
+  }
+
+  /**
+   * An agent in a process of its own does a recipe and is killed before its effect number `step`, whose name this gives;
+   * `undefined` when the recipe has fewer. Afterwards the next agent has started here.
+   */
+  async killedAt(networks: string, recipe: string, step: number): Promise<string | undefined> {
+    const argv = ["bun", `${import.meta.dir}/doomed.ts`, this.dir, networks, recipe, `${step}`];
+    return this.without(async () => {
+      const child = Bun.spawn(argv, { stdio: ["ignore", "pipe", "inherit"] });
+      const effect = await new Response(child.stdout).text();
+      await child.exited;
+      if (child.signalCode === "SIGKILL") return effect;
+      if (child.exitCode === 0) return undefined;
+      throw new Error(`the agent of ${recipe} ended by itself (${child.exitCode})`);
+    });
   }
 
   create(changes: Partial<SandboxSpec> = {}, id: SandboxId = newSandboxId()) {
@@ -120,6 +156,7 @@ export class RealHost implements AsyncDisposable {
     const paths = new Paths(this.dir, drivers.disks.extension);
     const layers = new Layers(drivers.disks, this.templates, this.#journal, paths);
     const starts = new Turns(2);
+    this.volumes = new Volumes(`${this.dir}/volumes`);
     this.pool = new Pool({ drivers, paths, layers, starts }, this.poolSize, config.readyTimeoutMs, quiet);
     const { templates, pool } = this;
     const kitchen = {
@@ -133,7 +170,7 @@ export class RealHost implements AsyncDisposable {
       starts,
       holds: new Holds(),
       vault: new Vault("lab"),
-      mounts: new Mounts(new Volumes(`${this.dir}/volumes`), `${this.dir}/kernels`, quiet),
+      mounts: new Mounts(this.volumes, `${this.dir}/kernels`, quiet),
     };
     this.sandboxes = new Sandboxes(kitchen, quiet);
     await heal(this.sandboxes, quiet);

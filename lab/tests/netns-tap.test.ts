@@ -27,7 +27,7 @@ test("a network has a tap for the VMM, its own rules and every port of the guest
   expect(inside(netns, "cat", "/proc/sys/net/ipv4/ip_forward").trim()).toBe("1");
   expect(inside(netns, "cat", "/proc/sys/net/ipv6/conf/all/disable_ipv6").trim()).toBe("1");
   expect(inside(netns, "ip", "-o", "-4", "addr")).toContain("169.254.0.22/30");
-  expect(inside(netns, "nft", "list", "chain", "inet", "wrenn", "egress")).toContain("@floor reject");
+  expect(inside(netns, "nft", "list", "chain", "inet", "wrenn", "egress")).toContain("@floor goto refused");
 });
 
 test("two networks differ in every name and address that this machine sees", async () => {

@@ -170,6 +170,31 @@ test("an isolated sandbox reaches nothing, also after the agent was restarted", 
   nets = next;
 });
 
+test("what a guest reached and was refused is listed, direct or by name, also by the next agent", async () => {
+  await using a = await guest("listed");
+  await a.nic.setPolicy!({ internet: true, allow: [], deny: ["203.0.113.0/24"] });
+  await reachable(a, [world.internet, world.elsewhere, world.metadata]);
+  const direct = async (nic: Nic) => {
+    const { allowed, denied } = await nic.flows!();
+    const list = (flows: typeof allowed) => flows.map(({ ip, port, protocol }) => `${protocol} ${ip}:${port}`).sort();
+    return { allowed: list(allowed), denied: list(denied) };
+  };
+  const expected = {
+    allowed: [`tcp ${world.internet}:80`],
+    denied: [`tcp ${world.metadata}:80`, `tcp ${world.elsewhere}:80`],
+  };
+  expect(await direct(a.nic)).toEqual(expected);
+  await nets[Symbol.asyncDispose]();
+  nets = await NetnsTap.start({ dir: "/lab/out/rules", gid: 0, ready: 0 }, quiet);
+  const again = await nets.attach("listed");
+  expect(await direct(again)).toEqual(expected);
+  await again.setPolicy!({ internet: false, allow: ["good.test"], deny: [] });
+  await web(a, world.internet, "good.test");
+  const { allowed } = await again.flows!();
+  expect(allowed).toContainEqual(expect.objectContaining({ host: "good.test", port: 80, count: 1 }));
+  await again[Symbol.asyncDispose]();
+});
+
 test("what goes through it is counted", async () => {
   await using a = await guest("c");
   const before = await a.nic.counters!();

@@ -2,12 +2,9 @@ import { rest } from "@wrenn/contract";
 import { denied4 } from "../drivers/floor.ts";
 import { run } from "../drivers/netns/commands.ts";
 import { vmmUids } from "../drivers/owner.ts";
-import type { Flow, Flows, NetPolicy } from "../drivers/ports.ts";
+import type { Flows, NetPolicy } from "../drivers/ports.ts";
 import { hasRewrites, namesIn } from "./policy.ts";
-
-/** Of a guest, so many destinations are kept, for so long. */
-const mostFlows = 512;
-const keptSeconds = 3_600;
+import { flowsIn, noteIn, seenSet } from "./seen.ts";
 
 /** Before the floor, which would see the address that a connection was led to, and after connection tracking. */
 const priority = -151;
@@ -66,21 +63,9 @@ export class PolicyTable {
 
   /** What a guest reached and was refused, without what went through its gate. */
   async flows(uid: number): Promise<Flows> {
-    const [allowed, denied] = await Promise.all([this.#flowsIn(`seen_${uid}`), this.#flowsIn(`denied_${uid}`)]);
+    const inSet = (set: string) => flowsIn(["nft"], this.name, `${set}_${uid}`);
+    const [allowed, denied] = await Promise.all([inSet("seen"), inSet("denied")]);
     return { allowed, denied };
-  }
-
-  async #flowsIn(set: string): Promise<Flow[]> {
-    const said = await run(["nft", "-j", "list", "set", "inet", this.name, set]).catch(() => "{}");
-    const parts = (JSON.parse(said) as { nftables?: { set?: { elem?: Element[] } }[] }).nftables ?? [];
-    const elements = parts.flatMap((part) => part.set?.elem ?? []);
-    const now = Date.now();
-    const flows = elements.map(({ elem: { val, expires, counter } }): Flow => {
-      const [protocol, ip, port] = val.concat;
-      const lastAtMs = now - (keptSeconds - expires) * 1_000;
-      return { host: "", ip, port, protocol, count: counter?.packets ?? 1, lastAtMs };
-    });
-    return flows.sort((a, b) => b.lastAtMs - a.lastAtMs);
   }
 
   /** One change of the table at a time: two at once were seen to be refused by the kernel now and then. */
@@ -122,13 +107,12 @@ table inet ${this.name} {
   }
 
   #rules(uid: number, policy: NetPolicy, gate: GatePorts | undefined): string {
-    const flows = `{ type inet_proto . ipv4_addr . inet_service; flags dynamic,timeout; size ${mostFlows}; timeout ${keptSeconds}s; counter; }`;
     const chains = [`x_${uid}`, `p_${uid}`, `g_${uid}`];
     const table = `inet ${this.name}`;
     return `
 table ${table} {
-  set seen_${uid} ${flows}
-  set denied_${uid} ${flows}
+  set seen_${uid} ${seenSet}
+  set denied_${uid} ${seenSet}
   ${addressSet(`a_${uid}`, [])}
   ${addressSet(`d_${uid}`, [])}
   ${chains.map((chain) => `chain ${chain} {\n  }`).join("\n  ")}
@@ -140,7 +124,7 @@ table ${table} {
   ${addressSet(`a_${uid}`, policy.allow)}
   ${addressSet(`d_${uid}`, policy.deny)}
   chain x_${uid} {
-    meta l4proto { tcp, udp } update @denied_${uid} { meta l4proto . ip daddr . th dport }
+    ${noteIn(`denied_${uid}`)}
     meta l4proto tcp reject with tcp reset
     reject
   }
@@ -157,7 +141,7 @@ add element ${table} gates { ${uid} : jump g_${uid} }
   }
 
   #policyRules(uid: number, policy: NetPolicy, gate: GatePorts | undefined): string[] {
-    const see = `ct state new meta l4proto { tcp, udp } update @seen_${uid} { meta l4proto . ip daddr . th dport }`;
+    const see = `ct state new ${noteIn(`seen_${uid}`)}`;
     const servers = this.nameservers.map((ip) => `${ip.includes(":") ? "ip6" : "ip"} daddr ${ip} ${names} accept`);
     return [
       "meta nfproto ipv6 reject", // guests have none; what a VMM that is not itself any more might try
@@ -186,14 +170,6 @@ add element ${table} gates { ${uid} : jump g_${uid} }
     ].join("\n");
   }
 }
-
-type Element = {
-  elem: {
-    val: { concat: ["tcp" | "udp", string, number] };
-    expires: number;
-    counter?: { packets: number };
-  };
-};
 
 const names = "meta l4proto { tcp, udp } th dport 53";
 

@@ -6,12 +6,13 @@ import { Gate, type GateGround } from "../../egress/gate.ts";
 import { openGround } from "../../egress/ground.ts";
 import { NameServer } from "../../egress/name-server.ts";
 import { Judge, needsGate } from "../../egress/policy.ts";
+import { flowsIn } from "../../egress/seen.ts";
 import { nameservers } from "../floor.ts";
 import { inNetwork } from "../libc.ts";
-import type { NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
+import type { Flows, NetCounters, NetPolicy, Nets, Nic } from "../ports.ts";
 import { lastSlot, type Slot, slot, slotOfPeer, tapNet } from "./addresses.ts";
 import { run } from "./commands.ts";
-import { hostRules, netnsRules, openPolicy, policyRules } from "./rules.ts";
+import { hostRules, netnsRules, netnsTable, noted, openPolicy, policyRules } from "./rules.ts";
 
 /** Who has which slot of this machine. In memory, as name spaces are: a restart of the machine ends both. */
 const register = "/run/wrenn/net";
@@ -129,6 +130,7 @@ export class NetnsTap implements Nets, AsyncDisposable {
       forwarded: () => {}, // every port is reachable
       reach: (guestPort) => `${reachIp}:${guestPort}`,
       setPolicy: (policy) => this.#setPolicy(sandbox, policy),
+      flows: () => this.#flows(sandbox, netns),
       counters: () => counters(hostDevice),
       [Symbol.asyncDispose]: async () => {
         const its = this.#taken.get(sandbox);
@@ -163,6 +165,14 @@ export class NetnsTap implements Nets, AsyncDisposable {
     if (!next) await former?.[Symbol.asyncDispose]();
     await limit(netns, "tap0", policy.receiveMbit);
     await limit(netns, "eth0", policy.transmitMbit);
+  }
+
+  /** What the gate saw, and what the kernel let by or refused without one. */
+  async #flows(sandbox: string, netns: string): Promise<Flows> {
+    const inSet = (set: string) => flowsIn(["ip", "netns", "exec", netns, "nft"], netnsTable, set);
+    const [allowed, denied] = await Promise.all([inSet(noted.allowed), inSet(noted.denied)]);
+    const led = this.#taken.get(sandbox)?.gate?.ledger.flows ?? { allowed: [], denied: [] };
+    return { allowed: [...led.allowed, ...allowed], denied: [...led.denied, ...denied] };
   }
 
   /** A gate in the sandbox's own name space, where the kernel knows whom a connection was for before it was led there. */

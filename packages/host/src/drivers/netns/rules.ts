@@ -1,8 +1,17 @@
 import { rest } from "@wrenn/contract";
 import { hasRewrites, namesIn } from "../../egress/policy.ts";
+import { noteIn, seenSet } from "../../egress/seen.ts";
 import { denied4 } from "../floor.ts";
 import type { NetPolicy } from "../ports.ts";
 import { hostDevicePrefix, linkRange, type Slot, tapNet } from "./addresses.ts";
+
+/** The table of a name space, and its sets of what the guest reached and was refused. */
+export const netnsTable = "wrenn";
+export const noted = { allowed: "seen", denied: "denied" } as const;
+
+/** What notes are kept in. Declared with every policy: a name space that an older agent made has none yet. */
+const notes = `set ${noted.allowed} ${seenSet}
+  set ${noted.denied} ${seenSet}`;
 
 /** Guests have no IPv6. */
 const addresses = (rules: readonly string[]): string[] =>
@@ -60,6 +69,10 @@ table inet wrenn {
   ${set("floor", denied4.split(", "))}
   ${set("allow", [])}
   ${set("deny", [])}
+  ${notes}
+  chain refused {
+    ${refused}
+  }
   chain egress {
     ${egress(openPolicy)}
   }
@@ -100,6 +113,12 @@ export const openPolicy: NetPolicy = { internet: true, allow: [], deny: [] };
  * has to be looked into is led there; while nobody listens there, it leads nowhere.
  */
 export const policyRules = (policy: NetPolicy, gatePort?: number): string => `
+table inet wrenn {
+  ${notes}
+  chain refused {
+  }
+}
+flush chain inet wrenn refused
 flush chain inet wrenn egress
 flush chain inet wrenn lead
 flush chain inet wrenn led
@@ -108,6 +127,9 @@ flush set inet wrenn deny
 table inet wrenn {
   ${set("allow", addresses(policy.allow))}
   ${set("deny", addresses(policy.deny))}
+  chain refused {
+    ${refused}
+  }
   chain egress {
     ${egress(policy)}
   }
@@ -120,12 +142,16 @@ table inet wrenn {
 }
 `;
 
+const refused = [noteIn(noted.denied), "reject"].join("\n    ");
+
 function egress(policy: NetPolicy): string {
+  const see = `ct state new ${noteIn(noted.allowed)}`;
   return [
-    "ip daddr @floor reject",
+    "ip daddr @floor goto refused",
+    `ip daddr @allow ${see}`,
     "ip daddr @allow accept",
-    "ip daddr @deny reject",
-    policy.internet ? "accept" : "reject",
+    "ip daddr @deny goto refused",
+    ...(policy.internet ? [see, "accept"] : ["goto refused"]),
   ].join("\n    ");
 }
 
