@@ -1,5 +1,5 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 import { errorOf, unreachable } from "./errors.ts";
 import { blocks, dataOf } from "./server-events.ts";
 
@@ -98,9 +98,9 @@ const followMs = 250;
  * ```
  */
 export class Builds {
-  readonly #client: Wrenn;
+  readonly #client: Api;
 
-  constructor(client: Wrenn) {
+  constructor(client: Api) {
     this.#client = client;
   }
 

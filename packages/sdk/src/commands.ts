@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { processes } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
-import type { CallOptions } from "./client.ts";
+import type { CallOptions } from "./api.ts";
 import { CommandExitError, type CommandResult, fromAgentError } from "./errors.ts";
 import { Output, type OutputChunk } from "./output.ts";
 import { killProcess, RunningProcess, type Signal } from "./process.ts";

@@ -1,5 +1,6 @@
 import { WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { CallOptions } from "./api.ts";
+import type { Wrenn } from "./client.ts";
 import { CommandExitError } from "./errors.ts";
 import { Sandbox } from "./sandbox.ts";
 

@@ -1,5 +1,5 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { Wrenn } from "./client.ts";
+import type { Api } from "./api.ts";
 import { errorOf } from "./errors.ts";
 import { type SandboxInfo, sandboxInfo } from "./lifecycle.ts";
 import { blocks, type FollowOptions } from "./server-events.ts";
@@ -42,7 +42,7 @@ const silentMs = 45_000;
  * between is not told, so a program that keeps a copy reads everything anew at each event of kind `connected`.
  * Throws when the server refuses, for example an unknown key.
  */
-export async function* follow(client: Wrenn, options: EventOptions = {}): AsyncGenerator<WrennEvent> {
+export async function* follow(client: Api, options: EventOptions = {}): AsyncGenerator<WrennEvent> {
   const { signal, onLost } = options;
   for (let attempt = 0; !signal?.aborted; attempt++) {
     try {
@@ -60,7 +60,7 @@ export async function* follow(client: Wrenn, options: EventOptions = {}): AsyncG
   }
 }
 
-async function* connection(client: Wrenn, { signal, changes }: EventOptions): AsyncGenerator<WrennEvent> {
+async function* connection(client: Api, { signal, changes }: EventOptions): AsyncGenerator<WrennEvent> {
   const silence = new AbortController();
   const quiet = setTimer(silence);
   try {

@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { filesystem, WrennError } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
-import type { CallOptions } from "./client.ts";
+import type { CallOptions } from "./api.ts";
 import { fromAgentError } from "./errors.ts";
 import { downloadTo, uploadFrom } from "./local-files.ts";
 import { type WatchEvent, WatchHandle, type WatchOptions } from "./watch.ts";

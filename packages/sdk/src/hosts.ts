@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 
 /** A machine that runs sandboxes. */
 export type HostInfo = {
@@ -45,7 +45,7 @@ const pathOf = (id: string): string => `/v1/hosts/${encodeURIComponent(id)}`;
 /** The machines of an installation; for its operator, and for teams with hosts of their own. */
 export class Hosts {
   /** @internal */
-  constructor(readonly client: Wrenn) {}
+  constructor(readonly client: Api) {}
 
   /** Every host that concerns the caller, oldest first. */
   async list(options: CallOptions = {}): Promise<HostInfo[]> {

@@ -10,7 +10,9 @@
  * const { stdout } = await sandbox.commands.run("python3 /tmp/hello.py");
  * ```
  */
+
 export { type Code, codes, type State, states, version, WrennError } from "@wrenn/contract";
+export type { CallOptions } from "./api.ts";
 export {
   type BuildInfo,
   type BuildLogLine,
@@ -19,7 +21,7 @@ export {
   type BuiltTemplateInfo,
   succeeded,
 } from "./builds.ts";
-export { type CallOptions, type TemplateInfo, Wrenn } from "./client.ts";
+export { type TemplateInfo, Wrenn } from "./client.ts";
 export * from "./commands.ts";
 export { type Comparison, compare, type Difference, lookLabel, type Moment, type PathKind } from "./compare.ts";
 export { defaultBaseUrl, type Endpoint, type Profile, profilePath, readProfile, type WrennOptions } from "./config.ts";

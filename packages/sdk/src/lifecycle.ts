@@ -1,5 +1,5 @@
 import { type rest, type State, WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 import { timedOut } from "./errors.ts";
 
 /** A sandbox as the server describes it. */
@@ -80,7 +80,7 @@ const passing: readonly State[] = ["pending", "starting", "pausing", "resuming",
  * Waits until a sandbox has reached one of the states wanted; a server that answers early is asked again.
  * @internal
  */
-export async function settle(client: Wrenn, from: rest.Capsule, wanted: readonly State[], call: CallOptions) {
+export async function settle(client: Api, from: rest.Capsule, wanted: readonly State[], call: CallOptions) {
   const deadline = Date.now() + (call.requestTimeoutMs || Number.POSITIVE_INFINITY);
   let capsule = from;
   for (let pollMs = 10; passing.includes(capsule.status); pollMs = Math.min(pollMs * 2, maxPollMs)) {
@@ -99,7 +99,7 @@ export async function settle(client: Wrenn, from: rest.Capsule, wanted: readonly
 
 /** Asks for a change of state and waits for `wanted`; throws `invalid_state` when another one was reached. */
 export async function change(
-  client: Wrenn,
+  client: Api,
   path: string,
   wanted: State,
   options: CallOptions & { body?: unknown },

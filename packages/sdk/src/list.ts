@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 import { type SandboxInfo, sandboxInfo } from "./lifecycle.ts";
 
 /** A page of sandboxes and what leads to the next one. */
@@ -21,7 +21,7 @@ export type ListOptions = CallOptions & {
 };
 
 /** One page of the team's sandboxes, newest first. */
-export async function listPage(client: Wrenn, options: ListOptions): Promise<SandboxPage> {
+export async function listPage(client: Api, options: ListOptions): Promise<SandboxPage> {
   const { states, name, template, metadata, limit, cursor, signal, requestTimeoutMs } = options;
   const asked = {
     status: states?.join(","),

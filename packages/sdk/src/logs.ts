@@ -1,5 +1,5 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 import { errorOf } from "./errors.ts";
 import { pathOf } from "./lifecycle.ts";
 import { blocks, type FollowOptions } from "./server-events.ts";
@@ -32,7 +32,7 @@ const retryMs = 1_000;
  * Entries of a sandbox's log, oldest first.
  * @internal
  */
-export async function readLog(client: Wrenn, id: string, options: LogOptions): Promise<LogEntry[]> {
+export async function readLog(client: Api, id: string, options: LogOptions): Promise<LogEntry[]> {
   const call = { signal: options.signal, requestTimeoutMs: options.requestTimeoutMs };
   return (await client.request<rest.CapsuleLogs>("GET", `${pathOf(id)}/logs?${query(options)}`, call)).entries.map(
     entry,
@@ -45,7 +45,7 @@ export async function readLog(client: Wrenn, id: string, options: LogOptions): P
  * @internal
  */
 export async function* followLog(
-  client: Wrenn,
+  client: Api,
   id: string,
   options: LogOptions & FollowOptions,
 ): AsyncGenerator<LogEntry, void> {

@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 import { pathOf } from "./lifecycle.ts";
 import { connected, dataOf, type FollowOptions } from "./server-events.ts";
 
@@ -65,7 +65,7 @@ export function metricPoint(from: rest.MetricPoint): MetricPoint {
  * @internal
  */
 export async function* followMetrics(
-  client: Wrenn,
+  client: Api,
   id: string,
   { range = "10m", ...how }: MetricsOptions & FollowOptions,
 ): AsyncGenerator<MetricPoint[], void> {
@@ -87,7 +87,7 @@ export type Load = { at: Date; cpuPercent: number; memoryPercent: number };
  * @internal
  */
 export async function* followLoads(
-  client: Wrenn,
+  client: Api,
   ids: readonly string[],
   signal: AbortSignal,
 ): AsyncGenerator<Map<string, Load[]>, void> {

@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import type { Wrenn } from "./client.ts";
+import type { Api } from "./api.ts";
 import { pathOf } from "./lifecycle.ts";
 import { connected, dataOf, type FollowOptions } from "./server-events.ts";
 
@@ -85,7 +85,7 @@ export const networkInfo = ({ policy, detail, connections, denials }: rest.Capsu
  * @internal
  */
 export async function* followNetwork(
-  client: Wrenn,
+  client: Api,
   id: string,
   options: FollowOptions,
 ): AsyncGenerator<NetworkInfo, void> {

@@ -1,5 +1,5 @@
 import type { rest } from "@wrenn/contract";
-import type { CallOptions } from "./client.ts";
+import type { CallOptions } from "./api.ts";
 
 /** Who may reach a port, and how long its link works. */
 export type OpenPortOptions = CallOptions & {

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { processes, WrennError } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
-import type { CallOptions } from "./client.ts";
+import type { CallOptions } from "./api.ts";
 import { fromAgentError, timedOut } from "./errors.ts";
 import { envelope, joined, type ProcessEvent } from "./event-stream.ts";
 

@@ -1,6 +1,7 @@
 import { type rest, WrennError } from "@wrenn/contract";
 import type { Agent } from "./agent.ts";
-import { type CallOptions, Wrenn } from "./client.ts";
+import type { CallOptions } from "./api.ts";
+import { Wrenn } from "./client.ts";
 import { Commands } from "./commands.ts";
 import type { WrennOptions } from "./config.ts";
 import { Files } from "./files.ts";

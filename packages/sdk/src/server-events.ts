@@ -1,5 +1,5 @@
 import { WrennError } from "@wrenn/contract";
-import type { Wrenn } from "./client.ts";
+import type { Api } from "./api.ts";
 import { errorOf } from "./errors.ts";
 
 /** Pause before a connection that was lost is opened again. */
@@ -44,11 +44,7 @@ export type FollowOptions = {
  * what the server refuses.
  * @internal
  */
-export async function* connected(
-  client: Wrenn,
-  path: string,
-  { signal, onLost }: FollowOptions,
-): AsyncGenerator<string> {
+export async function* connected(client: Api, path: string, { signal, onLost }: FollowOptions): AsyncGenerator<string> {
   while (!signal?.aborted) {
     try {
       const response = await client.send(path, { headers: { Accept: "text/event-stream" }, ...(signal && { signal }) });

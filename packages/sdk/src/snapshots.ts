@@ -1,5 +1,5 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 
 /** A point in time of a sandbox: memory, processes and disk. `Sandbox.create({ template: name })` starts from it. */
 export type SnapshotInfo = {
@@ -26,9 +26,9 @@ export type CheckpointOptions = CallOptions & {
 
 /** The snapshots of a key's team, as `client.snapshots`; `sandbox.checkpoint` takes them. */
 export class Snapshots {
-  readonly #client: Wrenn;
+  readonly #client: Api;
 
-  constructor(client: Wrenn) {
+  constructor(client: Api) {
     this.#client = client;
   }
 

@@ -1,5 +1,5 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { CallOptions, Wrenn } from "./client.ts";
+import type { Api, CallOptions } from "./api.ts";
 
 /** Files that outlive sandboxes. `Sandbox.create({ volumes: { "/data": name } })` mounts them. */
 export type VolumeInfo = {
@@ -21,9 +21,9 @@ export type VolumeInfo = {
  * ```
  */
 export class Volumes {
-  readonly #client: Wrenn;
+  readonly #client: Api;
 
-  constructor(client: Wrenn) {
+  constructor(client: Api) {
     this.#client = client;
   }
 
