@@ -10,7 +10,7 @@ import { FirecrackerApi } from "../packages/host/src/drivers/firecracker/api.ts"
 import type { NetnsTap } from "../packages/host/src/drivers/netns/netns-tap.ts";
 import type { Nic } from "../packages/host/src/drivers/ports.ts";
 import { killProcess, spawnVmm, startTimeOf } from "../packages/host/src/drivers/process.ts";
-import { agentOf } from "../packages/host/src/machine.ts";
+import { agentOf } from "../packages/host/src/guest-agent.ts";
 import { Sampler } from "../packages/host/src/metrics/sampler.ts";
 import { quiet } from "../packages/host/test/support/host.ts";
 import { firecracker, firecrackerDrivers, jailer, networks, noFirecracker } from "./support/bench.ts";

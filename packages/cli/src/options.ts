@@ -1,5 +1,8 @@
 import { InvalidArgumentError } from "commander";
 
+/** The flag of every command that can print JSON. */
+export type Json = { json?: boolean };
+
 /** Collects `K=V` options given several times. */
 export function pair(text: string, before: Record<string, string> = {}): Record<string, string> {
   const at = text.indexOf("=");

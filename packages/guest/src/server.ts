@@ -1,24 +1,18 @@
 import { envdVersion, version } from "@wrenn/contract/core";
 import { composeRoute, filesRoute } from "./files/routes.ts";
 import { allowAnyOrigin, httpError, httpFailure, preflight, targetOf } from "./http.ts";
-import { initialize } from "./identity/init.ts";
-import type { Identity } from "./identity/state.ts";
+import { type Bearer, initialize } from "./identity/init.ts";
 import { metrics } from "./metrics.ts";
 import { systemCall } from "./native.ts";
 import { openPort } from "./ports.ts";
 import { since } from "./processes/history.ts";
-import type { Registry } from "./processes/registry.ts";
 import type { Rpc } from "./rpc.ts";
 import { startVolumes } from "./volumes/start.ts";
 
 /** What the paths act on. */
-export type Agent = {
-  readonly identity: Identity;
-  readonly registry: Registry;
+export type Agent = Bearer & {
   /** Its services, for paths such as `/process.Process/Start`. */
   readonly rpc: Rpc;
-  /** False on a machine that is not the agent's own: `/init` then changes nothing of it. */
-  readonly ownsMachine: boolean;
 };
 
 const syncNumber = 162; // x86-64

@@ -2,6 +2,7 @@ import { dirname } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import {
+  agentPort,
   filesystem,
   fromConnectError,
   headers,
@@ -11,6 +12,7 @@ import {
   volumeServerPath,
   WrennError,
 } from "@wrenn/contract";
+import type { Nic } from "./drivers/ports.ts";
 import type { GuestPoint } from "./metrics/series.ts";
 
 /**
@@ -270,3 +272,10 @@ const holding = (token: string | undefined): Record<string, string> => (token ? 
 /** `fetch` on a connection of its own. */
 const unpooled = ((input: RequestInfo | URL, init?: RequestInit) =>
   fetch(input, { ...init, keepalive: false })) as typeof fetch;
+
+/** The guest agent of a machine. */
+export const agentOf = ({ nic }: { nic: Nic }): GuestAgent => {
+  const address = nic.reach(agentPort);
+  if (!address) throw new WrennError("internal_error", "the guest agent's port is not forwarded");
+  return new GuestAgent(address);
+};

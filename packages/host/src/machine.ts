@@ -1,7 +1,6 @@
 import { mkdir, rm } from "node:fs/promises";
-import { agentPort, randomId, WrennError } from "@wrenn/contract";
+import { randomId } from "@wrenn/contract";
 import type { Captured, Disk, Drivers, Kernel, Nic, Vm, VmSpec } from "./drivers/ports.ts";
-import { GuestAgent } from "./guest-agent.ts";
 import { linkGeneration } from "./memory/generation.ts";
 import type { Paths } from "./paths.ts";
 import type { MachineRecord } from "./record.ts";
@@ -80,13 +79,6 @@ export async function adopt(
   undo.use(vm);
   return { home: record.home, disk, nic, vm, held: undo.move() };
 }
-
-/** The guest agent of a machine. */
-export const agentOf = ({ nic }: { nic: Nic }): GuestAgent => {
-  const address = nic.reach(agentPort);
-  if (!address) throw new WrennError("internal_error", "the guest agent's port is not forwarded");
-  return new GuestAgent(address);
-};
 
 /** What the journal keeps of a machine. */
 export const recordOf = ({ home, vm }: Machine): MachineRecord => ({ home, handle: vm.handle });

@@ -1,11 +1,15 @@
 import type { Logger } from "pino";
-import type { Captured } from "./drivers/ports.ts";
+import type { Captured, Drivers } from "./drivers/ports.ts";
 import { isIsolated } from "./egress/keep.ts";
-import { agentOf, type Machine, raise, rebase } from "./machine.ts";
+import { agentOf } from "./guest-agent.ts";
+import type { Layers } from "./layers.ts";
+import { type Machine, raise, rebase } from "./machine.ts";
+import type { Paths } from "./paths.ts";
 import type { Pooled } from "./pool.ts";
-import type { Kitchen } from "./recipes.ts";
 import type { SandboxRecord } from "./record.ts";
 import { hasMemory } from "./room.ts";
+import type { Templates } from "./templates.ts";
+import type { Turns } from "./turns.ts";
 
 /** Whoever asks for a fork creates its children right after; one that nobody claims by then was refused, or given up. */
 const claimTimeoutMs = 30_000;
@@ -37,7 +41,7 @@ export class Nursery implements AsyncDisposable {
   readonly #litters = new Map<string, Litter>();
 
   constructor(
-    readonly kitchen: Pick<Kitchen, "drivers" | "templates" | "layers" | "paths" | "starts">,
+    readonly kitchen: { drivers: Drivers; templates: Templates; layers: Layers; paths: Paths; starts: Turns },
     readonly log: Logger,
   ) {}
 

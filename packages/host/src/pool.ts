@@ -1,12 +1,15 @@
 import type { Logger } from "pino";
+import type { Drivers } from "./drivers/ports.ts";
+import { agentOf } from "./guest-agent.ts";
 import type { Image } from "./images.ts";
 import type { Layers } from "./layers.ts";
-import { agentOf, type Machine, raise } from "./machine.ts";
-import type { Kitchen } from "./recipes.ts";
+import { type Machine, raise } from "./machine.ts";
+import type { Paths } from "./paths.ts";
 import { randomToken, rehearse } from "./rehearsal.ts";
 import { hasMemory } from "./room.ts";
 import { isReady } from "./start.ts";
 import type { Template } from "./templates.ts";
+import type { Turns } from "./turns.ts";
 
 /** A machine that waits for its sandbox: restored, rehearsed, stopped. `token` is what its agent asks for. */
 export type Pooled = { readonly machine: Machine; readonly layer: string; readonly token: string };
@@ -41,7 +44,7 @@ export class Pool implements AsyncDisposable {
   #closed = false;
 
   constructor(
-    readonly kitchen: Pick<Kitchen, "drivers" | "paths" | "starts"> & { layers: Layers },
+    readonly kitchen: { drivers: Drivers; paths: Paths; layers: Layers; starts: Turns },
     /** Machines per template; 0 keeps none. */
     readonly size: number,
     readonly readyTimeoutMs: number,

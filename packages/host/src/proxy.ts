@@ -1,5 +1,5 @@
 import { agentPort, headers, isRefusedAgentPath, parseSandboxId, WrennError } from "@wrenn/contract";
-import { agentOf } from "./machine.ts";
+import { agentOf } from "./guest-agent.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 import { type Bridge, connectUpstream } from "./websocket.ts";

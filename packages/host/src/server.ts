@@ -5,15 +5,11 @@ import { headers, hostagent, version, WrennError } from "@wrenn/contract";
 import { served } from "@wrenn/contract/tracing";
 import type { Logger } from "pino";
 import type { Credentials, HostConfig } from "./config.ts";
-import type { Scribe } from "./logs/scribe.ts";
 import type { Metrics } from "./metrics/exposition.ts";
-import type { Sampler } from "./metrics/sampler.ts";
-import type { Moves } from "./move/moves.ts";
 import { archivePath, takeArchive } from "./oci/archives.ts";
 import { exportPath, exportTemplate } from "./oci/exports.ts";
 import { forward, upgrade } from "./proxy.ts";
-import type { Sandboxes } from "./sandboxes.ts";
-import { hostService } from "./service.ts";
+import { hostService, type Told } from "./service.ts";
 import { volumeRoute, volumesPath } from "./volumes/routes.ts";
 import type { Volumes } from "./volumes/volumes.ts";
 import { type Bridge, bridging } from "./websocket.ts";
@@ -22,12 +18,8 @@ import { type Bridge, bridging } from "./websocket.ts";
 const idleTimeoutSec = 0;
 
 /** What is served. */
-export type Served = {
-  readonly sandboxes: Sandboxes;
-  readonly sampler: Sampler;
-  readonly scribe: Scribe;
+export type Served = Told & {
   readonly metrics: Metrics;
-  readonly moves: Moves;
   readonly volumes: Volumes;
 };
 

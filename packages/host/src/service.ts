@@ -6,15 +6,16 @@ import { hostagent, parseSandboxId, type SandboxId, toConnectError, version, Wre
 import type { Logger } from "pino";
 import { machineSize } from "./config.ts";
 import { networkOf } from "./egress/keep.ts";
+import type { Scribe } from "./logs/scribe.ts";
+import type { Sampler } from "./metrics/sampler.ts";
 import { metricsOf } from "./metrics/wire.ts";
-import type { Keys } from "./move/moves.ts";
+import type { Keys, Moves } from "./move/moves.ts";
 import type { ImageSource } from "./oci/importer.ts";
 import { waitForPort } from "./proxy.ts";
 import { Queue } from "./queue.ts";
 import { findSnapshot } from "./recipes.ts";
 import type { SandboxRecord, SandboxSpec } from "./record.ts";
 import type { Sandboxes } from "./sandboxes.ts";
-import type { Served } from "./server.ts";
 import { sizeOf } from "./templates.ts";
 import { entryToWire, flowToWire, imageToWire, parcelToWire, sandboxToWire, snapshotToWire } from "./wire.ts";
 
@@ -26,8 +27,16 @@ export const defaults = { vcpus: 1, memoryMib: 512 };
 /** A silent stream is taken for dead by what lies between; a word now and then keeps it. */
 const keepAliveMs = 15_000;
 
+/** Whom the control plane's calls are for. */
+export type Told = {
+  readonly sandboxes: Sandboxes;
+  readonly sampler: Sampler;
+  readonly scribe: Scribe;
+  readonly moves: Moves;
+};
+
 /** Adds the host agent's RPC service to a router: decodes, calls a recipe, encodes. */
-export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe, moves }: Served): ConnectRouter {
+export function hostService(router: ConnectRouter, { sandboxes, sampler, scribe, moves }: Told): ConnectRouter {
   const answered = answering(sandboxes.log);
   const { vault } = sandboxes.kitchen;
   return router.service(HostAgentService, {

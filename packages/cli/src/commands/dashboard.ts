@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { Wrenn } from "wrenn";
+import type { Json } from "../options.ts";
 import { print, printJson } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** A link that signs a browser in. */
 export type SignInLink = { url: string; expires_at: string };

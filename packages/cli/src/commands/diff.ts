@@ -1,8 +1,8 @@
 import { Command } from "commander";
 import { type Comparison, compare, type Difference, type Moment, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
+import type { Json } from "../options.ts";
 import { bytes, paint, print, printable, printJson } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** `wrenn diff`. */
 export const diffCommand = (): Command =>

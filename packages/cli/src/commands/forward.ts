@@ -2,9 +2,8 @@ import { createServer, type Server, type Socket } from "node:net";
 import { Command, InvalidArgumentError } from "commander";
 import { type CommandHandle, Sandbox, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { portNumber } from "../options.ts";
+import { type Json, portNumber } from "../options.ts";
 import { Failure, print, printJson } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** A local port and the port of the sandbox that it stands for. */
 export type Forwarding = { local: number; remote: number };

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { type DrainInfo, type HostInfo, Wrenn } from "wrenn";
+import type { Json } from "../options.ts";
 import { age, Failure, print, printJson, table } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** `wrenn host`. */
 export const hostCommand = (): Command =>

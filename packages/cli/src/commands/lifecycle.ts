@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { Sandbox, type SandboxInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { duration, mebibytes, mount, pair, positive } from "../options.ts";
+import { duration, type Json, mebibytes, mount, pair, positive } from "../options.ts";
 import { age, bytes, Failure, paint, print, printable, printJson, printTable, report, usage } from "../output.ts";
 import { type NetworkFlags, networkOptions, policyOf } from "./network.ts";
 
@@ -57,9 +57,6 @@ export const createFrom = (flags: CreateFlags, client: Wrenn): Promise<Sandbox> 
     network: policyOf(flags),
     volumes: flags.volume,
   });
-
-/** The flag of every command that can print JSON. */
-export type Json = { json?: boolean };
 
 /** `wrenn create`. */
 export const createCommand = (): Command =>

@@ -1,8 +1,8 @@
 import { Command, Option } from "commander";
 import { type MetricPoint, type MetricsOptions, Sandbox, type SandboxInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
+import type { Json } from "../options.ts";
 import { age, bytes, paint, print, printJson, table } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 const ranges = ["5m", "10m", "1h", "2h", "6h", "12h", "24h"] as const;
 /** As often as the eye follows; hosts measure every half second. */

@@ -1,9 +1,8 @@
 import { Command, Option } from "commander";
 import { type LogEntry, type LogOptions, Sandbox, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { positive } from "../options.ts";
+import { type Json, positive } from "../options.ts";
 import { paint, print, printable, printJson } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 type LogFlags = Json & { follow?: boolean; lines: number; level: NonNullable<LogOptions["level"]> };
 

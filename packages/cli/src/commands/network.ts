@@ -1,9 +1,8 @@
 import { Command } from "commander";
 import { type NetworkFlow, type NetworkInfo, type NetworkPolicy, Sandbox, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { list, networkHeader } from "../options.ts";
+import { type Json, list, networkHeader } from "../options.ts";
 import { age, bytes, paint, print, printable, printJson, table, usage } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** What the command line says of a policy. */
 export type NetworkFlags = {

@@ -1,9 +1,8 @@
 import { Command } from "commander";
 import { Sandbox, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { duration, portNumber } from "../options.ts";
+import { duration, type Json, portNumber } from "../options.ts";
 import { paint, print, printJson, usage } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 type PortFlags = Json & { public?: boolean; private?: boolean; expires?: number };
 

@@ -1,9 +1,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import { Commands, type Signal, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { positive } from "../options.ts";
+import { type Json, positive } from "../options.ts";
 import { Failure, print, printJson, printTable } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** The commands of a sandbox as it is: looking at a paused one does not resume it. */
 async function commandsOf(text: string): Promise<{ id: string; commands: Commands }> {

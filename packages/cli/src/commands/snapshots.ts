@@ -1,9 +1,9 @@
 import { Command } from "commander";
 import { Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
 import { resolveId } from "../ids.ts";
-import { duration, pair, positive } from "../options.ts";
+import { duration, type Json, pair, positive } from "../options.ts";
 import { age, bytes, Failure, print, printJson, printTable } from "../output.ts";
-import { all, type Json } from "./lifecycle.ts";
+import { all } from "./lifecycle.ts";
 
 type CheckpointFlags = Json & { name?: string; metadata?: Record<string, string>; diskOnly?: boolean };
 

@@ -3,11 +3,11 @@ import { stat } from "node:fs/promises";
 import { Command } from "commander";
 import { Sandbox, Wrenn, WrennError } from "wrenn";
 import { resolveId } from "../ids.ts";
+import type { Json } from "../options.ts";
 import { Failure, paint, print, printJson, usage } from "../output.ts";
 import { type RemoteFolder, sendFolder } from "../transfer/archive.ts";
 import { difference, ignored, localTree, remoteTree, type Tree } from "../transfer/tree.ts";
 import { parsePlace } from "./copy.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** Deeper trees than this are not source code. */
 const deepest = 64;

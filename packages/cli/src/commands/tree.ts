@@ -2,8 +2,8 @@ import { Command } from "commander";
 import { type Branch, lineage, lineOf, Sandbox, type SnapshotInfo, Wrenn } from "wrenn";
 import { draw } from "../draw.ts";
 import { resolveId } from "../ids.ts";
+import type { Json } from "../options.ts";
 import { age, bytes, Failure, printJson, printTable } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 /** `wrenn tree`. */
 export const treeCommand = (): Command =>

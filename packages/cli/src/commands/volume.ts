@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import { type VolumeInfo, Wrenn } from "wrenn";
+import type { Json } from "../options.ts";
 import { age, Failure, print, printJson, printTable } from "../output.ts";
-import type { Json } from "./lifecycle.ts";
 
 const help = `
 Example:

@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { type BuildInfo, type BuiltTemplateInfo, Wrenn } from "wrenn";
-import { all, type Json } from "../commands/lifecycle.ts";
+import { all } from "../commands/lifecycle.ts";
+import type { Json } from "../options.ts";
 import { age, bytes, Failure, print, printJson, printTable, table, usage } from "../output.ts";
 import { buildCommand } from "./build.ts";
 import { follow } from "./follow.ts";

@@ -55,7 +55,7 @@ export function docsRoutes(app: App): void {
     name: headers.apiKey,
   });
   app.openAPIRegistry.registerComponent("securitySchemes", "session", { type: "http", scheme: "bearer" });
-  registerErrorExamples(app);
+  registerErrorExamples(app.openAPIRegistry);
   const { json, yaml } = documents(app);
   app.get("/openapi.json", (c) => c.body(json(), 200, { "content-type": "application/json" }));
   app.get("/openapi.yaml", (c) => c.body(yaml(), 200, { "content-type": "application/yaml" }));

@@ -1,5 +1,5 @@
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import { type Code, codes, WrennError } from "@wrenn/contract";
-import type { App } from "./endpoint.ts";
 
 /** A schema of the OpenAPI document (JSON Schema 2020-12), as far as an example needs it. */
 type Schema = {
@@ -240,12 +240,12 @@ const said: Readonly<Record<Code, readonly [message: string, remedy: string]>> =
 };
 
 /** Puts an example of each error into the document's components, for {@link errorExamples}. */
-export function registerErrorExamples(app: App): void {
+export function registerErrorExamples(registry: OpenAPIHono["openAPIRegistry"]): void {
   for (const code of codes) {
     const [message, remedy] = said[code];
     const value = new WrennError(code, message, { remedy }).toJSON();
     const shown = { error: { ...value.error, request_id: byFormat.uuid } };
-    app.openAPIRegistry.registerComponent("examples", code, { summary: message, value: shown });
+    registry.registerComponent("examples", code, { summary: message, value: shown });
   }
 }
 

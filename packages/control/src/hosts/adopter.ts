@@ -2,7 +2,7 @@ import type { hostagent } from "@wrenn/contract";
 import type { SandboxRow } from "../store/schema/index.ts";
 import { automaticName, buildLabel, type SnapshotStore, type Taken } from "../store/snapshots.ts";
 import type { Host } from "./host.ts";
-import type { WatchGround } from "./watcher.ts";
+import type { WatchGround } from "./watch-ground.ts";
 
 const askMs = 10_000;
 

@@ -4,7 +4,8 @@ import type { Fleet } from "./fleet.ts";
 import type { Host } from "./host.ts";
 import { capacityOf } from "./placement.ts";
 import { Unsettled } from "./unsettled.ts";
-import { Watcher, type WatchGround } from "./watcher.ts";
+import type { WatchGround } from "./watch-ground.ts";
+import { Watcher } from "./watcher.ts";
 
 /** The database tells of every change at once; loads, which it does not tell, are read this often. */
 const weighMs = 1_000;

@@ -5,7 +5,7 @@ import type { SandboxRow } from "../store/schema/index.ts";
 import { Adopter } from "./adopter.ts";
 import { type Host, hostError } from "./host.ts";
 import { record } from "./reports.ts";
-import type { WatchGround } from "./watcher.ts";
+import type { WatchGround } from "./watch-ground.ts";
 
 const askMs = 10_000;
 /** What a sandbox is told of when its host has never heard of it. */

@@ -1,37 +1,17 @@
 import type { hostagent } from "@wrenn/contract";
-import type { Timings } from "../config.ts";
 import type { Log } from "../log.ts";
-import type { HostStore } from "../store/fleet/hosts.ts";
-import type { SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow } from "../store/schema/index.ts";
-import type { SnapshotStore } from "../store/snapshots.ts";
-import type { Fleet } from "./fleet.ts";
 import type { Host } from "./host.ts";
 import { isLeftBehind, isOrphan, isPausedReport, reflect } from "./reflect.ts";
 import { record } from "./reports.ts";
 import { Sweeper } from "./sweeper.ts";
-import type { Unsettled } from "./unsettled.ts";
+import type { WatchGround } from "./watch-ground.ts";
 
 /** A host speaks at least every 15 s (hostagent.proto, KeepAlive): after three silences the connection is dead. */
 const silenceMs = 45_000;
 /** Other replicas need to know that the host lives well before they would give it up. */
 const noteEveryMs = 10_000;
 const retry = { firstMs: 200, mostMs: 5_000 } as const;
-
-/** What a watcher stands on. */
-export type WatchGround = {
-  store: SandboxStore;
-  hostStore: HostStore;
-  snapshots: SnapshotStore;
-  unsettled: Unsettled;
-  timings: Readonly<Timings>;
-  log: Log;
-  fleet: Pick<Fleet, "giveUp" | "takeGivenUp">;
-  /** Notes that a host was heard of just now. */
-  seen(id: string): void;
-  /** Carries out a deletion that was written down. */
-  remove(row: SandboxRow): Promise<void>;
-};
 
 /** Follows one host: its reports go into the rows, its absence marks them `missing`, and what both forgot is settled. */
 export class Watcher implements AsyncDisposable {

@@ -21,3 +21,10 @@ export type Caller = {
   /** The administrator who acts as `user`. */
   readonly impersonator?: string;
 };
+
+/** The caller of what happens by itself. */
+export const systemCaller = ({ teamId }: { readonly teamId: string }): Caller => ({
+  team: teamId,
+  actor: { type: "system", id: "system", name: "system" },
+  requestId: crypto.randomUUID(),
+});

@@ -3,8 +3,7 @@ import { agentPort, capsuleId, type SandboxId, WrennError } from "@wrenn/contrac
 import { type Host, hostError } from "../hosts/host.ts";
 import type { PortStore } from "../store/ports.ts";
 import type { Terms } from "../store/schema/index.ts";
-import type { Caller } from "./caller.ts";
-import { systemCaller } from "./e2b/deadlines.ts";
+import { type Caller, systemCaller } from "./caller.ts";
 import type { Waker } from "./e2b/waker.ts";
 import { type Guests, type Route, routeMs } from "./guests.ts";
 import type { Keys } from "./keys.ts";

@@ -8,16 +8,18 @@ import type { ListFilter, SandboxStore } from "../store/sandboxes.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
-import { type CreateSpec, Creation, type How, type Placed, type Source, type Wishes } from "./life/creation.ts";
+import { type CreateSpec, Creation, type How, type Placed, type Wishes } from "./life/creation.ts";
 import type { LifeGround } from "./life/ground.ts";
 import { Outcomes } from "./life/outcomes.ts";
 import { type ResumeWish, Returns } from "./life/returns.ts";
+import type { Source } from "./life/source.ts";
 import { limits } from "./limits.ts";
 import { isHibernated, wrongState } from "./refusals.ts";
 import type { Tasks } from "./tasks.ts";
 
-export type { Source, Wishes } from "./life/creation.ts";
+export type { Wishes } from "./life/creation.ts";
 export type { ResumeWish } from "./life/returns.ts";
+export type { Source } from "./life/source.ts";
 
 /** How a pause comes about: because its time was up, which must still be so when it begins; and what it keeps. */
 export type PauseWish = { expired?: boolean; diskOnly?: boolean };

@@ -2,7 +2,6 @@ import { hostname } from "node:os";
 import { envdVersion, type InitRequest, type InitResponse, version, WrennError } from "@wrenn/contract/core";
 import { forget } from "../processes/history.ts";
 import type { Registry } from "../processes/registry.ts";
-import type { Agent } from "../server.ts";
 import { trust, trustVariables } from "./certificates.ts";
 import { growRoot } from "./disk.ts";
 import { identityFile, sandboxVariables, writeSandboxFiles } from "./environment.ts";
@@ -11,12 +10,15 @@ import { reseedKernel, setClock, setHostname, writeHostname, writeMachineId } fr
 import { nanosecondsOf, parseInit } from "./request.ts";
 import type { Identity } from "./state.ts";
 
+/** What takes an identity. `ownsMachine` is false on a machine that is not the agent's own: nothing of it is changed. */
+export type Bearer = { readonly identity: Identity; readonly registry: Registry; readonly ownsMachine: boolean };
+
 /**
  * Answers `POST /init`: authorizes, checks everything, then changes. A call that is not newer than the last changes
  * nothing; one that carries entropy then fails, because a restore that did not take its identity must not be used.
  * The names on the disk are written between the answer and the next request, of which none is served when that fails.
  */
-export async function initialize(request: Request, { identity, registry, ownsMachine }: Agent): Promise<Response> {
+export async function initialize(request: Request, { identity, registry, ownsMachine }: Bearer): Promise<Response> {
   const init = parseInit(Buffer.from(await request.bytes()).toString());
   authorize(request, init, identity);
   const at = init.timestamp === undefined ? undefined : nanosecondsOf(init.timestamp);

@@ -1,18 +1,17 @@
-import { createServer, connect as dial, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { Logger } from "pino";
 import type { NetPolicy } from "../drivers/ports.ts";
 import { Interceptor } from "./interceptor.ts";
-import { Ledger, type Tally } from "./ledger.ts";
+import { Ledger } from "./ledger.ts";
 import { NameServer } from "./name-server.ts";
 import { originalTarget } from "./original.ts";
 import { Judge } from "./policy.ts";
 import type { Resolver } from "./resolver.ts";
 import { type Hello, readHello } from "./sniff.ts";
+import { connectTo, splice } from "./splice.ts";
 
 /** A client says whom it wants within a round trip; one that waits for the server to speak first is told apart by this. */
 const helloTimeoutMs = 10_000;
-/** Servers that take longer are as good as away. */
-const connectTimeoutMs = 30_000;
 /** Connections of one guest at once: enough for a crawler, not for filling this agent's table of descriptors. */
 const maxConnections = 1_024;
 
@@ -181,42 +180,4 @@ function firstWords(client: Socket): Promise<Hello> {
     const timer = setTimeout(ended, helloTimeoutMs);
     client.on("data", look).on("end", ended).on("close", ended);
   });
-}
-
-/** A connection to a server. Throws when it does not come about in time. */
-export function connectTo(ip: string, port: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const server = dial({ host: ip, port, allowHalfOpen: true, noDelay: true });
-    const timer = setTimeout(() => server.destroy(new Error("timed out")), connectTimeoutMs);
-    const settle = () => clearTimeout(timer);
-    server.once("connect", () => {
-      settle();
-      resolve(server);
-    });
-    server.on("error", (error) => {
-      settle();
-      reject(error);
-    });
-  });
-}
-
-/** Carries bytes both ways, each as fast as the other side takes them; one side's end is told to the other. */
-export function splice(client: Socket, server: Socket, flow?: Tally): void {
-  if (flow) {
-    client.on("data", (chunk: Buffer) => {
-      flow.sentBytes! += chunk.length;
-    });
-    server.on("data", (chunk: Buffer) => {
-      flow.receivedBytes! += chunk.length;
-    });
-  }
-  client.pipe(server);
-  server.pipe(client);
-  for (const [one, other] of [
-    [client, server],
-    [server, client],
-  ] as const) {
-    one.on("error", () => other.destroy());
-    one.on("close", () => other.destroy());
-  }
 }

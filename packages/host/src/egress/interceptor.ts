@@ -2,15 +2,16 @@ import { rm } from "node:fs/promises";
 import { connect as dial, type Socket } from "node:net";
 import { createServer, connect as dialTls, type Server, type TLSSocket } from "node:tls";
 import { randomId } from "@wrenn/contract";
+import type { Logger } from "pino";
 import { issue, type KeyPair } from "./authority.ts";
-import { type GateGround, splice } from "./gate.ts";
 import { readHead, withHeaders } from "./head.ts";
 import type { Ledger } from "./ledger.ts";
 import type { Judge } from "./policy.ts";
+import type { Resolver } from "./resolver.ts";
+import { connectTimeoutMs, splice } from "./splice.ts";
 
 /** Names that certificates are made for at once: a rule for every name below one lets a guest make up as many as it likes. */
 const mostNames = 256;
-const connectTimeoutMs = 30_000;
 
 /** Whom a connection is for. */
 type Target = { readonly name: string; readonly port: number; readonly secure: boolean };
@@ -25,7 +26,8 @@ export class Interceptor implements AsyncDisposable {
   readonly #open = new Map<Socket, Target>();
 
   constructor(
-    readonly ground: GateGround,
+    /** `dir` is a folder that only this agent may look into. */
+    readonly ground: { readonly resolver: Resolver; readonly dir: string; readonly log: Logger },
     private judge: Judge,
     readonly authority: KeyPair,
     readonly ledger: Ledger,

@@ -1,6 +1,7 @@
 import { type hostagent, rest, WrennError } from "@wrenn/contract";
 import type { NetPolicy, Nets } from "../drivers/ports.ts";
-import { agentOf, type Machine } from "../machine.ts";
+import { agentOf } from "../guest-agent.ts";
+import type { Machine } from "../machine.ts";
 import type { NetworkSpec, SandboxSpec } from "../record.ts";
 import type { Sandbox } from "../sandbox.ts";
 import { type KeyPair, newAuthority } from "./authority.ts";

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import { agentOf } from "../machine.ts";
+import { agentOf } from "../guest-agent.ts";
 import type { SandboxRecord } from "../record.ts";
 import type { Sandbox } from "../sandbox.ts";
 import type { Sandboxes } from "../sandboxes.ts";

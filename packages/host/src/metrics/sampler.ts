@@ -1,6 +1,6 @@
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import type { Logger } from "pino";
-import { agentOf } from "../machine.ts";
+import { agentOf } from "../guest-agent.ts";
 import type { Sandbox } from "../sandbox.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { type Usage, usageOf } from "./process.ts";

@@ -8,7 +8,7 @@ import { needDisk } from "../room.ts";
 import { isTemplate, type TemplateSettings, takeTemplate, unpackTemplate } from "./artifact.ts";
 import { DiskBudget, needProgram, run } from "./commands.ts";
 import { blobPath, exportPrefix, keepInLayout, type Manifest, manifestOf } from "./layout.ts";
-import { manifestIn, ownDocument, pullConfig, pullInto } from "./pull.ts";
+import { manifestIn, ownDocument, pullConfig, pullInto, type Tell } from "./pull.ts";
 import { Reach } from "./reach.ts";
 import { readReference } from "./reference.ts";
 import { Repository } from "./registry.ts";
@@ -17,9 +17,6 @@ import { Repository } from "./registry.ts";
 export type ImageSource =
   | { kind: "registry"; reference: string; username?: string | undefined; password?: string | undefined }
   | { kind: "archive"; sha256: string };
-
-/** Told what is under way. */
-export type Tell = (text: string) => void;
 
 /** Part of every imported image's name: a change in how one is made makes all of them anew. */
 const layout = 2;

@@ -3,9 +3,11 @@ import { mkdir, utimes } from "node:fs/promises";
 import { arch } from "node:os";
 import { dirname } from "node:path";
 import { WrennError } from "@wrenn/contract";
-import type { Tell } from "./importer.ts";
 import { addToLayout, blobPath, type Manifest, readManifest } from "./layout.ts";
 import type { Descriptor, Document, Repository } from "./registry.ts";
+
+/** Told what is under way. */
+export type Tell = (text: string) => void;
 
 /** As manifests, by the specification. */
 const maxConfigBytes = 4 * 2 ** 20;

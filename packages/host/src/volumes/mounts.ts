@@ -10,7 +10,8 @@ import {
   WrennError,
 } from "@wrenn/contract";
 import type { Logger } from "pino";
-import { agentOf, type Machine } from "../machine.ts";
+import { agentOf } from "../guest-agent.ts";
+import type { Machine } from "../machine.ts";
 import type { VolumeMount } from "../record.ts";
 import { minFreeDiskMib } from "../room.ts";
 import type { Sandbox } from "../sandbox.ts";

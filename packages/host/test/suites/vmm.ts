@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { link, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { agentPort } from "@wrenn/contract";
 import type { Captured, Drivers, Frozen, Kernel, Nic, Vm, VmSpec } from "../../src/drivers/ports.ts";
-import { agentOf } from "../../src/machine.ts";
+import { agentOf } from "../../src/guest-agent.ts";
 
 /** A machine to try a VMM on: drivers that fit, something to boot, and how to keep a word in a guest's memory. */
 export type VmmBench = {

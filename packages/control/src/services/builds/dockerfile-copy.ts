@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import type { Given } from "./dockerfile.ts";
+import type { Given } from "./dockerfile-given.ts";
 import { type Copy, type CopySource, refused } from "./plan.ts";
 
 /** What a COPY can take from. */

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import type { Given } from "./dockerfile.ts";
+import type { Given } from "./dockerfile-given.ts";
 import { refused, type SecretMount } from "./plan.ts";
 
 /** Where a secret is read that says nothing else (Dockerfile reference, RUN --mount=type=secret). */

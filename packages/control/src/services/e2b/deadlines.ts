@@ -2,7 +2,7 @@ import { WrennError } from "@wrenn/contract";
 import type { Log } from "../../log.ts";
 import { Rounds } from "../../rounds.ts";
 import type { SandboxRow } from "../../store/schema/index.ts";
-import type { Caller } from "../caller.ts";
+import { systemCaller } from "../caller.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 
 /** Times to live are whole seconds. */
@@ -11,13 +11,6 @@ const lookEveryMs = 500;
 const atOnce = 16;
 /** A failed end is tried again after this, not at every look. */
 const retryMs = 10_000;
-
-/** `seconds` from now. */
-export const inSeconds = (seconds: number): Date => new Date(Date.now() + seconds * 1000);
-
-/** The end of a sandbox that starts to run again: what was asked for, else what it was made with; none for one without. */
-export const renewal = (row: Pick<SandboxRow, "terms">, endAt?: Date): { endAt?: Date } =>
-  endAt ? { endAt } : row.terms ? { endAt: inSeconds(row.terms.timeoutSec) } : {};
 
 /** Pauses or removes sandboxes whose time is up. Any replica may do it: the change is fenced by the end it saw. */
 export class Deadlines implements AsyncDisposable {
@@ -59,10 +52,3 @@ export class Deadlines implements AsyncDisposable {
     }
   }
 }
-
-/** The caller of what happens by itself. */
-export const systemCaller = ({ teamId }: Pick<SandboxRow, "teamId">): Caller => ({
-  team: teamId,
-  actor: { type: "system", id: "system", name: "system" },
-  requestId: crypto.randomUUID(),
-});

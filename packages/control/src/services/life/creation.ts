@@ -4,11 +4,12 @@ import { type Host, hostError } from "../../hosts/host.ts";
 import type { Once } from "../../store/once.ts";
 import { isBeingMade } from "../../store/phase.ts";
 import { NameTaken, NoRoom } from "../../store/sandboxes.ts";
-import type { Defaults, Mount, NewSandbox, SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
+import type { NewSandbox, SandboxRow, SnapshotRow, Terms } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import { limits } from "../limits.ts";
 import { nameTaken, otherCreation } from "../refusals.ts";
 import type { Outcomes } from "./outcomes.ts";
+import type { Source } from "./source.ts";
 
 /** How often a creation that another request began is looked at. */
 const askAgainMs = 100;
@@ -16,20 +17,6 @@ const askAgainMs = 100;
 /** Failures of a create after which another host may do better. */
 export const elsewhere: ReadonlySet<string> = new Set(["host_unavailable", "insufficient_storage"]);
 
-/**
- * What a new sandbox starts from: a template, or a snapshot, which is one too, and the hosts that have it, best first.
- * `name` is what it is shown as.
- */
-export type Source = {
-  hosts: readonly Host[];
-  name: string;
-  template: string;
-  snapshot?: string;
-  /** What commands get that name no user, folder or variable; absent leaves it to the template or snapshot. */
-  defaults?: Defaults;
-  /** Volumes of the hosts that are mounted in it. */
-  mounts?: readonly Mount[];
-};
 /** What a new sandbox shall be beyond its source. */
 export type Wishes = Omit<rest.CreateCapsule, "template" | "volumes"> & { endAt?: Date; terms?: Terms };
 /** A creation as the API asks for it. */

@@ -4,11 +4,11 @@ import type { Host } from "../../hosts/host.ts";
 import { isPaused, isStored } from "../../store/phase.ts";
 import type { SandboxRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
-import { renewal } from "../e2b/deadlines.ts";
 import { limits } from "../limits.ts";
 import type { Rendered } from "../network/placeholders.ts";
 import { isHibernated, wrongState } from "../refusals.ts";
 import { elsewhere } from "./creation.ts";
+import { renewal } from "./ends.ts";
 import type { Outcomes } from "./outcomes.ts";
 
 /** Until when a resumed sandbox lives, if it has an end, and whether it boots although its memory was kept. */

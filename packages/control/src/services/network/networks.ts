@@ -2,8 +2,7 @@ import { type hostagent, type rest, type SandboxId, WrennError } from "@wrenn/co
 import { hostError } from "../../hosts/host.ts";
 import { isOver, isRunning, isSettled } from "../../store/phase.ts";
 import type { SandboxRow, Terms } from "../../store/schema/index.ts";
-import type { Caller } from "../caller.ts";
-import { systemCaller } from "../e2b/deadlines.ts";
+import { type Caller, systemCaller } from "../caller.ts";
 import { limits } from "../limits.ts";
 import { absent, wrongState } from "../refusals.ts";
 import type { Sandboxes } from "../sandboxes.ts";

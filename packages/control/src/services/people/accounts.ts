@@ -1,35 +1,21 @@
 import { type rest, WrennError } from "@wrenn/contract";
-import type { AccessConfig } from "../../config-access.ts";
 import { localTeam } from "../../store/keys.ts";
 import type { PeopleStore } from "../../store/people/index.ts";
 import type { Purpose } from "../../store/people/tokens.ts";
 import type { UserRow } from "../../store/schema/index.ts";
 import type { Actor } from "../caller.ts";
-import type { Audit, Deed } from "./audit.ts";
+import type { AccountGround } from "./account-ground.ts";
+import type { Deed } from "./audit.ts";
 import { type Letter, letters } from "./letters.ts";
-import type { Mailer } from "./mailer.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import type { SecondFactor } from "./second-factor.ts";
 import { hashToken, newToken } from "./secrets.ts";
-import { type Client, defaultTeam, type Person, type Sessions } from "./sessions.ts";
+import { type Client, defaultTeam, type Person } from "./sessions.ts";
 import type { Settings } from "./settings.ts";
-import type { Site } from "./site.ts";
-import type { Throttle } from "./throttle.ts";
 
 const minute = 60;
 /** How long a mailed link works (Wrenn REST API 1.3), and an account that was not activated keeps its address. */
 const lifeSec = { activation: 30 * minute, password_reset: 15 * minute } as const satisfies Record<Purpose, number>;
-
-/** What accounts stand on. */
-export type AccountGround = {
-  store: PeopleStore;
-  sessions: Sessions;
-  throttle: Throttle;
-  mailer: Mailer;
-  site: Site;
-  config: AccessConfig;
-  audit: Audit;
-};
 
 /** How people come in: sign-up, activation, sign-in, and a new password for one that was forgotten. */
 export class Accounts {

@@ -1,7 +1,8 @@
 import { type rest, WrennError } from "@wrenn/contract";
 import { localTeam } from "../../store/keys.ts";
 import { type Owned, perPage } from "../../store/people/admin.ts";
-import { type AccountGround, activate, notMember } from "./accounts.ts";
+import type { AccountGround } from "./account-ground.ts";
+import { activate, notMember } from "./accounts.ts";
 import type { Deed } from "./audit.ts";
 import type { Person } from "./sessions.ts";
 import type { Teams } from "./teams.ts";

@@ -1,7 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import * as oidc from "openid-client";
 import type { ProviderOptions } from "../../config-access.ts";
-import type { ProviderProfile } from "./providers.ts";
+import type { ProviderProfile } from "./provider-profile.ts";
 
 const site = "https://github.com";
 const api = "https://api.github.com";

@@ -2,7 +2,7 @@ import { type rest, WrennError } from "@wrenn/contract";
 import { localTeam } from "../../store/keys.ts";
 import type { PeopleStore } from "../../store/people/index.ts";
 import type { UserRow } from "../../store/schema/index.ts";
-import type { AccountGround } from "./accounts.ts";
+import type { AccountGround } from "./account-ground.ts";
 import { letters } from "./letters.ts";
 import { hashPassword, verifyPassword } from "./passwords.ts";
 import type { Person } from "./sessions.ts";

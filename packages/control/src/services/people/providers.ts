@@ -2,9 +2,11 @@ import { type rest, WrennError } from "@wrenn/contract";
 import * as oidc from "openid-client";
 import type { ProviderOptions } from "../../config-access.ts";
 import type { Identity } from "../../store/people/users.ts";
-import type { AccountGround, Accounts } from "./accounts.ts";
+import type { AccountGround } from "./account-ground.ts";
+import type { Accounts } from "./accounts.ts";
 import { activate, makeRoom, needActive } from "./accounts.ts";
 import { githubConfiguration, githubProfile } from "./github.ts";
+import type { ProviderProfile } from "./provider-profile.ts";
 import type { Box } from "./secrets.ts";
 import type { Client, Person } from "./sessions.ts";
 
@@ -21,8 +23,6 @@ type Flow = Intent & { provider: string; state: string; verifier: string; nonce:
 export type Departure = { url: string; flow: string };
 /** Somebody who came back. */
 export type Arrival = { isNew: boolean; auth: rest.AuthResponse } | { linked: string };
-/** What a provider says about somebody. */
-export type ProviderProfile = { subject: string; email: string | undefined; name: string | undefined };
 
 /** Signing in with another account: any issuer of OpenID Connect, and GitHub. */
 export class Providers {

@@ -1,7 +1,7 @@
 import { WrennError } from "@wrenn/contract";
 import { Secret, TOTP } from "otpauth";
 import type { UserRow } from "../../store/schema/index.ts";
-import type { AccountGround } from "./accounts.ts";
+import type { AccountGround } from "./account-ground.ts";
 import { letters } from "./letters.ts";
 import { type Box, hashToken } from "./secrets.ts";
 import type { Person } from "./sessions.ts";

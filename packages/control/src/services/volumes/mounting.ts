@@ -1,7 +1,7 @@
 import { rest, WrennError } from "@wrenn/contract";
 import type { VolumeStore } from "../../store/e2b/volumes.ts";
 import type { Mount, VolumeRow } from "../../store/schema/index.ts";
-import type { Source } from "../life/creation.ts";
+import type { Source } from "../life/source.ts";
 
 /** Volumes of new sandboxes: which they are, and the host that has them, on which such a sandbox must be. */
 export class Mounting {

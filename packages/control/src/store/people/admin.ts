@@ -2,7 +2,7 @@ import { type rest, type SandboxId, states } from "@wrenn/contract";
 import { eq, sql } from "drizzle-orm";
 import { isOver } from "../phase.ts";
 import { settings, type UserRow } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** Rows of a page (Wrenn REST API 13). */
 export const perPage = 100;

@@ -1,6 +1,6 @@
 import { eq, lt, sql } from "drizzle-orm";
 import { attempts } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** A leaky bucket: it holds `size` attempts and drains from full to empty within `drainSec`. */
 export type Bucket = { name: string; size: number; drainSec: number };

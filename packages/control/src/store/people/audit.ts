@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, or, sql } from "drizzle-orm";
 import { type AuditRow, auditHeads, auditLogs } from "../schema/index.ts";
 import { deedsChannel } from "./changes.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** An entry before it is sealed. */
 export type NewAudit = Omit<typeof auditLogs.$inferInsert, "n" | "seq" | "hash">;

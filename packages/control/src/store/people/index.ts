@@ -1,19 +1,13 @@
-import type { Database } from "../database.ts";
 import { AdminStore } from "./admin.ts";
 import { AttemptStore } from "./attempts.ts";
 import { AuditStore } from "./audit.ts";
 import { MailStore } from "./mails.ts";
+import type { Queries } from "./queries.ts";
 import { QuotaStore } from "./quotas.ts";
 import { SessionStore } from "./sessions.ts";
 import { TeamStore } from "./teams.ts";
 import { TokenStore } from "./tokens.ts";
 import { UserStore } from "./users.ts";
-
-/** What queries run on: the pool, or a transaction. */
-export type Queries = Pick<
-  Database,
-  "select" | "selectDistinct" | "insert" | "update" | "delete" | "execute" | "transaction"
->;
 
 /** Everything about people, on one connection or on the pool. */
 export class PeopleStore {

@@ -1,7 +1,7 @@
 import { randomId } from "@wrenn/contract";
 import { asc, desc, eq, lt, sql } from "drizzle-orm";
 import { mails } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** A mail that waits. */
 export type MailRow = typeof mails.$inferSelect;

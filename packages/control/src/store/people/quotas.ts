@@ -1,6 +1,6 @@
 import { eq, sql } from "drizzle-orm";
 import { type QuotaRow, quotas } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** The row for teams without limits of their own. */
 export const everyTeam = "*";

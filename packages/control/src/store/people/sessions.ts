@@ -1,7 +1,7 @@
 import { prefixes, randomId, type rest } from "@wrenn/contract";
 import { and, desc, eq, isNull, lte, ne, sql } from "drizzle-orm";
 import { memberships, type SessionRow, sessions, teams, users } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** A session ends when it was not used for so long. */
 const idleDays = 7;

@@ -1,7 +1,7 @@
 import { prefixes, randomId, type rest } from "@wrenn/contract";
 import { and, asc, desc, eq, isNull, ne, sql } from "drizzle-orm";
 import { invitations, memberships, teams, type UserRow, users } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** A team's row. */
 export type TeamRow = typeof teams.$inferSelect;

@@ -1,6 +1,6 @@
 import { and, eq, sql } from "drizzle-orm";
 import { oneTimeTokens } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** What a mailed link is for. */
 export type Purpose = (typeof oneTimeTokens.$inferSelect)["purpose"];

@@ -1,7 +1,7 @@
 import { prefixes, randomId } from "@wrenn/contract";
 import { and, asc, desc, eq, inArray, lt, ne, sql } from "drizzle-orm";
 import { identities, memberships, recoveryCodes, type UserRow, users } from "../schema/index.ts";
-import type { Queries } from "./index.ts";
+import type { Queries } from "./queries.ts";
 
 /** What a new account holds. */
 export type NewUser = Pick<UserRow, "email" | "name" | "status"> & { passwordHash?: string | undefined };
