@@ -18,6 +18,12 @@ export type Timings = {
   authMs: number;
   /** A comment line goes to every follower of events this often, so that proxies between keep the connection. */
   keepAliveMs: number;
+  /** Volumes that a deleted team left on a host that was away are looked for this often. */
+  volumesMs: number;
+  /** What object stores need no more is looked for this often. */
+  parcelsMs: number;
+  /** How often a replica looks for hosts whose emptying nobody carries on. */
+  drainsMs: number;
 };
 
 /** What a caller of `start` writes. */
@@ -69,6 +75,9 @@ const defaults: Timings = {
   sweepMs: 10_000,
   authMs: 5_000,
   keepAliveMs: 15_000,
+  volumesMs: 60_000,
+  parcelsMs: 3_000,
+  drainsMs: 5_000,
 };
 
 /** A build keeps a processor busy; two leave the smallest machine something for its sandboxes. */

@@ -65,6 +65,7 @@ export async function start(options: Options): Promise<ControlPlane> {
     fleet,
     hosts,
     channels: { store: channelStore, box, allowsPrivate },
+    timings: config.timings,
     log,
   });
   undo.use(services.keys);

@@ -250,7 +250,10 @@ test("a deleted team is gone, a team is made to run on its own hosts only, and n
     400,
     "invalid_request",
   ]);
+  const { id: volume } = (await fay.ask<rest.Volume>("POST", "/v1/volumes", { name: "left" })).body;
+  expect(plane.host.volumes.has(volume)).toBe(true);
   expect((await ann.ask("DELETE", `/v1/admin/teams/${fay.auth.team_id}`)).status).toBe(204);
+  while (plane.host.volumes.has(volume)) await Bun.sleep(10); // at once: what is looked for now and then is a minute away
   expect(await fay.refusal("GET", "/v1/capsules")).toEqual([401, "unauthorized"]);
   expect(await ann.refusal("DELETE", `/v1/admin/teams/${fay.auth.team_id}`)).toEqual([404, "not_found"]);
   expect(await ann.refusal("DELETE", `/v1/admin/teams/${ann.auth.team_id}`)).toEqual([403, "forbidden"]);

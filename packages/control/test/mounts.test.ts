@@ -9,7 +9,7 @@ setDefaultTimeout(60_000);
 let plane: Plane;
 let volume: rest.Volume;
 beforeAll(async () => {
-  plane = await Plane.start();
+  plane = await Plane.start({ volumesMs: 50 });
   volume = await plane.json<rest.Volume>(201, "POST", "/v1/volumes", { name: "data" });
 });
 afterEach(() => plane.host.heal());

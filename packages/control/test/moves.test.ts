@@ -7,7 +7,7 @@ const { SandboxState } = hostagent;
 
 let plane: Plane;
 beforeAll(async () => {
-  plane = await Plane.start({ sweepMs: 50, hostLostMs: 400, abandonedMs: 2_000 });
+  plane = await Plane.start({ sweepMs: 50, hostLostMs: 400, abandonedMs: 2_000, parcelsMs: 50, drainsMs: 50 });
   plane.host.storeId = "store-1";
   await until(async () => (await hosts())[0]!.store === "store-1");
 }, 60_000);

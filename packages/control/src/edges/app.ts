@@ -6,7 +6,6 @@ import type { Config } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Services } from "../services/index.ts";
-import { asWrennError } from "../store/database.ts";
 import { agentRoutes } from "./agent.ts";
 import { buildRoutes } from "./builds/builds.ts";
 import { templateRoutes } from "./builds/templates.ts";
@@ -32,6 +31,7 @@ import type { Doorway } from "./people/client.ts";
 import { auditing } from "./people/deeds.ts";
 import { openRoutes, peopleRoutes } from "./people/index.ts";
 import { portRoutes } from "./ports.ts";
+import { refusal } from "./refusal.ts";
 import { envelope, requestIdOf } from "./request-id.ts";
 import { snapshotRoutes } from "./snapshots.ts";
 import { describeStreams } from "./streams.ts";
@@ -134,16 +134,6 @@ function authenticate(services: Services): MiddlewareHandler<Env> {
 const noRoute = (method: string, path: string) =>
   new WrennError("not_found", `There is no ${method} ${path}.`, { remedy: "See /docs for the routes there are." });
 
-/** What proxies log for a client that did not wait; nobody reads it. */
-const clientGone = 499;
-
 function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
-  if (c.req.raw.signal.aborted) return new Response(null, { status: clientGone });
-  const error = asWrennError(thrown);
-  const fields = { requestId: c.get("requestId"), code: error.code, err: error };
-  if (error.status >= 500) log.error(fields, "request failed");
-  else log.debug(fields, "request refused");
-  const wait = error.details?.retry_after_sec;
-  if (wait !== undefined) c.header("Retry-After", wait);
-  return c.json(envelope(error, c.get("requestId")), error.status);
+  return refusal(c, { thrown, log }, (error) => c.json(envelope(error, c.get("requestId")), error.status));
 }

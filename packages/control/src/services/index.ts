@@ -1,4 +1,5 @@
 import { states } from "@wrenn/contract";
+import type { Timings } from "../config.ts";
 import type { AccessConfig } from "../config-access.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import type { Log } from "../log.ts";
@@ -54,12 +55,13 @@ export type Ground = Omit<Stores, "channelStore" | "replicaStore"> & {
   fleet: Fleet;
   hosts: Omit<HostsGround, "sandboxes" | "drains">;
   channels: ChannelsGround;
+  timings: Pick<Timings, "volumesMs" | "parcelsMs" | "drainsMs">;
   log: Log;
 };
 
 /** Builds the services, each on those before it. */
 export function buildServices(ground: Ground) {
-  const { sandboxStore, snapshotStore, keyStore, fleet, log } = ground;
+  const { sandboxStore, snapshotStore, keyStore, fleet, timings, log } = ground;
   const tasks = new Tasks(log);
   const store = ground.eventStore;
   const audit = new Audit(ground.peopleStore.audit, ground.encryptionKey, log);
@@ -91,6 +93,7 @@ export function buildServices(ground: Ground) {
     hibernation,
     fleet,
     log,
+    takeOverMs: timings.drainsMs,
   });
   const waker = new Waker(sandboxes);
   const networks = new Networks(sandboxes, policies);
@@ -98,6 +101,7 @@ export function buildServices(ground: Ground) {
   const snapshots = new Snapshots(snapshotStore, sandboxes);
   const keys = new Keys(keyStore, audit, log);
   const volumes = new Volumes({ store: ground.volumeStore, fleet, audit, secret: ground.agentSecret });
+  const volumeSweeper = new VolumeSweeper(volumes, log, timings.volumesMs);
   const people = buildPeople({
     ...ground,
     keys,
@@ -106,7 +110,8 @@ export function buildServices(ground: Ground) {
     destroy: (caller, owned) => {
       for (const { id, team } of owned) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
     },
-    destroySandboxes: async (caller, team) => {
+    emptyTeam: async (caller, team) => {
+      tasks.start(() => volumeSweeper.look());
       const all = await sandboxStore.list(team, { states: livingStates, limit: Number.MAX_SAFE_INTEGER });
       for (const { id } of all) tasks.start(() => sandboxes.destroy({ ...caller, team }, id));
     },
@@ -130,7 +135,7 @@ export function buildServices(ground: Ground) {
       changed: (caller, name) => tasks.start(() => networks.renew(caller, name)),
     }),
     volumes,
-    volumeSweeper: new VolumeSweeper(volumes, log),
+    volumeSweeper,
     bearers: new Bearers(sandboxStore, sandboxes.agentToken),
     deadlines: new Deadlines(sandboxes, log),
     guests,
@@ -140,7 +145,7 @@ export function buildServices(ground: Ground) {
     hosts: new Hosts({ ...ground.hosts, sandboxes, drains }),
     hibernation,
     drains,
-    collector: new Collector(ground.parcelStore, fleet, storeKeys, log),
+    collector: new Collector(ground.parcelStore, fleet, storeKeys, log, timings.parcelsMs),
     keys,
     ports: new Ports({ store: ground.portStore, guests, keys, waker, secret: ground.portSecret }),
     access: new Access(keys, people.sessions, ground.access.corsOrigins),

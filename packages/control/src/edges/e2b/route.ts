@@ -4,14 +4,11 @@ import { z } from "zod";
 import type { Log } from "../../log.ts";
 import type { Caller } from "../../services/caller.ts";
 import { absent } from "../../services/refusals.ts";
-import { asWrennError } from "../../store/database.ts";
 import { check, type Env, readJson } from "../endpoint.ts";
+import { refusal } from "../refusal.ts";
 
 /** Routes of the E2B dialect: as the Wrenn dialect's, but with errors as its clients read them. */
 export type Routes = Hono<Env>;
-
-/** What proxies log for a client that did not wait; nobody reads it. */
-const clientGone = 499;
 
 /** Statuses that clients of this dialect expect where ours differ (E2B protocol, section 3). */
 const statusOf: Partial<Record<Code, number>> = { timeout: 504, unimplemented: 400, command_not_found: 400 };
@@ -24,15 +21,10 @@ export function newRoutes(log: Log): Routes {
 }
 
 function refuse(c: Context<Env>, thrown: unknown, log: Log): Response {
-  if (c.req.raw.signal.aborted) return new Response(null, { status: clientGone });
-  const error = asWrennError(thrown);
-  const fields = { requestId: c.get("requestId"), code: error.code, err: error };
-  if (error.status >= 500) log.error(fields, "request failed");
-  else log.debug(fields, "request refused");
-  const wait = error.details?.retry_after_sec;
-  if (wait !== undefined) c.header("Retry-After", wait);
-  const body = errorBody(error);
-  return c.json(body, body.code as 400);
+  return refusal(c, { thrown, log }, (error) => {
+    const body = errorBody(error);
+    return c.json(body, body.code as 400);
+  });
 }
 
 /** An error as clients of this dialect read it. */

@@ -5,7 +5,6 @@ import type { HeldParcel, ParcelStore } from "../../store/fleet/parcels.ts";
 import { limits } from "../limits.ts";
 import type { StoreKeys } from "./store-keys.ts";
 
-const lookEveryMs = 3_000;
 const atOnce = 50;
 
 /** Removes from object stores what nobody needs, by way of any host that reaches the store. Every replica does. */
@@ -17,9 +16,10 @@ export class Collector implements AsyncDisposable {
     readonly fleet: Fleet,
     readonly keys: StoreKeys,
     readonly log: Log,
+    everyMs: number,
   ) {
     this.#rounds = new Rounds(
-      lookEveryMs,
+      everyMs,
       () => this.#look(),
       (err) => log.warn({ err }, "object stores were not tidied; tried again later"),
     );

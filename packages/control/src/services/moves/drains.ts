@@ -11,7 +11,6 @@ import type { Hibernation } from "./hibernation.ts";
 
 /** Sandboxes that leave a host at once: each writes its memory to the host's disk, and its line to the store is shared. */
 const atOnce = 4;
-const takeOverEveryMs = 5_000;
 const holdEveryMs = 15_000;
 
 /** What emptying hosts stands on. */
@@ -21,6 +20,8 @@ export type DrainGround = {
   sandboxes: Sandboxes;
   hibernation: Hibernation;
   fleet: Fleet;
+  /** How often drains that nobody carries on are looked for. */
+  takeOverMs: number;
   log: Log;
 };
 
@@ -34,7 +35,7 @@ export class Drains implements AsyncDisposable {
 
   constructor(readonly ground: DrainGround) {
     const takeOver = () => this.#takeOver().catch((err) => ground.log.warn({ err }, "drains were not looked at"));
-    this.#timer = setInterval(takeOver, takeOverEveryMs);
+    this.#timer = setInterval(takeOver, ground.takeOverMs);
     this.#timer.unref();
   }
 

@@ -32,8 +32,8 @@ export type PeopleGround = {
   audit: Audit;
   quotas: Quotas;
   log: Log;
-  /** Destroys every sandbox of a team; those that cannot be reached now are destroyed when they can. */
-  destroySandboxes(caller: Caller, team: string): Promise<void>;
+  /** Destroys every sandbox and volume of a team that was deleted; those that cannot be reached now, when they can. */
+  emptyTeam(caller: Caller, team: string): Promise<void>;
   /** Destroys some sandboxes, likewise. */
   destroy(caller: Caller, sandboxes: readonly Owned[]): void;
 };
@@ -53,7 +53,7 @@ export function buildPeople(from: PeopleGround) {
   const teams = new Teams({
     ...ground,
     revokeKeys: (team, createdBy) => keys.revokeAll({ team, createdBy }),
-    destroySandboxes: from.destroySandboxes,
+    emptyTeam: from.emptyTeam,
   });
   const profile = new Profile(ground, {
     revokeKeys: (createdBy) => keys.revokeAll({ createdBy }),

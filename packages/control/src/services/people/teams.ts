@@ -17,7 +17,7 @@ export type TeamGround = AccountGround & {
   /** Ends the API keys of a team, of one member or of all. */
   revokeKeys(team: string, user?: string): Promise<void>;
   /** Destroys every sandbox of a team. */
-  destroySandboxes(caller: Person, team: string): Promise<void>;
+  emptyTeam(caller: Person, team: string): Promise<void>;
 };
 
 /** Teams, their members, and invitations. A caller acts on the team of the session; an id of another is refused alike. */
@@ -80,7 +80,7 @@ export class Teams {
     await this.dissolve(caller, id);
   }
 
-  /** Deletes a team: nobody gets in from now on, then its sandboxes go. Throws `forbidden` for the installation's own. */
+  /** Deletes a team: nobody gets in from now on, then its sandboxes and volumes go. Throws `forbidden` for the installation's own. */
   async dissolve(caller: Person, id: string): Promise<void> {
     if (id === localTeam.id) throw localStays();
     const { store, sessions } = this.ground;
@@ -94,7 +94,7 @@ export class Teams {
     this.ground.audit.by(caller.actor, localTeam.id, {
       ...{ resource: { type: "team", id }, action: "delete", scope: "admin", status: "warning" },
     });
-    await this.ground.destroySandboxes(caller, id);
+    await this.ground.emptyTeam(caller, id);
   }
 
   /** Makes somebody who has an account a member. Throws `forbidden`, `not_found`, `conflict`, `rate_limited`. */

@@ -2,20 +2,22 @@ import type { Log } from "../../log.ts";
 import { Rounds } from "../../rounds.ts";
 import type { Volumes } from "../e2b/volumes.ts";
 
-/** Nobody waits for it: the files are out of everybody's reach from the moment at which the team is gone. */
-const lookEveryMs = 3_000;
 const atOnce = 20;
 
-/** Removes the volumes of deleted teams from their hosts, as soon as these are there. Every replica does. */
+/**
+ * Removes the volumes of deleted teams from their hosts: when a team is deleted here, and now and then those whose host
+ * was away. Nobody waits for it: the files are out of everybody's reach from the moment at which the team is gone.
+ */
 export class VolumeSweeper implements AsyncDisposable {
   readonly #rounds: Rounds;
 
   constructor(
     readonly volumes: Volumes,
     readonly log: Log,
+    everyMs: number,
   ) {
     this.#rounds = new Rounds(
-      lookEveryMs,
+      everyMs,
       () => this.#look(),
       (err) => log.warn({ err }, "volumes of deleted teams were not removed; tried again later"),
     );
