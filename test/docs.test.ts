@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 
 /** What the documents name must be there: a reader who follows them must not end in nothing. */
 const root = join(import.meta.dir, "..");
-const documents = ["README.md", "SCOPE.md", "SPEC.md", "docs/ARCHITECTURE.md"];
+const documents = ["README.md", "SCOPE.md", "SPEC.md", "CONTRIBUTING.md", "SECURITY.md", "docs/ARCHITECTURE.md"];
 for (const name of readdirSync(`${root}/docs`))
   if (name.endsWith(".md") && !documents.includes(`docs/${name}`)) documents.push(`docs/${name}`);
 
