@@ -85,6 +85,10 @@ test("a layer on a layer keeps the lower one open, and a flattened one shows the
     write(disk.device, 2, "upper 2");
     expect(read(disk.device, 3)).toBe("lower 3");
   }
+  await disks.copyOut(upper, `${at.dir}/plain`);
+  expect([0, 1, 2, 3, 599, 600].map((i) => read(`${at.dir}/plain`, i))).toEqual([
+    ...["base 0", "lower 1", "upper 2", "lower 3", "lower 599", ""],
+  ]);
   await disks.flatten(upper, at.base);
   await rm(lower);
   await using flat = await disks.open(upper);

@@ -5,7 +5,7 @@ import { errno, SystemError } from "../libc.ts";
 import type { BaseDisk, Disk, Disks } from "../ports.ts";
 import { attachLoop, sharedLoop } from "./loop.ts";
 import { Mapper } from "./mapper.ts";
-import { chunkSectors, moveBase, readLayer, writeEmpty, writeMerged } from "./store.ts";
+import { chunkSectors, moveBase, overlay, readLayer, writeEmpty, writeMerged } from "./store.ts";
 
 /** Names of our devices begin so: an operator sees them, and a new agent finds what a killed one left. */
 const prefix = "wrenn-";
@@ -66,14 +66,22 @@ export class DmSnapshot implements Disks {
   }
 
   async copyOut(path: string, to: string): Promise<void> {
-    await using layer = await this.open(path);
-    const child = Bun.spawn(["dd", `if=${layer.device}`, `of=${to}`, "bs=1M", "conv=sparse", "status=none"], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    const said = (await new Response(child.stderr).text()).trim();
-    if ((await child.exited) === 0) return;
-    const isFull = said.includes("No space left");
-    throw new WrennError(isFull ? "insufficient_storage" : "agent_error", `the disk could not be copied: ${said}`);
+    const chain: string[] = [];
+    let base: BaseDisk = { path, format: this.gives };
+    for (; base.format !== "raw"; base = readLayer(base.path).base) chain.push(base.path);
+    try {
+      // The image with its holes, then the blocks of the layers: a device that shows both would be read from end to end.
+      const child = Bun.spawn(["cp", "--sparse=always", "--reflink=auto", base.path, to], {
+        stdio: ["ignore", "ignore", "pipe"],
+        env: { ...process.env, LC_ALL: "C" },
+      });
+      const said = (await new Response(child.stderr).text()).trim();
+      if ((await child.exited) !== 0) throw new Error(said);
+      await overlay(chain, to);
+    } catch (cause) {
+      const isFull = /No space left|ENOSPC/.test(String(cause));
+      throw new WrennError(isFull ? "insufficient_storage" : "agent_error", "the disk could not be copied", { cause });
+    }
   }
 
   async sweep(): Promise<void> {

@@ -1,5 +1,6 @@
 import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { basename, dirname } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { WrennError } from "@wrenn/contract";
 import type { BaseDisk } from "../ports.ts";
 
@@ -70,27 +71,52 @@ export function writeMerged(chain: readonly string[], out: string, base: BaseDis
   const sources = chain.map((path) => open(path));
   const fd = openSync(out, "wx", 0o600);
   try {
-    const newest = new Map<number, { source: number; chunk: number }>();
-    for (const source of sources)
-      for (const [disk, chunk] of places(source)) if (!newest.has(disk)) newest.set(disk, { source, chunk });
     writeHeader(fd);
     const table = new BigUint64Array(perArea * 2);
     const data = new Uint8Array(chunkBytes);
-    [...newest.entries()]
-      .sort(([a], [b]) => a - b)
-      .forEach(([disk, { source, chunk }], i) => {
-        const area = areaOf(i);
-        if (i % perArea === 0) table.fill(0n);
-        readFully(source, data, chunk * chunkBytes);
-        writeSync(fd, data, 0, chunkBytes, (area + 1 + (i % perArea)) * chunkBytes);
-        table.set([BigInt(disk), BigInt(area + 1 + (i % perArea))], (i % perArea) * 2);
-        writeSync(fd, new Uint8Array(table.buffer), 0, chunkBytes, area * chunkBytes);
-      });
+    newestOf(sources).forEach(([disk, { source, chunk }], i) => {
+      const area = areaOf(i);
+      if (i % perArea === 0) table.fill(0n);
+      readFully(source, data, chunk * chunkBytes);
+      writeSync(fd, data, 0, chunkBytes, (area + 1 + (i % perArea)) * chunkBytes);
+      table.set([BigInt(disk), BigInt(area + 1 + (i % perArea))], (i % perArea) * 2);
+      writeSync(fd, new Uint8Array(table.buffer), 0, chunkBytes, area * chunkBytes);
+    });
     writeTrailer(fd, out, { base, sectors });
     fdatasyncSync(fd);
   } finally {
     for (const source of [fd, ...sources]) closeSync(source);
   }
+}
+
+/** Blocks that are copied at one go, a few milliseconds' worth: the agent serves others between. */
+const atOnce = 1_024;
+
+/** Writes to the plain disk `onto` what the layers of `chain`, the newest first, show together over it. */
+export async function overlay(chain: readonly string[], onto: string): Promise<void> {
+  const sources = chain.map((path) => open(path));
+  const fd = openSync(onto, "r+");
+  try {
+    ftruncateSync(fd, readLayer(chain[0]!).sectors * 512);
+    const data = new Uint8Array(chunkBytes);
+    for (const [i, [disk, { source, chunk }]] of newestOf(sources).entries()) {
+      if (i % atOnce === 0) await setImmediate();
+      readFully(source, data, chunk * chunkBytes);
+      writeSync(fd, data, 0, chunkBytes, disk * chunkBytes);
+    }
+  } finally {
+    for (const source of [fd, ...sources]) closeSync(source);
+  }
+}
+
+type Place = { readonly source: number; readonly chunk: number };
+
+/** By chunk of the disk, in their order, where its newest version stands: in the first of the stores that has one. */
+function newestOf(sources: readonly number[]): [disk: number, Place][] {
+  const newest = new Map<number, Place>();
+  for (const source of sources)
+    for (const [disk, chunk] of places(source)) if (!newest.has(disk)) newest.set(disk, { source, chunk });
+  return [...newest.entries()].sort(([a], [b]) => a - b);
 }
 
 /** The places of a store: chunk of the disk, chunk of the store. */
