@@ -129,6 +129,23 @@ test("a recipe makes its user, captures its environment and starts its program",
   );
 });
 
+test("a snapshot of a running sandbox, and a template of ours, are what others begin with: their programs run on", async () => {
+  {
+    await using sandbox = await system.create();
+    await sandbox.commands.run("echo before >/srv/note; (sleep 1d; :) & disown; export LOST=1", { user: "root" });
+    await sandbox.checkpoint({ name: "moment" });
+  }
+  const first = await built("of-moment", {
+    dockerfile: "FROM moment\nUSER root\nRUN cat /srv/note; echo built >>/srv/note\n",
+  });
+  expect([first.error, first.log]).toEqual([undefined, expect.arrayContaining(["stdout: before"])]);
+  const second = await built("of-template", { recipe: ["RUN pgrep -x sleep >/tmp/pid"], baseTemplate: "of-moment" });
+  expect(second.error).toBeUndefined();
+  expect(await inSandbox("of-template", "cat /srv/note; pgrep -x sleep | cmp - /tmp/pid && echo same")).toBe(
+    "before\nbuilt\nsame\n",
+  );
+});
+
 describe("a build that goes wrong", () => {
   test("by processes without end is over when its time is, and leaves nothing", async () => {
     const bomb = await built("bomb", {

@@ -288,7 +288,7 @@ function journaled({ record }: Sandbox, { journal }: Kitchen, facts: Facts): Sna
 }
 
 /** What the sandbox was asked to have, else what its image has. */
-const defaultsOf = ({ defaults }: SandboxSpec, image: Image): Defaults =>
+export const defaultsOf = ({ defaults }: SandboxSpec, image: Image): Defaults =>
   defaults ?? { user: image.defaultUser, workdir: image.defaultWorkdir, env: image.env };
 
 /** Gives the guest its identity; without its acknowledgement the sandbox is never handed out. */

@@ -5,12 +5,14 @@ import type { Flow } from "./drivers/ports.ts";
 import type { Image } from "./images.ts";
 import type { Entry } from "./logs/book.ts";
 import type { Sent } from "./move/moves.ts";
-import type { Kitchen } from "./recipes.ts";
+import { defaultsOf, type Kitchen } from "./recipes.ts";
 import type { SandboxRecord, SnapshotRecord } from "./record.ts";
 
 const { SandboxSchema, SandboxState, TimeoutAction } = hostagent;
 
 type SnapshotWire = MessageInitShape<typeof hostagent.SnapshotSchema>;
+/** What a snapshot is described from. */
+type Snapshotted = Pick<Kitchen, "paths" | "templates">;
 type SandboxWire = MessageInitShape<typeof SandboxSchema>;
 
 /** A sandbox as the control plane is told of it. */
@@ -63,9 +65,13 @@ export const entryToWire = ({
   timestampMs: BigInt(timestampMs),
 });
 
-/** A checkpoint, with the space that its disk layer takes. */
-export async function snapshotToWire(row: SnapshotRecord, { paths }: Pick<Kitchen, "paths">): Promise<SnapshotWire> {
-  const disk = await stat(paths.layer(row.layer)).catch(() => undefined);
+/** A checkpoint, with the space that its disk layer takes and what commands in its sandbox got. */
+export async function snapshotToWire(row: SnapshotRecord, kitchen: Snapshotted): Promise<SnapshotWire> {
+  const [disk, template] = await Promise.all([
+    stat(kitchen.paths.layer(row.layer)).catch(() => undefined),
+    kitchen.templates.byKey(row.templateKey).catch(() => undefined), // a folder that is gone spoils no list
+  ]);
+  const defaults = row.spec.defaults ?? (template && defaultsOf(row.spec, template.image));
   return {
     id: row.id,
     sandboxId: row.sandbox,
@@ -78,6 +84,7 @@ export async function snapshotToWire(row: SnapshotRecord, { paths }: Pick<Kitche
     memoryBytes: BigInt(row.memoryBytes),
     diskOnly: row.isDiskOnly === true,
     diskBytes: BigInt((disk?.blocks ?? 0) * 512),
+    ...(defaults && { defaults: { ...defaults, env: { ...defaults.env } } }),
   };
 }
 

@@ -1,4 +1,5 @@
 import { capsuleId, type hostagent, type rest } from "@wrenn/contract";
+import type { BuiltNow } from "../services/snapshots.ts";
 import { hiddenStates, isStored } from "../store/phase.ts";
 import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
 
@@ -54,6 +55,13 @@ export const template = (from: hostagent.Template): rest.Template => ({
   size_bytes: Number(from.sizeBytes),
   created_at: new Date(Number(from.createdAtMs)).toISOString(),
   platform: true,
+});
+
+/** A template that was built, as its present version is. */
+export const builtNow = ({ name, platform, createdAt, current }: BuiltNow): rest.Template => ({
+  ...{ name, type: "base", platform, vcpus: current.vcpus, memory_mb: current.memoryMib },
+  size_bytes: current.sizeBytes,
+  created_at: (current.completedAt ?? createdAt).toISOString(),
 });
 
 /** A snapshot's row as the Wrenn dialect shows it. */

@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Snapshots } from "../services/snapshots.ts";
 import type { SnapshotRow } from "../store/schema/index.ts";
 import { type App, endpoint, readId } from "./endpoint.ts";
-import { snapshot, template } from "./present.ts";
+import { builtNow, snapshot, template } from "./present.ts";
 
 const Query = z.object({
   type: z
@@ -35,16 +35,17 @@ export function snapshotRoutes(app: App, snapshots: Snapshots): void {
     {
       method: "get",
       path: "/v1/snapshots",
-      summary: "List the templates and the team's snapshots, templates first, then the newest.",
+      summary:
+        "List what sandboxes start from: templates of the hosts, templates that were built, the team's snapshots.",
       query: Query,
       status: 200,
       answer: z.array(Any),
       codes: hostCodes,
     },
     async ({ caller, query: { type } }) => {
-      const templates = type === "snapshot" || type === "custom" ? [] : (await snapshots.templates()).map(template);
       const own = type === "base" ? [] : await show(await snapshots.list(caller));
-      return [...templates, ...own];
+      if (type === "snapshot" || type === "custom") return own;
+      return [...(await snapshots.templates()).map(template), ...(await snapshots.built(caller)).map(builtNow), ...own];
     },
   );
   endpoint(
@@ -59,6 +60,7 @@ export function snapshotRoutes(app: App, snapshots: Snapshots): void {
     },
     async ({ caller, c }) => {
       const found = await snapshots.get(caller, c.req.param("name")!);
+      if ("current" in found) return builtNow(found);
       return "teamId" in found ? (await show([found]))[0] : template(found);
     },
   );

@@ -3,7 +3,7 @@ import { taken } from "../hosts/adopter.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
 import { isRunning, isSettled, isStored } from "../store/phase.ts";
-import type { SandboxRow, SnapshotRow } from "../store/schema/index.ts";
+import type { BuildRow, SandboxRow, SnapshotRow, TemplateRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
 import type { Caller } from "./caller.ts";
 import type { Events } from "./events.ts";
@@ -29,7 +29,10 @@ export type ForkWishes = { count: number; timeout_sec?: number | undefined; endA
   "envs" | "metadata"
 >;
 
-/** What can be created from: the team's snapshots, and the templates of every host. */
+/** A template that was built, with the version that its bare name means. */
+export type BuiltNow = Pick<TemplateRow, "name" | "platform" | "createdAt"> & { current: BuildRow };
+
+/** What can be created from: the team's snapshots, templates that were built, and those of every host. */
 export class Snapshots {
   readonly fleet: Fleet;
   readonly tasks: Tasks;
@@ -127,10 +130,22 @@ export class Snapshots {
     return this.fleet.allTemplates();
   }
 
+  /** The templates that were built and that the team may start from, by name. */
+  async built(caller: Caller): Promise<BuiltNow[]> {
+    const store = this.sandboxes.ground.versions.templates;
+    const rows = await store.list(caller.team);
+    const current = await store.current(rows);
+    return rows.flatMap(({ id, name, platform, createdAt }) => {
+      const build = current.get(id);
+      return build ? [{ name, platform, createdAt, current: build }] : [];
+    });
+  }
+
   /** The team's snapshot of this name, else the template. Throws `not_found`. */
-  async get(caller: Caller, name: string): Promise<SnapshotRow | hostagent.Template> {
-    const found = (await this.store.named(caller.team, name)) ?? (await this.#template(name));
-    if (found) return found;
+  async get(caller: Caller, name: string): Promise<SnapshotRow | BuiltNow | hostagent.Template> {
+    const found = (await this.store.named(caller.team, name)) ?? (await this.#built(caller, name));
+    const known = found ?? (await this.#template(name));
+    if (known) return known;
     throw absent(name);
   }
 
@@ -138,6 +153,7 @@ export class Snapshots {
   remove(caller: Caller, name: string): Promise<void> {
     return this.tasks.run(async () => {
       const row = await this.store.named(caller.team, name);
+      if (!row && (await this.#built(caller, name))) throw wasBuilt(name);
       if (!row) throw (await this.#template(name)) ? notYours(name) : absent(name);
       await this.events.told(caller, { kind: "template.snapshot.delete", id: name }, async () => {
         await this.#drop(caller, this.fleet.host(row.hostId), row.id);
@@ -155,6 +171,10 @@ export class Snapshots {
     return (await this.templates()).find((template) => template.name === name);
   }
 
+  async #built(caller: Caller, name: string): Promise<BuiltNow | undefined> {
+    return (await this.built(caller)).find((template) => template.name === name);
+  }
+
   /** The sandbox, if a snapshot can be taken of it under this name. */
   async #settled(caller: Caller, id: SandboxId, { name }: Label): Promise<SandboxRow> {
     const row = await this.sandboxes.get(caller, id);
@@ -162,7 +182,7 @@ export class Snapshots {
     if (isStored(row)) throw isHibernated(row);
     if (name !== undefined) {
       if (await this.store.named(caller.team, name)) throw isTaken(name);
-      if (await this.#template(name)) throw reserved(name);
+      if ((await this.#template(name)) || (await this.#built(caller, name))) throw reserved(name);
     }
     return row;
   }
@@ -232,6 +252,12 @@ const notYours = (name: string) =>
   new WrennError("forbidden", `"${name}" is a template of this installation, not of the team.`, {
     remedy: "Its operator can remove it.",
     details: { snapshot: name },
+  });
+
+const wasBuilt = (name: string) =>
+  new WrennError("forbidden", `"${name}" is a template that was built, not a snapshot.`, {
+    remedy: "`DELETE /v1/templates/NAME` removes the team's own, with all its versions.",
+    details: { template: name },
   });
 
 const foreign = ({ id }: SandboxRow, { name }: SnapshotRow) =>

@@ -234,10 +234,55 @@ building("versions", () => {
     while (plane.host.snapshots.size >= before) await Bun.sleep(20);
   });
 
-  test("of builds are not listed among the team's snapshots", async () => {
-    await built("unlisted", { dockerfile: "FROM minimal\n" });
-    const found = await plane.json<rest.Snapshot[]>(200, "GET", "/v1/snapshots?type=snapshot");
-    expect(found).toEqual([]);
+  test("are listed among the templates, not among the team's snapshots, and their names are no snapshot's", async () => {
+    await built("listed", { dockerfile: "FROM minimal\n", memory_mb: 768 });
+    const { id } = await plane.create({ template: "listed" });
+    const found = await plane.json<rest.Template[]>(200, "GET", "/v1/snapshots?type=base");
+    const shown = {
+      name: "listed",
+      type: "base" as const,
+      platform: false,
+      vcpus: 1,
+      memory_mb: 768,
+      size_bytes: 1_200,
+    };
+    expect(found.filter(({ name }) => name === "listed")).toEqual([{ ...shown, created_at: expect.any(String) }]);
+    expect(await plane.json<rest.Template>(200, "GET", "/v1/snapshots/listed")).toMatchObject(shown);
+    expect(await plane.json<rest.Snapshot[]>(200, "GET", "/v1/snapshots?type=snapshot")).toEqual([]);
+    expect(await plane.refusal("POST", `/v1/capsules/${id}/checkpoint`, { name: "listed" })).toMatchObject({
+      ...{ status: 409, code: "conflict" },
+    });
+    expect(await plane.refusal("DELETE", "/v1/snapshots/listed")).toMatchObject({ status: 403, code: "forbidden" });
+    await plane.fetch("DELETE", `/v1/capsules/${id}`);
+  });
+});
+
+building("a snapshot of a sandbox", () => {
+  test("is what a Dockerfile or a recipe begins with, with the user, folder and environment of its sandbox", async () => {
+    await built("below", { dockerfile: `FROM minimal\nENV WHO=you\nWORKDIR ${folder}/there\n` });
+    const { id } = await plane.create({ template: "below" });
+    const snapshot = await plane.json<rest.Snapshot>(201, "POST", `/v1/capsules/${id}/checkpoint`, { name: "moment" });
+    await plane.fetch("DELETE", `/v1/capsules/${id}`);
+    const say = 'echo "$WHO in $PWD"';
+    for (const body of [
+      { dockerfile: `FROM moment\nRUN ${say}\n` },
+      { recipe: [`RUN ${say}`], base_template: "moment", skip_pre_post: true },
+    ]) {
+      const log = await built("above", body);
+      expect([log.build.error, lines(log, "stdout")]).toEqual([undefined, [`you in ${folder}/there`]]);
+      expect(log.build.from).toEqual([{ name: "moment", digest: expect.stringMatching(/^snapshot:[0-9a-z]{25}$/) }]);
+      expect(log.build.default_env).toMatchObject({ WHO: "you" });
+    }
+    expect(snapshot.name).toBe("moment");
+    const as = { [headers.apiKey]: await plane.otherKey() };
+    const foreign = { recipe: [`RUN ${say}`], base_template: "moment" };
+    expect((await plane.refusal("POST", "/v1/templates/x/builds", foreign, as)).code).toBe("invalid_request");
+    expect(await plane.refusal("POST", "/v1/templates/moment/builds", { from: "minimal" })).toMatchObject({
+      ...{ status: 409, code: "conflict" },
+    });
+    await plane.json(204, "DELETE", "/v1/snapshots/moment");
+    const { id: child } = await plane.create({ template: "above" });
+    await plane.fetch("DELETE", `/v1/capsules/${child}`);
   });
 });
 

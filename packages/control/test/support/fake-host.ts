@@ -49,6 +49,8 @@ export class FakeHost {
   readonly envs = new Map<string, Record<string, string>>();
   /** What each guest agent was told to ask for. */
   readonly tokens = new Map<string, string>();
+  /** What commands get in each sandbox that was made with such. */
+  readonly defaults = new Map<string, hostagent.Defaults>();
   /** Volumes by id, with their content. */
   readonly volumes = new Map<string, string>();
   /** What each may reach. */
@@ -318,6 +320,7 @@ export class FakeHost {
   async #create(request: hostagent.CreateSandboxRequest) {
     this.envs.set(request.id, request.envs);
     this.tokens.set(request.id, request.accessToken);
+    if (request.defaults) this.defaults.set(request.id, request.defaults);
     if (request.network) this.networks.set(request.id, request.network);
     this.mounts.set(
       request.id,
@@ -354,7 +357,9 @@ export class FakeHost {
     await Bun.sleep(this.delayMs);
     const { template, vcpus, memoryMib, diskMib, origin: parent } = found;
     const sizes = { vcpus, memoryMib, diskMib, memoryBytes: 1_000n, diskBytes: 200n };
-    const snapshot = create(SnapshotSchema, { id: randomId(), sandboxId: id, parent, template, ...sizes });
+    const defaults = this.defaults.get(id);
+    const facts = { id: randomId(), sandboxId: id, parent, template, ...sizes, ...(defaults && { defaults }) };
+    const snapshot = create(SnapshotSchema, facts);
     this.snapshots.set(snapshot.id, snapshot);
     if (found.state === SandboxState.RUNNING)
       this.sandboxes.set(id, create(SandboxSchema, { ...found, origin: snapshot.id }));

@@ -77,7 +77,7 @@ export class Builds {
     return row;
   }
 
-  /** The team's template of this name, made when there is none. Throws `conflict` for the name of a host's template. */
+  /** The team's template of this name, made when there is none. Throws `conflict` for the name of a host's template or a snapshot. */
   async template(caller: Caller, name: string): Promise<TemplateRow> {
     if (!safeName.test(name))
       throw new WrennError("invalid_request", `"${name}" is no name of a template.`, {
@@ -86,6 +86,10 @@ export class Builds {
     if (await this.ground.origins.isOfHost(name))
       throw new WrennError("conflict", `"${name}" is the name of a template that comes with the installation.`, {
         remedy: "Choose another name.",
+      });
+    if (await this.ground.origins.isSnapshot(caller, name))
+      throw new WrennError("conflict", `"${name}" is the name of a snapshot of the team.`, {
+        remedy: "Choose another name, or remove that snapshot first.",
       });
     return await this.ground.templates.ensure(caller.team, name);
   }

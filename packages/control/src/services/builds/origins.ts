@@ -2,6 +2,7 @@ import { type hostagent, remedyForTemplate, WrennError } from "@wrenn/contract";
 import type { Fleet } from "../../hosts/fleet.ts";
 import { type Host, hostError } from "../../hosts/host.ts";
 import type { BuildFiles } from "../../store/builds/files.ts";
+import type { SnapshotRow } from "../../store/schema/index.ts";
 import type { Caller } from "../caller.ts";
 import type { Source } from "../sandboxes.ts";
 import type { Base } from "./actions.ts";
@@ -20,7 +21,12 @@ export type Found = { base: Base; source: Source };
 /** What a build brings to open an image, and who hears what is under way. */
 export type Reach = { credentials: Credentials | undefined; tell(text: string): void };
 
-/** Finds what the first line of a stage names: a template that was built, one of a host, or an image. */
+/** Longest that a host may take to list its snapshots. */
+const listMs = 10_000;
+/** What is known of a snapshot whose host does not say more. */
+const unknownDefaults = { user: "root", workdir: "/", env: {} } as const;
+
+/** Finds what the first line of a stage names: a team's snapshot, a template that was built, one of a host, or an image. */
 export class Origins {
   constructor(
     readonly fleet: Fleet,
@@ -37,6 +43,8 @@ export class Origins {
   ): Promise<Found> {
     if (origin.kind === "image") return await this.#image(caller, origin.reference, line, reach);
     const { name } = origin;
+    const snapshot = await this.versions.snapshots.named(caller.team, name);
+    if (snapshot) return await this.#snapshot(caller, snapshot);
     const built = await this.versions.find(caller.team, name);
     if (built) {
       const { snapshot, defaults } = built;
@@ -47,6 +55,20 @@ export class Origins {
       };
     }
     return await this.#ofHosts(caller, name, line);
+  }
+
+  /** A point in time of a sandbox, with the user, folder and environment that commands had there; its processes run on. */
+  async #snapshot(caller: Caller, { id, hostId, name, template, mounts }: SnapshotRow): Promise<Found> {
+    const host = this.fleet.host(hostId);
+    const { snapshots } = await host.rpc.listSnapshots({}, this.fleet.options(caller, listMs)).catch((thrown) => {
+      throw hostError(thrown);
+    });
+    const found = snapshots.find((one) => one.id === id)?.defaults;
+    const defaults = found ? { user: found.user, workdir: found.workdir, env: { ...found.env } } : unknownDefaults;
+    return {
+      base: { key: id, name, digest: `snapshot:${id}`, defaults },
+      source: { hosts: [host], template, snapshot: id, name, defaults, ...(mounts && { mounts }) },
+    };
   }
 
   /** A template of the hosts: those that have the very same one as the host that is best placed. */
@@ -101,13 +123,23 @@ export class Origins {
 
   /** Every name that a team may begin with. */
   async names(caller: Caller): Promise<Set<string>> {
-    const [own, host] = await Promise.all([this.versions.templates.list(caller.team), this.fleet.allTemplates()]);
-    return new Set([...host.map(({ name }) => name), ...own.flatMap(({ name, id }) => [name, id])]);
+    const { templates, snapshots } = this.versions;
+    const [own, host, taken] = await Promise.all([
+      templates.list(caller.team),
+      this.fleet.allTemplates(),
+      snapshots.list(caller.team),
+    ]);
+    return new Set([...host, ...taken].map(({ name }) => name).concat(own.flatMap(({ name, id }) => [name, id])));
   }
 
   /** Whether the hosts have a template of this name, which no build may take. */
   async isOfHost(name: string): Promise<boolean> {
     return (await this.fleet.allTemplates()).some((template) => template.name === name);
+  }
+
+  /** Whether the team has a snapshot of this name, which a create would take before a template. */
+  async isSnapshot(caller: Caller, name: string): Promise<boolean> {
+    return (await this.versions.snapshots.named(caller.team, name)) !== undefined;
   }
 
   async #unknown(caller: Caller, name: string, line: number) {
