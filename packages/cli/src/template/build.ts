@@ -3,9 +3,10 @@ import { basename, dirname, join, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { type BuildOptions, Wrenn } from "wrenn";
 import { duration, mebibytes, pair, positive } from "../options.ts";
-import { bytes, paint, print, printJson, usage } from "../output.ts";
+import { print, printJson, usage } from "../output.ts";
 import { asArchive, packContext } from "./context.ts";
 import { finish } from "./follow.ts";
+import { interruptible, upload } from "./upload.ts";
 
 type Flags = {
   file?: string;
@@ -59,7 +60,9 @@ export const buildCommand = (): Command =>
 
 async function build(folder: string, flags: Flags): Promise<void> {
   const client = new Wrenn();
-  const what = await (flags.from === undefined ? fromFolder(client, folder, flags) : fromImage(client, flags.from));
+  const what = await interruptible((signal) =>
+    flags.from === undefined ? fromFolder(client, folder, { flags, signal }) : fromImage(client, flags.from, signal),
+  );
   const name = flags.tag ?? nameOf(flags.from ?? resolve(folder));
   const started = await client.builds.start(name, {
     ...{ ...what, args: flags.buildArg, target: flags.target, startCommand: flags.start, healthcheck: flags.ready },
@@ -70,7 +73,9 @@ async function build(folder: string, flags: Flags): Promise<void> {
   await finish(client, started, flags);
 }
 
-async function fromFolder(client: Wrenn, folder: string, flags: Flags): Promise<BuildOptions> {
+type Reading = { flags: Flags; signal: AbortSignal };
+
+async function fromFolder(client: Wrenn, folder: string, { flags, signal }: Reading): Promise<BuildOptions> {
   if (!(await stat(folder).catch(() => undefined))?.isDirectory())
     throw usage(`${folder} is no folder`, "Name the folder with the Dockerfile, or use --from NAME.");
   const file = flags.file ?? join(folder, "Dockerfile");
@@ -78,20 +83,19 @@ async function fromFolder(client: Wrenn, folder: string, flags: Flags): Promise<
   if (dockerfile === undefined)
     throw usage(`there is no ${file}`, "Write one, name another with -f, or use --from NAME.");
   if (!/^\s*(COPY|ADD)\s/im.test(dockerfile)) return { dockerfile };
-  await using context = await packContext(folder);
-  const { sent } = await client.builds.upload(context.sha256, () => Bun.file(context.path), { requestTimeoutMs: 0 });
-  const size = `${context.files} files, ${bytes(context.sizeBytes)}`;
-  process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${size}\n`, process.stderr));
+  await using context = await packContext(folder, { signal });
+  await upload(client, context, signal);
   return { dockerfile, files: context.sha256 };
 }
 
 /** A template or image by its name; an archive of one when that is what the name leads to here. */
-async function fromImage(client: Wrenn, from: string): Promise<BuildOptions> {
+async function fromImage(client: Wrenn, from: string, signal: AbortSignal): Promise<BuildOptions> {
   const found = await stat(from).catch(() => undefined);
   if (!found || !/[/.]/.test(from)) return { from };
-  await using archive = found.isDirectory() ? await packContext(from, false) : await asArchive(from);
-  const { sent } = await client.builds.upload(archive.sha256, () => Bun.file(archive.path), { requestTimeoutMs: 0 });
-  process.stderr.write(paint("dim", `${sent ? "sent" : "unchanged"}: ${bytes(archive.sizeBytes)}\n`, process.stderr));
+  await using archive = found.isDirectory()
+    ? await packContext(from, { signal, isPlain: true })
+    : await asArchive(from, signal);
+  await upload(client, archive, signal);
   return { from: `archive:${archive.sha256}` };
 }
 

@@ -2,10 +2,12 @@ import { open, rename, rm } from "node:fs/promises";
 import { basename, resolve } from "node:path";
 import { Command } from "commander";
 import { Wrenn } from "wrenn";
-import { bytes, Failure, paint, print, printJson, usage } from "../output.ts";
+import { bytes, Failure, print, printJson, usage } from "../output.ts";
 import { nameOf } from "./build.ts";
 import { asArchive } from "./context.ts";
 import { finish } from "./follow.ts";
+import { StatusLine } from "./status-line.ts";
+import { interruptible, upload } from "./upload.ts";
 
 /** Between two words about a file that takes long. */
 const tellMs = 1_000;
@@ -32,6 +34,7 @@ async function save(from: ReadableStream<Uint8Array>, path: string): Promise<num
   const partial = `${path}.partial`;
   await using undo = new AsyncDisposableStack();
   undo.defer(() => rm(partial, { force: true }));
+  using status = new StatusLine(process.stderr);
   let size = 0;
   let told = performance.now();
   {
@@ -39,13 +42,12 @@ async function save(from: ReadableStream<Uint8Array>, path: string): Promise<num
     for await (const chunk of from) {
       await file.write(chunk);
       size += chunk.length;
-      if (!process.stderr.isTTY || performance.now() - told < tellMs) continue;
+      if (performance.now() - told < tellMs) continue;
       told = performance.now();
-      process.stderr.write(paint("dim", `\r${bytes(size)} `, process.stderr));
+      status.tell(`${bytes(size)} written`);
     }
     await file.sync();
   }
-  if (process.stderr.isTTY) process.stderr.write("\r");
   await rename(partial, path);
   return size;
 }
@@ -62,15 +64,12 @@ export const importCommand = (): Command =>
     .action(async (path: string, flags: { tag?: string; detach?: boolean; json?: boolean }) => {
       const facts = await factsOf(path);
       const client = new Wrenn();
-      await using archive = await asArchive(path);
-      const { sent } = await client.builds.upload(archive.sha256, () => Bun.file(archive.path), {
-        requestTimeoutMs: 0,
-      });
-      process.stderr.write(
-        paint("dim", `${sent ? "sent" : "unchanged"}: ${bytes(archive.sizeBytes)}\n`, process.stderr),
-      );
-      const started = await client.builds.start(flags.tag ?? nameOf(facts.name), {
-        ...{ from: `archive:${archive.sha256}`, vcpus: facts.vcpus, memoryMiB: facts.memoryMib },
+      const started = await interruptible(async (signal) => {
+        await using archive = await asArchive(path, signal);
+        await upload(client, archive, signal);
+        return await client.builds.start(flags.tag ?? nameOf(facts.name), {
+          ...{ from: `archive:${archive.sha256}`, vcpus: facts.vcpus, memoryMiB: facts.memoryMib },
+        });
       });
       if (flags.detach) return flags.json ? printJson(started) : print(started.id);
       await finish(client, started, flags);
