@@ -10,6 +10,8 @@ export type TestGuest = { address: string; dir: string; stop(): Promise<void> };
 export async function startGuest(): Promise<TestGuest> {
   const dir = await mkdtemp(join(tmpdir(), "wrenn-guest-"));
   const agent = start({ port: 0, host: "127.0.0.1", isNotVm: true });
+  // Login shells of the tests read no profile of whoever runs them: it may take long, or hang.
+  await fetch(`${agent.address}/init`, { method: "POST", body: JSON.stringify({ envVars: { HOME: dir } }) });
   return {
     address: agent.address,
     dir,
