@@ -57,12 +57,22 @@ async function python(program: string, args: readonly string[], env: Record<stri
 
 vm(`the code interpreter, by its published client for JavaScript${why}`, () => {
   test("keeps what code defined; its kernels were started before the sandbox was", async () => {
-    await sandbox.runCode("x = 41");
+    expect((await sandbox.runCode("x = 41")).executionCount).toBe(1);
     const { text, logs } = await sandbox.runCode("print('out')\nx + 1");
     expect([text, logs.stdout]).toEqual(["42", ["out\n"]]);
     const age = await sandbox.runCode("import os, time\nos.path.getmtime(f'/proc/{os.getpid()}') < time.time()");
     expect(age.text).toBe("True");
     expect((await sandbox.getInfo()).templateId).toBe("code-interpreter-v1");
+  });
+
+  test("gives every sandbox its own random numbers, though their kernels were started in one template", async () => {
+    const other = await Sandbox.create(connection);
+    const code = "import numpy, random\n[random.random(), numpy.random.rand()]";
+    const [one, two] = await Promise.all([sandbox, other].map((each) => each.runCode(code)));
+    const [mine, theirs] = [one, two].map((drawn) => drawn?.results[0]?.json as unknown as number[]);
+    expect(mine?.filter((number) => theirs?.includes(number))).toEqual([]);
+    expect(mine).toHaveLength(2);
+    await other.kill();
   });
 
   test("knows the sandbox's variables, and those of one execution for that one", async () => {
@@ -96,6 +106,8 @@ vm(`the code interpreter, by its published client for JavaScript${why}`, () => {
     expect(table.results[0]?.html).toContain("<table");
     const code =
       "import matplotlib.pyplot as plt\nplt.bar(sales.author, sales.sold)\nplt.title('Sold')\nplt.xlabel('who')\nplt.show()";
+    const gaps = await sandbox.runCode("pandas.DataFrame({'at': [pandas.Timestamp('2030-01-02'), pandas.NaT]})");
+    expect(gaps.results[0]?.data as unknown).toEqual({ at: ["2030-01-02T00:00:00", null] });
     const [figure] = (await sandbox.runCode(code)).results.slice(-1);
     expect(figure?.png?.startsWith("iVBOR")).toBe(true);
     expect(figure?.chart).toMatchObject({ type: "bar", title: "Sold", x_label: "who" });
@@ -105,9 +117,14 @@ vm(`the code interpreter, by its published client for JavaScript${why}`, () => {
     ]);
   });
 
+  test("shows a picture that is saved, as there is no screen", async () => {
+    const { results } = await sandbox.runCode("from PIL import Image\nImage.new('RGB', (2, 2)).save('/tmp/dots.png')");
+    expect(results[0]?.png?.startsWith("iVBOR")).toBe(true);
+  });
+
   test("runs JavaScript with await and imports, a cell again", async () => {
     const cell =
-      "import { posix as paths } from 'node:path'\nconst a = await Promise.resolve(20);\n[paths.join('a', 'b'), a * 2]";
+      "  import { posix as paths } from 'node:path'\n  const a = await Promise.resolve(20);\n  [paths.join('a', 'b'), a * 2]";
     for (const _ of [1, 2]) {
       const { text, error } = await sandbox.runCode(cell, { language: "javascript" });
       expect([text, error]).toEqual(["[ 'a/b', 40 ]", undefined]);
@@ -131,9 +148,16 @@ vm(`the code interpreter, by its published client for JavaScript${why}`, () => {
     expect((await sandbox.runCode("echo $word", { language: "bash" })).logs.stdout.join("")).toBe("kept\n");
   });
 
+  test("runs R, with variables and the sandbox's folder", async () => {
+    const { results } = await sandbox.runCode("y <- 6 * 7; paste(Sys.getenv('GIVEN'), getwd(), y)", { language: "r" });
+    expect(results[0]?.text).toBe('[1] "at the creation /home/user 42"');
+    const { error } = await sandbox.runCode("stop('no')", { language: "r" });
+    expect(error?.value).toContain("no");
+  });
+
   test("has contexts of their own, which can be listed, restarted and removed", async () => {
-    const context = await sandbox.createCodeContext({ cwd: "/tmp" });
-    expect((await sandbox.runCode("import os\ny = 1\nos.getcwd()", { context })).text).toBe("/tmp");
+    const context = await sandbox.createCodeContext({ cwd: "/root" });
+    expect((await sandbox.runCode("import os\ny = 1\nos.getcwd()", { context })).text).toBe("/root");
     expect((await sandbox.runCode("y")).error?.name).toBe("NameError");
     expect((await sandbox.listCodeContexts()).map(({ id }) => id)).toContain(context.id);
     await sandbox.restartCodeContext(context);
@@ -153,6 +177,14 @@ vm(`the code interpreter, by its published client for JavaScript${why}`, () => {
     await sandbox.runCode("import os\nos._exit(3)", { context });
     expect((await sandbox.runCode("1 + 1", { context })).text).toBe("2");
     await sandbox.removeCodeContext(context);
+  });
+
+  test("a service that was killed is there again", async () => {
+    const other = await Sandbox.create(connection);
+    await other.commands.run("kill -9 $(pgrep -of server/main.py)", { user: "root" });
+    const answer = () => other.runCode("1 + 1").then(({ text }) => text === "2");
+    await until("an answer", () => answer().catch(() => false), { withinMs: freezeMs, everyMs: 500 });
+    await other.kill();
   });
 
   test("goes on after a pause where it was", async () => {

@@ -38,8 +38,14 @@ const plain =
       )
     : (code) => code;
 
+/** A cell that is indented as a whole, as one in a program's text is, begins at the left. */
+function atLeft(code) {
+  const indent = /^\s*?([ \t]+)\S/.exec(code)?.[1];
+  return indent ? code.replaceAll(new RegExp(`^${indent}`, "gm"), "") : code;
+}
+
 /** A cell is often run again with a change, and may declare what it declared before. */
-const again = (code) => code.replace(/^(const|let)(?=\s)/gm, "var");
+const again = (code) => atLeft(code).replace(/^(const|let)(?=\s)/gm, "var");
 
 /** A loop has no `import` statements; what they say can be said with `await import(…)`. */
 const imports = (code) =>
@@ -59,7 +65,7 @@ function bindings(names, value) {
 const evaluate = (code) =>
   new Promise((resolve, reject) => {
     fail = reject;
-    const cell = `${again(imports(plain(code)))}\n`;
+    const cell = `${imports(again(plain(code)))}\n`;
     world.eval(cell, world.context, "cell", (error, value) => (error ? reject(error) : resolve(value)));
   });
 

@@ -1,61 +1,33 @@
 """Contexts: each keeps what code before has defined."""
 
 import asyncio
-import json
 import os
 import secrets
-import shlex
-import time
+import signal
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import AsyncIterator
 
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.connect import write_connection_file
 from jupyter_client.manager import AsyncKernelManager
 
+from forks import Fork, Forks
 from loops import BashLoop, Ended, Loop, NodeLoop
+from messages import event_of, shown
+from variables import SET, UNSET
 
 # Names of languages.
-LANGUAGES = ("bash", "javascript", "python", "typescript")
+LANGUAGES = ("bash", "javascript", "python", "r", "typescript")
 SHORT = {"js": "javascript", "ts": "typescript", "py": "python", "sh": "bash"}
-HOME = os.environ.get("HOME", "/home/user")
+# Where code runs: the folder of the user whom commands run as, though code runs as root, as in E2B's template.
+HOME = "/home/user"
 # A kernel that starts in an emulated guest on a busy machine was seen to need three minutes.
 READY_SEC = 15 * 60
 # How often a silent kernel is asked whether it lives.
 ALIVE_SEC = 1.0
 # How long code that is interrupted may take to end; its loop is started anew after that.
 INTERRUPT_SEC = 2
-
-# How each language gets variables, and loses those of one execution afterwards.
-SET_JS = lambda env: "Object.assign(process.env, " + json.dumps(env) + "); undefined"  # noqa: E731
-UNSET_JS = lambda env: "for (const name of " + json.dumps(list(env)) + ") delete process.env[name]; undefined"  # noqa: E731
-SET_ENV = {
-    "python": lambda env: f"import os as _os; _os.environ.update({env!r}); del _os",
-    "javascript": SET_JS,
-    "typescript": SET_JS,
-    "bash": lambda env: "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items()),
-}
-UNSET_ENV = {
-    "python": lambda env: f"import os as _os; [_os.environ.pop(_n, None) for _n in {list(env)!r}]; del _os",
-    "javascript": UNSET_JS,
-    "typescript": UNSET_JS,
-    "bash": lambda env: "\n".join(f"unset {name}" for name in env),
-}
-
-# Media types and the fields of a result that carry them.
-FIELDS = {
-    "text/plain": "text",
-    "text/html": "html",
-    "text/markdown": "markdown",
-    "image/svg+xml": "svg",
-    "image/png": "png",
-    "image/jpeg": "jpeg",
-    "application/pdf": "pdf",
-    "text/latex": "latex",
-    "application/json": "json",
-    "application/javascript": "javascript",
-    "e2b/data": "data",
-    "e2b/chart": "chart",
-}
 
 
 class UnknownLanguage(Exception):
@@ -88,21 +60,22 @@ class Context:
     async def shut_down(self) -> None:
         raise NotImplementedError
 
-    def run(self, code: str, silent: bool = False) -> AsyncIterator[dict]:
+    def run(self, code: str, silent: bool = False, counts: bool = True) -> AsyncIterator[dict]:
         """Runs code; yields the protocol's messages, `end_of_execution` or `unexpected_end_of_execution` last.
 
-        Interrupts the code when nobody listens any more."""
+        Interrupts the code when nobody listens any more. Silent code tells nothing, and only what counts is numbered."""
         raise NotImplementedError
 
-    async def execute(self, code: str, sandbox_env: dict, own_env: dict) -> AsyncIterator[dict]:
-        """Runs code; yields what it does as the protocol's messages. The sandbox's variables are given once and stay; those of this execution alone are taken back."""
+    async def execute(self, code: str, sandbox_env: dict, own_env: dict, counts: bool = True) -> AsyncIterator[dict]:
+        """Runs code; yields what it does as the protocol's messages. The sandbox's variables are given once and stay;
+        those of this execution alone are taken back."""
         async with self.lock:
             changed = {name: value for name, value in sandbox_env.items() if self.env.get(name) != value}
             if changed or own_env:
-                await self._silently(SET_ENV[self.language]({**changed, **own_env}))
+                await self._silently(SET[self.language]({**changed, **own_env}))
                 self.env.update(changed)
             try:
-                async with aclosing(self.run(code)) as messages:
+                async with aclosing(self.run(code, counts=counts)) as messages:
                     async for message in messages:
                         yield message
             finally:
@@ -112,7 +85,7 @@ class Context:
     def _take_back(self, own_env: dict) -> str:
         kept = {name: self.env[name] for name in own_env if name in self.env}
         gone = {name: value for name, value in own_env.items() if name not in kept}
-        parts = ([UNSET_ENV[self.language](gone)] if gone else []) + ([SET_ENV[self.language](kept)] if kept else [])
+        parts = ([UNSET[self.language](gone)] if gone else []) + ([SET[self.language](kept)] if kept else [])
         return "\n".join(parts)
 
     async def _silently(self, code: str) -> None:
@@ -122,37 +95,44 @@ class Context:
 
 @dataclass
 class KernelContext(Context):
-    """A Jupyter kernel: Python."""
+    """A Jupyter kernel."""
 
-    manager: AsyncKernelManager = field(default_factory=lambda: AsyncKernelManager(kernel_name="python3"))
-    client: object = None
+    client: AsyncKernelClient | None = None
+
+    async def launch(self) -> AsyncKernelClient:
+        """Starts the kernel's process."""
+        raise NotImplementedError
+
+    async def is_alive(self) -> bool:
+        raise NotImplementedError
+
+    async def kill(self) -> None:
+        raise NotImplementedError
 
     async def start(self) -> None:
-        await self.manager.start_kernel(cwd=self.cwd, env=dict(os.environ))
-        await self._connect()
-
-    async def _connect(self) -> None:
-        self.client = self.manager.client()
-        self.client.start_channels()
-        await self.client.wait_for_ready(timeout=READY_SEC)
+        self.client = await self.launch()
+        # Without its heartbeats: in an emulated guest of a busy machine they fail while the kernel is well.
+        self.client.start_channels(hb=False)
+        ready = asyncio.create_task(self.client.wait_for_ready(timeout=READY_SEC))
+        while not (await asyncio.wait({ready}, timeout=ALIVE_SEC))[0]:
+            if not await self.is_alive():
+                ready.cancel()
+                raise RuntimeError("the kernel ended when it was started")
+        ready.result()
         self.env = {}
 
-    async def interrupt(self) -> None:
-        if await self.manager.is_alive():
-            await self.manager.interrupt_kernel()
-
     async def restart(self) -> None:
-        self.client.stop_channels()
-        await self.manager.restart_kernel(now=True)
-        await self._connect()
+        await self.shut_down()
+        await self.start()
 
     async def shut_down(self) -> None:
         self.client.stop_channels()
-        await self.manager.shutdown_kernel(now=True)
+        await self.kill()
 
-    async def run(self, code: str, silent: bool = False) -> AsyncIterator[dict]:
+    async def run(self, code: str, silent: bool = False, counts: bool = True) -> AsyncIterator[dict]:
+        numbered = counts and not silent
         request = self.client.execute(
-            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
+            code, silent=silent, store_history=numbered, allow_stdin=False, stop_on_error=False
         )
         is_over = False
         try:
@@ -164,13 +144,16 @@ class KernelContext(Context):
                 await self.interrupt()
 
     async def _messages(self, request: str) -> AsyncIterator[dict]:
+        client = self.client
         while True:
             try:
-                message = await self.client.get_iopub_msg(timeout=ALIVE_SEC)
+                message = await client.get_iopub_msg(timeout=ALIVE_SEC)
             except Exception:  # nothing was said for a while
-                if await self.manager.is_alive():
+                is_same = self.client is client  # or somebody has restarted it meanwhile
+                if is_same and await self.is_alive():
                     continue
-                await self.restart()
+                if is_same:
+                    await self.restart()
                 yield {"type": "unexpected_end_of_execution"}
                 return
             if message["parent_header"].get("msg_id") != request:
@@ -182,6 +165,58 @@ class KernelContext(Context):
             event = event_of(kind, content)
             if event is not None:
                 yield event
+
+
+forks = Forks()
+
+
+@dataclass
+class PythonContext(KernelContext):
+    """A fork of the process that has everything imported."""
+
+    process: Fork | None = None
+    file: str = ""
+
+    async def launch(self) -> AsyncKernelClient:
+        self.file, _ = write_connection_file(f"/tmp/kernel-{secrets.token_hex(8)}.json")
+        client = AsyncKernelClient()
+        client.load_connection_file(self.file)
+        self.process = await forks.fork(self.file, self.cwd)
+        return client
+
+    async def is_alive(self) -> bool:
+        return self.process.is_alive()
+
+    async def interrupt(self) -> None:
+        self.process.send(signal.SIGINT)
+
+    async def kill(self) -> None:
+        self.process.send(signal.SIGKILL)
+        self.process.close()
+        if os.path.exists(self.file):
+            os.unlink(self.file)
+
+
+@dataclass
+class RContext(KernelContext):
+    """R, whose kernel is a program of its own."""
+
+    manager: AsyncKernelManager | None = None
+
+    async def launch(self) -> AsyncKernelClient:
+        self.manager = AsyncKernelManager(kernel_name="ir")
+        await self.manager.start_kernel(cwd=self.cwd, env=dict(os.environ))
+        return self.manager.client()
+
+    async def is_alive(self) -> bool:
+        return await self.manager.is_alive()
+
+    async def interrupt(self) -> None:
+        if await self.is_alive():
+            await self.manager.interrupt_kernel()
+
+    async def kill(self) -> None:
+        await self.manager.shutdown_kernel(now=True)
 
 
 @dataclass
@@ -207,9 +242,9 @@ class LoopContext(Context):
     async def shut_down(self) -> None:
         await self.loop.stop()
 
-    async def run(self, code: str, silent: bool = False) -> AsyncIterator[dict]:
+    async def run(self, code: str, silent: bool = False, counts: bool = True) -> AsyncIterator[dict]:
         if not silent:
-            self.count += 1
+            self.count += 1 if counts else 0
             yield {"type": "number_of_executions", "execution_count": self.count}
         queue: asyncio.Queue = asyncio.Queue()
         # A task of its own, which is not cancelled with its listener: what the loop still says must be read to its end.
@@ -237,49 +272,7 @@ class LoopContext(Context):
             queue.put_nowait({"type": "unexpected_end_of_execution"})
 
 
-def shown(event: dict) -> dict:
-    """What a loop tells as the protocol's message."""
-    if event["type"] == "result":
-        return {"type": "result", **result_of(event["data"]), "is_main_result": True}
-    if event["type"] in ("stdout", "stderr"):
-        return {**event, "timestamp": time.time_ns()}
-    return event
-
-
-def event_of(kind: str, content: dict) -> dict | None:
-    """A message of the Jupyter protocol as one of ours; None for what nobody reads."""
-    if kind == "stream":
-        return {"type": content["name"], "text": content["text"], "timestamp": time.time_ns()}
-    if kind in ("display_data", "execute_result"):
-        return {"type": "result", **result_of(content["data"]), "is_main_result": kind == "execute_result"}
-    if kind == "error":
-        traceback = "\n".join(content["traceback"])
-        return {"type": "error", "name": content["ename"], "value": content["evalue"], "traceback": traceback}
-    if kind == "execute_input":
-        return {"type": "number_of_executions", "execution_count": content["execution_count"]}
-    return None
-
-
-def result_of(data: dict) -> dict:
-    """The representations of one value by field; those without a field of their own are `extra`."""
-    result: dict = {}
-    extra = {}
-    for media, value in data.items():
-        name = FIELDS.get(media)
-        if name is None:
-            extra[media] = value
-        else:
-            result[name] = quoteless(value) if name == "text" else value
-    if extra:
-        result["extra"] = extra
-    return result
-
-
-def quoteless(text: str) -> str:
-    """A text's own characters: the protocol shows `'a'` as `a`."""
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return text
+KINDS = {"python": PythonContext, "r": RContext}
 
 
 class Contexts:
@@ -288,13 +281,13 @@ class Contexts:
     def __init__(self) -> None:
         self._by_id: dict[str, Context] = {}
         self._usual: dict[str, Context] = {}
+        self._lock = asyncio.Lock()
 
     async def create(self, language: str = "python", cwd: str = HOME) -> Context:
         language = SHORT.get(language.lower(), language.lower())
         if language not in LANGUAGES:
             raise UnknownLanguage(f"There is no kernel for {language}: use one of {', '.join(LANGUAGES)}.")
-        kind = KernelContext if language == "python" else LoopContext
-        context = kind(secrets.token_hex(16), language, cwd)
+        context = KINDS.get(language, LoopContext)(secrets.token_hex(16), language, cwd)
         await context.start()
         self._by_id[context.id] = context
         return context
@@ -302,9 +295,10 @@ class Contexts:
     async def usual(self, language: str) -> Context:
         """The context of a language that is used when none is named."""
         language = SHORT.get(language.lower(), language.lower())
-        if language not in self._usual:
-            self._usual[language] = await self.create(language)
-        return self._usual[language]
+        async with self._lock:  # two first executions at once share one
+            if language not in self._usual:
+                self._usual[language] = await self.create(language)
+            return self._usual[language]
 
     def get(self, context_id: str) -> Context | None:
         return self._by_id.get(context_id)
