@@ -38,6 +38,29 @@ describe("an API key", () => {
     expect((await bob.ask("DELETE", `/v1/api-keys/${id}`)).status).toBe(204);
   });
 
+  test("that ends takes those who follow by it along: load, network, and what a guest's agent streams", async () => {
+    const { id: key, key: text } = await make(bob);
+    const sent = { [headers.apiKey]: text };
+    const { body } = await byKey(plane, text, "POST", "/v1/capsules", {});
+    const at = `${plane.address}/v1/capsules/${(body as rest.Capsule).id}`;
+    const start = { process: { cmd: "/bin/sleep", args: ["600"] } };
+    const connect = { "content-type": "application/connect+json", "connect-protocol-version": "1" };
+    const json = Buffer.from(JSON.stringify(start));
+    const frame = Buffer.concat([Buffer.from([0, 0, 0, 0, json.length]), json]);
+    const followed = await Promise.all([
+      fetch(`${at}/metrics?follow=true`, { headers: sent }),
+      fetch(`${at}/network?follow=true`, { headers: sent }),
+      fetch(`${at}/agent/process.Process/Start`, { method: "POST", headers: { ...sent, ...connect }, body: frame }),
+    ]);
+    expect(followed.map(({ status }) => status)).toEqual([200, 200, 200]);
+    const ends = followed.map(async ({ body }) => {
+      for await (const _ of body!);
+    });
+    expect((await bob.ask("DELETE", `/v1/api-keys/${key}`)).status).toBe(204);
+    await Promise.all(ends);
+    await bob.ask("DELETE", at.slice(plane.address.length));
+  });
+
   test("of another team is not touched by revoking it", async () => {
     const { id, key } = await make(bob);
     expect((await cid.ask("DELETE", `/v1/api-keys/${id}`)).status).toBe(204);

@@ -24,6 +24,7 @@ import { hostRoutes, openHostRoutes } from "./fleet/hosts.ts";
 import { describeTunnel } from "./fleet/tunnel.ts";
 import { usageRoutes } from "./fleet/usage.ts";
 import { guard } from "./guard.ts";
+import { leashed } from "./leash.ts";
 import { metricRoutes } from "./metrics.ts";
 import { identityRoutes } from "./network/identity.ts";
 import { networkRoutes } from "./network/network.ts";
@@ -59,6 +60,7 @@ export function buildApp(
   openHostRoutes(app, services.hosts);
   describeTunnel(app);
   app.use("/v1/*", authenticate(services));
+  app.use("/v1/*", leashed(services.access));
   app.use("/v1/*", auditing(services.audit));
   for (const { middleware } of extensions) if (middleware) app.use("/v1/*", middleware);
   endpoint(
