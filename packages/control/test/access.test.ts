@@ -61,6 +61,23 @@ describe("an API key", () => {
     await bob.ask("DELETE", at.slice(plane.address.length));
   });
 
+  test("has an entity tag that its use does not change; another name, or its end, by the tag it had is refused", async () => {
+    const { id, key } = await make(bob, { name: "old" });
+    const path = `/v1/api-keys/${id}`;
+    const tag = (await bob.ask("GET", path)).headers.get("etag")!;
+    expect((await byKey(plane, key, "GET", "/v1/capsules")).status).toBe(200);
+    const as = { authorization: `Bearer ${bob.auth.token}`, "if-match": tag };
+    const renamed = await call<rest.ApiKey>(plane, "PATCH", path, { name: "new" }, as);
+    expect([renamed.status, renamed.body.name]).toEqual([200, "new"]);
+    expect((await call(plane, "PATCH", path, { name: "newer" }, as)).code).toBe("precondition_failed");
+    expect((await call(plane, "DELETE", path, undefined, as)).code).toBe("precondition_failed");
+    expect((await cid.ask("GET", path)).code).toBe("not_found");
+    expect((await cid.ask("PATCH", path, { name: "mine" })).code).toBe("not_found");
+    expect((await bob.ask<rest.ApiKey>("GET", path)).body.name).toBe("new");
+    const now = { ...as, "if-match": renamed.headers.get("etag")! };
+    expect((await call(plane, "DELETE", path, undefined, now)).status).toBe(204);
+  });
+
   test("of another team is not touched by revoking it", async () => {
     const { id, key } = await make(bob);
     expect((await cid.ask("DELETE", `/v1/api-keys/${id}`)).status).toBe(204);

@@ -243,6 +243,10 @@ export const CreateApiKey = z
   .meta({ id: "CreateApiKey" });
 export type CreateApiKey = z.infer<typeof CreateApiKey>;
 
+/** Body of `PATCH /v1/api-keys/{key}`. */
+export const UpdateApiKey = z.object({ name: z.string().trim().min(1).max(100) }).meta({ id: "UpdateApiKey" });
+export type UpdateApiKey = z.infer<typeof UpdateApiKey>;
+
 /** An API key; what it opens is shown once, when it is made. */
 export const ApiKey = z
   .object({

@@ -119,6 +119,7 @@ export function capsuleRoutes(app: App, { sandboxes, hibernation, snapshots, lab
       status: 200,
       answer: rest.Capsule,
       tagged: true,
+      anyText: true,
     },
     async ({ caller, id }) => one(await sandboxes.get(caller, id)),
   );

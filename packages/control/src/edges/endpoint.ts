@@ -1,5 +1,14 @@
 import { OpenAPIHono, type RouteConfig } from "@hono/zod-openapi";
-import { type Code, headers, httpStatus, parseSandboxId, rest, type SandboxId, WrennError } from "@wrenn/contract";
+import {
+  type Code,
+  headers,
+  httpStatus,
+  parseSandboxId,
+  prefixes,
+  rest,
+  type SandboxId,
+  WrennError,
+} from "@wrenn/contract";
 import type { Context } from "hono";
 import { z } from "zod";
 import { needAdmin, needPerson } from "../services/access.ts";
@@ -55,6 +64,11 @@ export type Endpoint<B extends z.ZodType, Q extends z.ZodType> = {
   tagged?: true | ((answer: never) => unknown);
   /** What is changed, as its GET tags it: a change that was made for another version (`If-Match`) is refused. */
   changes?(input: Input<z.output<B>, z.output<Q>>): Promise<unknown>;
+  /**
+   * What has not even the begin of an id is a sandbox that there is not, rather than an id of a wrong shape: so the
+   * published client for Python documents it.
+   */
+  anyText?: true;
 };
 
 /** A decoded request. `id` is the sandbox of a path with `{id}` below `/v1/capsules`. */
@@ -75,7 +89,7 @@ export function endpoint<B extends z.ZodType, Q extends z.ZodType>(
     admit(caller, spec.access);
     const input = {
       caller,
-      id: namesSandbox(spec.path) ? readId(c.req.param("id")!) : ("" as SandboxId),
+      id: namesSandbox(spec.path) ? idOf(c.req.param("id")!, spec.anyText) : ("" as SandboxId),
       query: spec.query ? check(spec.query, c.req.query(), "query") : undefined,
       body: spec.body ? check(spec.body, await readJson(c.req.raw), "body") : undefined,
       c,
@@ -118,6 +132,14 @@ export function describe(
 ): void {
   for (const method of spec.methods)
     app.openAPIRegistry.registerPath({ ...document({ ...spec, method: "get", status: spec.status as 200 }), method });
+}
+
+function idOf(text: string, anyText: true | undefined): SandboxId {
+  if (!anyText || text.startsWith(prefixes.capsule)) return readId(text);
+  throw new WrennError("not_found", "There is no such sandbox.", {
+    remedy: "An id is `cl-` and 25 characters; `GET /v1/capsules?name=NAME` finds one by its name.",
+    details: { kind: "sandbox", id: text },
+  });
 }
 
 /** The internal id in a path or body. Throws `invalid_request` for text of another shape. */

@@ -68,6 +68,35 @@ export class Keys implements AsyncDisposable {
     return this.store.list(caller.team, { createdBy });
   }
 
+  /** A key of the caller's team, if the caller may see it. */
+  async find(caller: Person, id: string): Promise<KeyRow | undefined> {
+    const createdBy = caller.role === "member" ? caller.user.id : undefined;
+    return (await this.store.list(caller.team, { id, createdBy }))[0];
+  }
+
+  /** As {@link find}. Throws `not_found`. */
+  async get(caller: Person, id: string): Promise<KeyRow> {
+    const row = await this.find(caller, id);
+    if (row) return row;
+    throw new WrennError("not_found", "There is no such API key.", {
+      remedy: "`GET /v1/api-keys` lists those that you see.",
+      details: { kind: "api_key", id },
+    });
+  }
+
+  /** Gives a key another name. Throws `not_found`. */
+  async rename(caller: Person, id: string, name: string): Promise<KeyRow> {
+    const row = await this.get(caller, id);
+    await this.store.rename(row, name);
+    this.forget(); // the audit log calls its caller by the name
+    this.audit.note(caller, {
+      resource: { type: "api_key", id },
+      action: "update",
+      metadata: { name, old_name: row.name },
+    });
+    return await this.get(caller, id);
+  }
+
   /** Ends a key; it is well if there is none. Throws `forbidden` for a member and somebody else's key. */
   async revoke(caller: Person, id: string): Promise<void> {
     const [row] = await this.store.list(caller.team, { id });

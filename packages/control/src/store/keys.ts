@@ -105,6 +105,11 @@ export class KeyStore {
     return row && { ...row, creatorEmail: null };
   }
 
+  /** Gives a key another name. */
+  async rename({ id }: Pick<KeyRow, "id">, name: string): Promise<void> {
+    await this.#db.update(apiKeys).set({ name }).where(eq(apiKeys.id, id));
+  }
+
   /** Ends one key of a team. */
   async remove(team: string, id: string): Promise<void> {
     await this.#db.delete(apiKeys).where(and(eq(apiKeys.teamId, team), eq(apiKeys.id, id)));

@@ -3,10 +3,19 @@ import { z } from "zod";
 import { needPerson } from "../../services/access.ts";
 import type { Services } from "../../services/index.ts";
 import type { KeyRow } from "../../store/keys.ts";
-import { type App, endpoint } from "../endpoint.ts";
+import { type App, endpoint, type Input } from "../endpoint.ts";
+
+const one = "/v1/api-keys/{key}";
+/** What of a key somebody decides; when it was last used happens by itself. */
+const decided = ({ last_used: _, ...rest }: rest.ApiKey) => rest;
 
 /** `/v1/api-keys` (Wrenn REST API 5). */
 export function keyRoutes(app: App, { keys }: Services): void {
+  // To end a key that there is not is well, but not as another version of it.
+  const known = async ({ caller, c }: Pick<Input<unknown, unknown>, "caller" | "c">) => {
+    const row = await keys.find(needPerson(caller), c.req.param("key")!);
+    return row ? decided(show(row)) : null;
+  };
   endpoint(
     app,
     {
@@ -30,9 +39,29 @@ export function keyRoutes(app: App, { keys }: Services): void {
   endpoint(
     app,
     {
-      ...{ method: "delete", path: "/v1/api-keys/{key}", access: "person", status: 204 },
+      ...{ method: "get", path: one, access: "person", status: 200, answer: rest.ApiKey, codes: ["not_found"] },
+      summary: "An API key of the team; members see those they made.",
+      tagged: decided,
+    },
+    async ({ caller, c }) => show(await keys.get(needPerson(caller), c.req.param("key")!)),
+  );
+  endpoint(
+    app,
+    {
+      ...{ method: "patch", path: one, access: "person", status: 200, body: rest.UpdateApiKey, answer: rest.ApiKey },
+      summary: "Give an API key another name.",
+      codes: ["not_found"],
+      ...{ tagged: decided, changes: known },
+    },
+    async ({ caller, body, c }) => show(await keys.rename(needPerson(caller), c.req.param("key")!, body.name)),
+  );
+  endpoint(
+    app,
+    {
+      ...{ method: "delete", path: one, access: "person", status: 204 },
       summary: "End an API key; it is well if there is none.",
       codes: ["forbidden"],
+      changes: known,
     },
     async ({ caller, c }) => keys.revoke(needPerson(caller), c.req.param("key")!),
   );
