@@ -70,7 +70,7 @@ export async function start(options: HostOptions, log: Logger, given?: Drivers):
   const scribe = await Scribe.start(sandboxes, log);
   const diskWatch = new DiskWatch(sandboxes, log);
   const metrics = new Metrics({ sandboxes, pool, machineSize });
-  const moves = new Moves(sandboxes, openStore(config.store, process.env), log);
+  const moves = new Moves(sandboxes, openStore(config.store, process.env), log, sampler);
   const served = { sandboxes, sampler, scribe, metrics, moves, volumes };
   let server = serve(config, served, log);
   const { port } = server;

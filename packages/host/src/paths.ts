@@ -30,6 +30,11 @@ export class Paths {
     return `${this.root}/journals/${id}`;
   }
 
+  /** The load of a sandbox, as it was written down last. */
+  load(id: string): string {
+    return `${this.root}/metrics/${id}`;
+  }
+
   /** Folder of a snapshot that is being written: without a name of its own until it is whole. */
   unfinishedSnapshot(id: string): string {
     return `${this.root}/snapshots/.making-${id}`;

@@ -135,7 +135,7 @@ export function describe(
 }
 
 function idOf(text: string, anyText: true | undefined): SandboxId {
-  if (!anyText || text.startsWith(prefixes.capsule)) return readId(text);
+  if (!anyText || text.startsWith(prefixes.capsule) || parseSandboxId(text)) return readId(text);
   throw new WrennError("not_found", "There is no such sandbox.", {
     remedy: "An id is `cl-` and 25 characters; `GET /v1/capsules?name=NAME` finds one by its name.",
     details: { kind: "sandbox", id: text },

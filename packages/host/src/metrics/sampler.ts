@@ -59,7 +59,7 @@ export class Sampler implements AsyncDisposable {
   ) {
     this.#timers = [setInterval(() => this.sample(), everyMs), setInterval(() => void this.#saveAll(), saveEveryMs)];
     sandboxes.watch((record) => {
-      if (record.state === "paused") void this.#save(record.id);
+      if (record.state === "paused") void this.save(record.id);
       if (record.state === "stopped") void this.#forget(record.id);
     }, this.#stop.signal);
   }
@@ -71,7 +71,7 @@ export class Sampler implements AsyncDisposable {
     const sampler = new Sampler(sandboxes, dir, log, usage);
     const present = new Set<string>(sandboxes.list().map((record) => record.id));
     for (const name of await readdir(dir)) {
-      if (present.has(name)) await sampler.#load(name);
+      if (present.has(name)) await sampler.load(name);
       else await rm(`${dir}/${name}`, { force: true });
     }
     return sampler;
@@ -156,17 +156,21 @@ export class Sampler implements AsyncDisposable {
     return watched;
   }
 
-  async #load(id: string): Promise<void> {
-    const series = Series.decode(await Bun.file(`${this.dir}/${id}`).bytes());
+  /** Takes over what is written down of a sandbox, such as one that came from another host. */
+  async load(id: string): Promise<void> {
+    const file = Bun.file(`${this.dir}/${id}`);
+    if (!(await file.exists())) return;
+    const series = Series.decode(await file.bytes());
     if (series) this.#watched.set(id, { ...this.#of(id), series });
     else this.log.warn({ id }, "the metrics that were kept cannot be read: they begin anew");
   }
 
   async #saveAll(): Promise<void> {
-    for (const id of this.#watched.keys()) await this.#save(id);
+    for (const id of this.#watched.keys()) await this.save(id);
   }
 
-  async #save(id: string): Promise<void> {
+  /** Writes the load of a sandbox down as it is now. */
+  async save(id: string): Promise<void> {
     const watched = this.#watched.get(id);
     if (!watched) return;
     const fresh = `${this.dir}/.${id}`;

@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { type SandboxId, WrennError } from "@wrenn/contract";
 import type { Logger } from "pino";
 import type { Drivers } from "../drivers/ports.ts";
+import type { Sampler } from "../metrics/sampler.ts";
 import { findSnapshot, type Kitchen, publish, unfinishedFolder } from "../recipes.ts";
 import type { SandboxRecord, SnapshotRecord } from "../record.ts";
 import { minFreeDiskMib, needDisk } from "../room.ts";
@@ -67,6 +68,8 @@ export class Moves implements AsyncDisposable {
     readonly sandboxes: Sandboxes,
     readonly store: Store,
     readonly log: Logger,
+    /** Keeps the load of sandboxes, which goes with them. */
+    readonly loads?: Pick<Sampler, "save" | "load">,
   ) {
     const { kitchen } = sandboxes;
     this.#templates = new MovingTemplates(kitchen.templates, kitchen.drivers, `${kitchen.paths.root}/templates`);
@@ -148,8 +151,9 @@ export class Moves implements AsyncDisposable {
     const { paths } = this.#kitchen;
     const files: StoredFile[] = [];
     for (const id of layers) files.push({ ...(await storeFile(vault, paths.layer(id), course)), name: layerName(id) });
-    const log = paths.log(snapshot.sandbox);
-    if (existsSync(log)) files.push({ ...(await storeFile(vault, log, course)), name: logName });
+    await this.loads?.save(snapshot.sandbox);
+    for (const [name, path] of pastOf(paths, snapshot.sandbox))
+      if (existsSync(path)) files.push({ ...(await storeFile(vault, path, course)), name });
     for (const name of await readdir(paths.snapshot(snapshot.id)))
       files.push({
         ...(await storeFile(vault, `${paths.snapshot(snapshot.id)}/${name}`, course)),
@@ -223,21 +227,24 @@ export class Moves implements AsyncDisposable {
     const unfinished = await unfinishedFolder(snapshot.id, paths, kept);
     for (const file of files.filter(({ name }) => name.startsWith("snapshot/")))
       await fetchFile(shelf.vault, file, `${unfinished}/${file.name.slice("snapshot/".length)}`, course);
-    await this.#bringLog(paths.log(facts.sandbox.id), (path) => {
-      const log = files.find(({ name }) => name === logName);
-      return log && fetchFile(shelf.vault, log, path, course);
-    });
+    for (const [named, path] of pastOf(paths, facts.sandbox.id)) {
+      const file = files.find(({ name }) => name === named);
+      if (file) await this.#bringPast(path, (part) => fetchFile(shelf.vault, file, part, course));
+    }
     await publish(snapshot.id, paths);
     journal.snapshots.put({ ...snapshot, kind: "pause", templateKey });
     kept.move();
     const held = { state: "paused", machine: undefined, nextLayer: undefined, layer: snapshot.layer } as const;
     this.sandboxes.register({ ...facts.sandbox, ...held, snapshot: snapshot.id, templateKey });
+    await this.loads?.load(facts.sandbox.id);
   }
 
-  async #bringLog(path: string, fetch: (path: string) => Promise<void> | undefined): Promise<void> {
+  async #bringPast(path: string, fetch: (part: string) => Promise<void>): Promise<void> {
+    const part = `${path}${partOfLayer}`;
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    await rm(`${path}${partOfLayer}`, { force: true });
-    await fetch(`${path}${partOfLayer}`)?.then(() => rename(`${path}${partOfLayer}`, path));
+    await rm(part, { force: true });
+    await fetch(part);
+    await rename(part, path);
   }
 
   /** A layer that is here already is the same: one that others lie on is never written to. */
@@ -303,7 +310,11 @@ type Unpacking = {
   course: Course;
 };
 
-const logName = "log";
+/** What is kept of a sandbox's past, by its name in a parcel: log and load. */
+const pastOf = (paths: Kitchen["paths"], id: string): [name: string, path: string][] => [
+  ["log", paths.log(id)],
+  ["load", paths.load(id)],
+];
 const layerName = (id: string): string => `layers/${id}`;
 
 const moved = (id: string) =>

@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { type SandboxId, WrennError } from "@wrenn/contract";
-import type { Moves } from "../../src/move/moves.ts";
-import { FakeHost, keysFor, nothing } from "../support/host.ts";
+import { Sampler } from "../../src/metrics/sampler.ts";
+import { Moves } from "../../src/move/moves.ts";
+import { FakeHost, keysFor, nothing, quiet } from "../support/host.ts";
 import { Bucket } from "../support/s3.ts";
 
 const keys = keysFor(1);
@@ -77,6 +78,27 @@ describe("a sandbox that moves", () => {
     expect(await memoryOf(pair.two, id)).toBe("remember me");
     const [machine] = [...pair.two.world.machines.values()];
     expect(machine!.memory.init!.envVars).toMatchObject({ GREETING: "hello" });
+    await pair.two.sandboxes.destroy(id);
+    expect(await pair.two.leftovers()).toEqual(nothing);
+  });
+
+  test("takes its load along: what it did before is told where it runs now", async () => {
+    await using pair = await Pair.start();
+    const busy = { cpuMs: 0, memBytes: 4_096 };
+    await using here = await Sampler.start(pair.one.sandboxes, quiet, () => ({ ...busy }));
+    await using there = await Sampler.start(pair.two.sandboxes, quiet, () => undefined);
+    const { id } = await pair.one.create({});
+    here.sample();
+    const before = await here.points(pair.one.sandboxes.find(id), 0, 1);
+    await pair.one.sandboxes.pause(id);
+    const points = async (sampler: Sampler, host: FakeHost) =>
+      await sampler.points(host.sandboxes.find(id), 0, Date.now());
+    const told = await points(here, pair.one);
+    expect([before.length, told.length]).toEqual([0, 1]);
+    const sent = await new Moves(pair.one.sandboxes, pair.from.store, quiet, here).send(id, keys);
+    await pair.one.sandboxes.destroy(id);
+    await new Moves(pair.two.sandboxes, pair.to.store, quiet, there).bring(id, sent.id, keys);
+    expect(await points(there, pair.two)).toEqual(told);
     await pair.two.sandboxes.destroy(id);
     expect(await pair.two.leftovers()).toEqual(nothing);
   });
