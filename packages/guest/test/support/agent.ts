@@ -26,10 +26,12 @@ export function useAgent(): TestAgent {
     processes: (json = true) => createClient(processes.Process, agent.transport(json)),
     files: (json = true) => createClient(filesystem.Filesystem, agent.transport(json)),
   };
-  beforeAll(() => {
+  beforeAll(async () => {
     running = start({ port: 0, host: "127.0.0.1", isNotVm: true });
     agent.url = running.address;
     agent.folder = mkdtempSync(join(tmpdir(), "wrenn-guest-"));
+    // Login shells read no profile of whoever runs the tests: it may take long, or hang.
+    await fetch(`${agent.url}/init`, { method: "POST", body: JSON.stringify({ envVars: { HOME: agent.folder } }) });
   });
   afterAll(async () => {
     await running.stop();
