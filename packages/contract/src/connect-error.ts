@@ -2,6 +2,7 @@ import { Code as ConnectCode, ConnectError } from "@connectrpc/connect";
 import { type Code, isCode, WrennError } from "./errors.ts";
 import { ErrorDetailSchema } from "./gen/hostagent/v1/hostagent_pb.ts";
 
+/** E2B's clients read `resource_exhausted` as a rate limit, and tell their user to wait: nothing else is called so. */
 const connectCode = {
   invalid_request: ConnectCode.InvalidArgument,
   invalid_token: ConnectCode.FailedPrecondition,
@@ -25,7 +26,7 @@ const connectCode = {
   signup_cooldown: ConnectCode.AlreadyExists,
   owns_team_with_members: ConnectCode.FailedPrecondition,
   precondition_failed: ConnectCode.FailedPrecondition,
-  too_large: ConnectCode.ResourceExhausted,
+  too_large: ConnectCode.InvalidArgument,
   command_not_found: ConnectCode.InvalidArgument,
   rate_limited: ConnectCode.ResourceExhausted,
   quota_exceeded: ConnectCode.ResourceExhausted,
@@ -35,7 +36,7 @@ const connectCode = {
   no_hosts_available: ConnectCode.Unavailable,
   host_unavailable: ConnectCode.Unavailable,
   unavailable: ConnectCode.Unavailable,
-  insufficient_storage: ConnectCode.ResourceExhausted,
+  insufficient_storage: ConnectCode.Internal,
 } as const satisfies Record<Code, ConnectCode>;
 
 /** What a peer's Connect code means when it sent no detail of ours, as the guest agent does. */

@@ -3,6 +3,7 @@ import { compile, type Options } from "./config.ts";
 import { buildApp } from "./edges/app.ts";
 import { BuildStreams } from "./edges/builds/stream.ts";
 import { readDashboard } from "./edges/dashboard/files.ts";
+import { Lanes } from "./edges/dashboard/lanes.ts";
 import { loadExtensions } from "./edges/extension.ts";
 import { TunnelDoor } from "./edges/fleet/tunnel.ts";
 import { Ingress } from "./edges/ingress.ts";
@@ -116,8 +117,9 @@ export async function start(options: Options): Promise<ControlPlane> {
   tunnels.onJoin = (id) => void registry.anew(id);
   const metrics = new Metrics(() => sandboxStore.counts());
   const built = await readDashboard(config.dashboardDir);
+  const app = buildApp(services, { log, config, metrics, built, extensions });
   const edges = {
-    app: buildApp(services, { log, config, metrics, built, extensions }),
+    ...{ app, lanes: new Lanes(app, services.access) },
     ...{ events: services.events, tasks: services.tasks },
     door: new TunnelDoor(services.hosts, tunnels),
     streams: new Streams(services, config.timings.authMs, log),

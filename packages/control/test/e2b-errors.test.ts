@@ -176,6 +176,11 @@ const causes: Record<string, Cause[]> = {
       act: () => Sandbox.create("code-interpreter-v1"),
     },
     {
+      what: "a gateway that is not there",
+      words: /^404: The option `mcp` needs a gateway/,
+      act: () => Sandbox.create({ mcp: { time: {} } } as never),
+    },
+    {
       what: "rules that mean nothing",
       words: /^400: /,
       act: () => Sandbox.create("minimal", { network: { denyOut: ["no address"] } }),

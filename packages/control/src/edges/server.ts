@@ -4,6 +4,7 @@ import type { Events } from "../services/events.ts";
 import type { Tasks } from "../services/tasks.ts";
 import type { KeyPair } from "../tls/authority.ts";
 import type { BuildStreams } from "./builds/stream.ts";
+import type { Lanes } from "./dashboard/lanes.ts";
 import type { App } from "./endpoint.ts";
 import type { TunnelDoor } from "./fleet/tunnel.ts";
 import type { Ingress } from "./ingress.ts";
@@ -44,6 +45,7 @@ export type Edges = {
   app: App;
   streams: Streams;
   buildStreams: BuildStreams;
+  lanes: Lanes;
   ingress: Ingress;
   door: TunnelDoor;
   events: Pick<Events, "close">;
@@ -52,7 +54,7 @@ export type Edges = {
 
 /** Listens and hands each request to its edge. `pair` is shown on the HTTPS address, if the configuration has one. */
 export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
-  const { app, streams, buildStreams, ingress, door, events } = edges;
+  const { app, streams, buildStreams, lanes, ingress, door, events } = edges;
   const listen = (hostname: string, port: number, tls?: KeyPair) =>
     Bun.serve<Connection>({
       hostname,
@@ -73,6 +75,7 @@ export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
         const upgraded =
           (await streams.upgrade(request, self)) ??
           (await buildStreams.upgrade(request, self)) ??
+          (await lanes.upgrade(request, self)) ??
           (await door.upgrade(request, self));
         return upgraded === true ? undefined : (upgraded ?? app.fetch(request, env));
       },
@@ -87,6 +90,7 @@ export function serve(config: Config, edges: Edges, pair?: KeyPair): Server {
     async [Symbol.asyncDispose]() {
       streams.close();
       buildStreams.close();
+      lanes.close();
       ingress.close();
       events.close();
       const both = secure ? [server, secure] : [server];

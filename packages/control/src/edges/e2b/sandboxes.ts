@@ -1,4 +1,4 @@
-import { parseSandboxId, rest } from "@wrenn/contract";
+import { parseSandboxId, rest, WrennError } from "@wrenn/contract";
 import type { Context } from "hono";
 import { z } from "zod";
 import type { Caller } from "../../services/caller.ts";
@@ -40,6 +40,19 @@ const ListQuery = z.object({
   ...pageQuery,
 });
 
+/** What the SDKs start from, and call a program of, where a caller asks for `mcp` (E2B protocol, section 4). */
+const gateway = "mcp-gateway";
+
+/** Says of a template that the caller did not name what it was wanted for. */
+function withoutGateway(thrown: unknown): never {
+  const error = asWrennError(thrown);
+  if (error.code !== "not_found" || error.details?.template !== gateway) throw thrown;
+  throw new WrennError("not_found", "The option `mcp` needs a gateway in the sandbox, and none comes with Wrenn.", {
+    remedy: `Start MCP servers with commands.run, or build a template "${gateway}" that has the program ${gateway}.`,
+    details: error.details,
+  });
+}
+
 /** `/sandboxes`: the life of sandboxes. */
 export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): void {
   for (const [path, version] of [
@@ -48,7 +61,8 @@ export function sandboxRoutes(routes: Routes, leases: Leases, shows: Shows): voi
   ] as const) {
     route(routes, `POST ${path}`, { status: 201, body: rest.e2b.NewSandbox }, async ({ caller, body, c }) => {
       const once = onceOf(c.req.raw.headers, { ...body, version });
-      return sandbox(await leases.create(caller, body, body.timeout ?? defaultSec[version], once), shows(c));
+      const made = leases.create(caller, body, body.timeout ?? defaultSec[version], once);
+      return sandbox(await made.catch(withoutGateway), shows(c));
     });
     route(routes, `POST ${path}/:id/connect`, { body: rest.e2b.Connect }, async ({ caller, body, c }) => {
       const { row, resumed } = await leases.connect(caller, sandboxOf(c), renewed(body, version));

@@ -2,8 +2,8 @@
 const lingerMs = 20_000;
 
 /**
- * Follows something while somebody looks at the page, and anew when they look again: a browser has six connections to
- * one server for all its tabs together, and a stream in a tab behind others would hold one. Answers what ends it.
+ * Follows something while somebody looks at the page, and anew when they look again: nobody needs what a tab behind
+ * others is told, and the server would send it all day. Answers what ends it.
  */
 export function whileSeen(follow: (signal: AbortSignal) => unknown): () => void {
   let stop: AbortController | undefined;

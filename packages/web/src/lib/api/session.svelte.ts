@@ -1,4 +1,5 @@
 import { Wrenn, WrennError } from "wrenn";
+import { lanes } from "./lanes.ts";
 import type { AuthOptions, Me, Team } from "./types.ts";
 
 /** Asked for beside the session's cookie where something is changed: no other site can send it. */
@@ -108,6 +109,7 @@ class Session {
 
   async #openTeam(path: string, body: object): Promise<void> {
     await this.client.request("POST", path, { body });
+    lanes.reset();
     this.me = undefined;
     this.teams = [];
     this.state = "in";
@@ -118,13 +120,14 @@ class Session {
       this.client.request<Me>("GET", "/v1/me"),
       this.client.request<Team[]>("GET", "/v1/teams"),
     ]);
+    if (me.id !== this.me?.id) lanes.reset();
     this.me = me;
     this.teams = teams;
   }
 
   /** A session that ended elsewhere ends here too, wherever the answer was for. */
   async #fetch(url: string, init?: RequestInit): Promise<Response> {
-    const response = await fetch(url, init);
+    const response = await send(url, init);
     if (response.status === 401 && this.state === "in") {
       const body = await response
         .clone()
@@ -136,10 +139,21 @@ class Session {
   }
 
   #forget(): void {
+    lanes.reset();
     this.me = undefined;
     this.teams = [];
     this.state = "out";
   }
+}
+
+/** `fetch`, with what is followed in the window's one connection for that; by itself where no WebSocket gets through. */
+async function send(url: string, init: RequestInit = {}): Promise<Response> {
+  const isFollowed = new Headers(init.headers).get("Accept") === "text/event-stream";
+  if (!isFollowed) return fetch(url, init);
+  return lanes.follow(url.slice(location.origin.length), init.signal).catch((thrown) => {
+    if (init.signal?.aborted) throw thrown;
+    return fetch(url, init);
+  });
 }
 
 const isRefusal = (thrown: unknown): boolean => thrown instanceof WrennError && thrown.status < 500;
