@@ -5,6 +5,7 @@ const commands: readonly (readonly [route: RegExp, command: string])[] = [
   [/`?GET \/v1\/capsules(?:\?name=)?(?![\w/])`?/g, "`wrenn ls`"],
   [/`?GET \/v1\/volumes(?![\w/])`?/g, "`wrenn volume ls`"],
   [/`?GET \/v1\/templates\/([\w.-]+)`?/g, "`wrenn template inspect $1`"],
+  [/`?DELETE \/v1\/templates\/([\w.-]+)`?/g, "`wrenn template rm $1`"],
   [/`?GET \/v1\/templates(?![\w/])`?/g, "`wrenn template ls`"],
   [/`?GET \/v1\/builds(?![\w/])`?/g, "`wrenn template builds`"],
   [/`?GET \/v1\/snapshots(?![\w/])`?/g, "`wrenn snapshots ls`"],

@@ -5,8 +5,8 @@ import { inOwnWords, spoken } from "../src/words.ts";
 
 const services = `${import.meta.dir}/../../control/src/services`;
 
-/** Services whose errors no command meets: accounts, channels and volumes' own files are the dashboard's and programs'. */
-const beyond = /^(?:people|channels)\/|^access\.ts$|^fleet\/hosts\.ts$/;
+/** Services whose errors no command meets: accounts, keys and channels are the dashboard's and programs'. */
+const beyond = /^(?:people|channels)\/|^(?:access|keys)\.ts$|^fleet\/hosts\.ts$/;
 
 test("no remedy that a command may meet names a request: each is said as a command", async () => {
   const found: string[] = [];
