@@ -7,6 +7,7 @@ import { issue, newAuthority } from "../src/egress/authority.ts";
 import { readHead, withHeaders } from "../src/egress/head.ts";
 import { Ledger } from "../src/egress/ledger.ts";
 import { isForbidden, Judge, needsGate } from "../src/egress/policy.ts";
+import { flowsOf } from "../src/egress/seen.ts";
 import { plainName, readHello } from "../src/egress/sniff.ts";
 import { Vault } from "../src/egress/vault.ts";
 
@@ -198,4 +199,14 @@ test("a guest that tries every address fills no memory, and the newest are kept"
   expect(denied.length).toBe(256);
   expect(denied[0]!.port).toBe(5_000);
   expect(allowed).toMatchObject([{ host: "a.test", count: 3, sentBytes: 0 }]);
+});
+
+test("flows are told by the names of their protocols, also where the machine has no list of them", () => {
+  const elem = (protocol: string | number) => ({
+    elem: { val: { concat: [protocol, publicIp, 53] }, expires: 3_000, counter: { packets: 2 } },
+  });
+  const said = JSON.stringify({ nftables: [{ set: { elem: ["tcp", "udp", 6, 17].map(elem) } }] });
+  const flows = flowsOf(said);
+  expect(flows.map(({ protocol }) => protocol).sort()).toEqual(["tcp", "tcp", "udp", "udp"]);
+  expect(flows[0]).toMatchObject({ host: "", ip: publicIp, port: 53, count: 2 });
 });
