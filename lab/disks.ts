@@ -74,7 +74,8 @@ async function toolInputs(wrennDir: string): Promise<Input[]> {
   for (const name of ["rootfs.ext4", "image.json"])
     inputs.push({ from: `${wrennDir}/images/minimal/${name}`, to: `wrenn/images/minimal/${name}` });
   const kernel = await newestKernel(wrennDir);
-  for (const path of [kernel.path, ...(kernel.initrd ? [kernel.initrd] : [])])
+  const fuse = `${wrennDir}/kernels/fuse-${kernel.version}.ko`; // for guests that mount volumes
+  for (const path of [kernel.path, ...(kernel.initrd ? [kernel.initrd] : []), ...(existsSync(fuse) ? [fuse] : [])])
     inputs.push({ from: path, to: `wrenn/kernels/${path.split("/").at(-1)}` });
   const agent = `${root}/builds/wrenn-agent`;
   if (existsSync(agent)) inputs.push({ from: agent, to: "repo/builds/wrenn-agent" });

@@ -1,14 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { SandboxId } from "@wrenn/contract";
 import { openStore } from "../../packages/host/src/store/open.ts";
 import { Shelf } from "../../packages/host/src/store/shelf.ts";
 import { Vault } from "../../packages/host/src/store/vault.ts";
 import { keysFor } from "../../packages/host/test/support/host.ts";
 import { copyTemplates } from "../../test/support/data-folder.ts";
-import { firecracker, firecrackerDrivers, jailer, networks, qemuDrivers, wrennDir } from "../support/bench.ts";
+import { firecracker, jailer, wrennDir } from "../support/bench.ts";
+import { fileIn, fileInExport } from "../support/export.ts";
 import { left, leftInTheEnd } from "../support/left.ts";
 import { RealHost } from "../support/real-host.ts";
+import { driversFor } from "../support/recipes.ts";
 import { makeWorld, world } from "../support/wan.ts";
 
 /** Firecracker in its jail where it is there; else everything that does not need it, on QEMU with KVM. */
@@ -19,11 +21,6 @@ const what = firecracker
   : "QEMU with KVM (Firecracker is missing: FIRECRACKER_BIN)";
 
 let host: RealHost;
-
-async function driversFor(name: string, ready = 0) {
-  const nets = await networks(name, ready);
-  return firecracker ? firecrackerDrivers(nets, { jailed: !!jailer }) : qemuDrivers(nets);
-}
 
 beforeAll(async () => {
   await makeWorld();
@@ -148,6 +145,36 @@ describe(`sandboxes on ${what}`, () => {
     await host.sandboxes.destroy(id);
   });
 
+  test("a volume is mounted in a guest: both sides see each other's files, over a pause and a killed agent", async () => {
+    await host.volumes.create("vol_lab");
+    const { id } = await host.create({ mounts: [{ volume: "vol_lab", path: "/mnt/lab" }] });
+    expect(await host.sh(id, "echo guest >/mnt/lab/a; sync; ls /mnt/lab")).toEqual({ code: 0, out: "a\n" });
+    expect(await readFile(`${host.dir}/volumes/vol_lab/a`, "utf8")).toBe("guest\n");
+    await host.sandboxes.pause(id);
+    await writeFile(`${host.dir}/volumes/vol_lab/b`, "host\n");
+    await host.sandboxes.resume(id, 2);
+    expect((await host.sh(id, "cat /mnt/lab/a /mnt/lab/b")).out).toBe("guest\nhost\n");
+    await host.restart();
+    expect((await host.sh(id, "cat /mnt/lab/b; echo more >/mnt/lab/c; cat /mnt/lab/c")).out).toBe("host\nmore\n");
+    await host.sandboxes.destroy(id);
+    await host.volumes.remove("vol_lab");
+  });
+
+  test("a snapshot's disk is taken out whole, as an export does (with LAB_FULL=1 as the archive that others import)", async () => {
+    const { id } = await host.create();
+    await keep(id, "taken out");
+    const { id: snapshot } = await host.sandboxes.checkpoint(id);
+    await keep(id, "later");
+    const { layer } = host.sandboxes.journal.snapshots.get(snapshot)!;
+    await using at = await folder("export");
+    await host.drivers.disks.copyOut(host.sandboxes.kitchen.paths.layer(layer), `${at.dir}/disk`);
+    await Bun.$`e2fsck -fy ${at.dir}/disk`.nothrow().quiet(); // it was in use: its journal is played back
+    expect(await fileIn(`${at.dir}/disk`, "/root/word")).toBe("taken out\n");
+    if (process.env.LAB_FULL === "1") expect(await fileInExport(host, snapshot, "/root/word")).toBe("taken out\n");
+    await host.sandboxes.destroy(id);
+    await host.sandboxes.deleteSnapshot(snapshot);
+  });
+
   test("a VMM killed leaves its sandbox in error, and nothing of it on the host", async () => {
     const { id } = await host.create();
     process.kill(host.sandboxes.find(id).machine.vm.pid, "SIGKILL");
@@ -164,6 +191,10 @@ test("a guest reaches the world outside, and neither the host nor another sandbo
   const one = (ip: string) => `(timeout 10 bash -c 'exec 3<>/dev/tcp/${ip}/80' 2>/dev/null && echo ${ip}) &`;
   const { out } = await host.sh(a.id, `${[world.internet, world.host, world.lan, other].map(one).join("\n")}\nwait`);
   expect(out.trim()).toBe(world.internet);
+  const { allowed, denied } = await host.sandboxes.flows(a.id);
+  expect(allowed).toContainEqual(expect.objectContaining({ ip: world.internet, port: 80, protocol: "tcp" }));
+  for (const ip of [world.lan, other])
+    expect(denied).toContainEqual(expect.objectContaining({ ip, port: 80, protocol: "tcp" }));
   for (const { id } of [a, b]) await host.sandboxes.destroy(id);
 });
 
