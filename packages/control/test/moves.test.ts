@@ -183,6 +183,7 @@ describe("a drain of the only host", () => {
     // It hears of the host's new mode a moment after the database has it.
     await until(async () => (await plane.refusal("POST", "/v1/capsules", { template: "none" })).code === "not_found");
     const made = await plane.create();
+    await plane.control.stop(); // it would take the drain over between the two statements, and keep it
     await using sql = new SQL(plane.options.databaseUrl, { max: 1 });
     await sql`update hosts set mode = 'draining'`;
     await sql`update host_drains set finished_at = null, outcomes = '{}', held_until = now() - interval '1 minute'`;

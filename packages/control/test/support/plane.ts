@@ -114,11 +114,13 @@ export class Plane implements AsyncDisposable {
     this.control = await start({ ...this.options, timings });
   }
 
-  /** Waits until a sandbox has this status. */
+  /** Waits until a sandbox has this status, but not until the test's own time is over: that would not say what it had. */
   async until(id: string, status: string): Promise<rest.Capsule> {
+    const end = Date.now() + 50_000;
     for (;;) {
       const capsule = await this.json(200, "GET", `/v1/capsules/${id}`);
       if (capsule.status === status) return capsule;
+      if (Date.now() > end) throw new Error(`it did not become ${status}: ${JSON.stringify(capsule)}`);
       await Bun.sleep(10);
     }
   }
