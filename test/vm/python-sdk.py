@@ -53,10 +53,6 @@ http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Git).serve_forever()
 """
 
 
-# The page keeps its files in folders that belong to whoever runs it.
-folders = "sudo install -d -o user -g user /app /data"
-
-
 def commands(capsule):
     result = capsule.commands.run("echo hello")
     seen["hello"] = [result.stdout, result.stderr, result.exit_code, result.duration_ms > 0]
@@ -226,7 +222,6 @@ def snapshots(capsule):
 
 async def concurrent():
     async with await AsyncCapsule.create(template="base", wait=True) as capsule:
-        await capsule.commands.run(folders)
         result = await capsule.commands.run("echo hello")
         await capsule.files.write("/app/file.txt", "data")
         entries = [entry.name for entry in await capsule.files.list("/app")]
@@ -246,7 +241,6 @@ async def concurrent():
 
 
 with Capsule(template="base", wait=True) as capsule:
-    capsule.commands.run(folders)
     for example in (commands, files, git, terminal, life, snapshots):
         example(capsule)
 seen["destroyed"] = Capsule.get_info(capsule.capsule_id).status
