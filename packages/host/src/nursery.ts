@@ -1,9 +1,8 @@
 import type { Logger } from "pino";
 import type { Captured, Drivers } from "./drivers/ports.ts";
 import { isIsolated } from "./egress/keep.ts";
-import { agentOf } from "./guest-agent.ts";
 import type { Layers } from "./layers.ts";
-import { type Machine, raise, rebase } from "./machine.ts";
+import { raise, rebase } from "./machine.ts";
 import type { Paths } from "./paths.ts";
 import type { Pooled } from "./pool.ts";
 import type { SandboxRecord } from "./record.ts";
@@ -14,14 +13,8 @@ import type { Turns } from "./turns.ts";
 /** Whoever asks for a fork creates its children right after; one that nobody claims by then was refused, or given up. */
 const claimTimeoutMs = 30_000;
 
-/** A child that runs before it is claimed stands still after this: claims come within milliseconds of the checkpoint. */
-const wakeMs = 5_000;
-
-/** A machine that was begun ahead; `rest` makes it stand still unless it is taken before. */
-type Born = Pooled & { readonly rest: Timer | undefined };
-
 /** The machines of one checkpoint. One that could not be started is `undefined`. */
-type Litter = { readonly isolated: boolean; readonly machines: Promise<Born | undefined>[]; readonly expiry: Timer };
+type Litter = { readonly isolated: boolean; readonly machines: Promise<Pooled | undefined>[]; readonly expiry: Timer };
 
 /** What the one who takes a checkpoint tells of it. */
 export type Expecting = {
@@ -35,7 +28,7 @@ export type Expecting = {
 
 /**
  * Machines for the children of a fork, started while the checkpoint that they come from is being taken and written: each
- * waits, restored, to be claimed. A child that finds none is started from the checkpoint's files.
+ * waits, restored and stopped, to be claimed. A child that finds none is started from the checkpoint's files.
  */
 export class Nursery implements AsyncDisposable {
   readonly #litters = new Map<string, Litter>();
@@ -93,7 +86,6 @@ export class Nursery implements AsyncDisposable {
     for (let next = litter.machines.shift(); next; next = litter.machines.shift()) {
       const born = await next;
       if (!born) continue;
-      clearTimeout(born.rest);
       const { paths } = this.kitchen;
       await rebase(paths, born.machine.home, paths.snapshot(snapshot)).catch(() => {}); // without, its first save is larger
       return born;
@@ -106,43 +98,25 @@ export class Nursery implements AsyncDisposable {
   }
 
   async #raise(
-    { templateKey, layer: below, token, spec }: Readonly<SandboxRecord>,
+    { templateKey, layer: below, token }: Readonly<SandboxRecord>,
     isolated: boolean,
     told: { opened: Promise<void>; captured: Promise<Captured> },
-  ): Promise<Born> {
+  ): Promise<Pooled> {
     const { templates, layers } = this.kitchen;
     const template = await templates.restorable(templateKey);
     const layer = layers.reserve(template.key, below);
     layers.pin(layer);
-    await using undo = new AsyncDisposableStack();
     try {
       const machine = await raise(this.kitchen, { template, isolated, capturing: told.captured }, async () => {
         await told.opened;
         return layers.create(layer);
       });
-      undo.use(machine.held);
-      const rest = spec.network ? undefined : await this.#wake(machine); // a policy is laid on the machine that is claimed
-      undo.move();
-      return { machine, layer, token, rest };
+      return { machine, layer, token };
     } catch (thrown) {
-      await undo.disposeAsync();
       layers.unpin(layer);
       await layers.collect();
       throw thrown;
     }
-  }
-
-  /**
-   * Lets a child run while its checkpoint is still being written. What a restored guest's agent does first takes most of
-   * the time to its first command, under emulation: its code is translated anew.
-   */
-  async #wake(machine: Machine): Promise<Timer> {
-    await machine.vm.cont();
-    const gone = (error: unknown) => this.log.debug({ error }, "a child that was begun ahead does not answer");
-    agentOf(machine).ready(wakeMs, machine.vm.exited).catch(gone);
-    const rest = setTimeout(() => machine.vm.stop().catch(gone), wakeMs);
-    rest.unref();
-    return rest;
   }
 
   async #drop(snapshot: string): Promise<void> {
@@ -150,7 +124,6 @@ export class Nursery implements AsyncDisposable {
     this.#litters.delete(snapshot);
     clearTimeout(litter?.expiry);
     for (const born of (await Promise.all(litter?.machines ?? [])).filter((one) => one !== undefined)) {
-      clearTimeout(born.rest);
       await born.machine.held.disposeAsync();
       this.kitchen.layers.unpin(born.layer);
       await this.kitchen.layers.collect();

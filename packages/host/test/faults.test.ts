@@ -157,13 +157,11 @@ const effectsOfFork = await forkEffects(1);
 
 /** What is done for a child until it waits: it goes on beside the checkpoint, from when that has left its layer. */
 const begun = ["disk.create", "net.attach", "vmm.restoreFrom"];
-/** The child runs before its checkpoint is written: its agent's code is translated meanwhile. */
-const woken = "vm.cont";
 
 describe("fork", () => {
   test("a child is begun by what is enumerated here", async () => {
     const handedOver = ["vm.cont", "guest.init"];
-    const all = [...(await forkEffects(0)), ...begun, woken, ...handedOver];
+    const all = [...(await forkEffects(0)), ...begun, ...handedOver];
     expect(effectsOfFork.toSorted()).toEqual(all.toSorted());
   });
 
