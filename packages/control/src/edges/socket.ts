@@ -25,18 +25,39 @@ export function framed(begin: (socket: Socket) => Promise<void>): Connection {
   };
 }
 
-/** One WebSocket as frames of the contract, with back pressure: `send` waits while the client does not read. */
+/** What goes out on one WebSocket, with back pressure: whoever sends while the client does not read waits until it does. */
+export class Outlet {
+  #full: PromiseWithResolvers<void> | undefined;
+
+  constructor(readonly ws: Pick<ServerWebSocket<Connection>, "send" | "readyState">) {}
+
+  /** Sends a message; one for a client that has gone is dropped. */
+  async send(message: string | Uint8Array): Promise<void> {
+    if (this.ws.readyState !== WebSocket.OPEN || this.ws.send(message) !== backPressure) return;
+    this.#full ??= Promise.withResolvers();
+    await this.#full.promise;
+  }
+
+  /** The client reads again, or has gone. */
+  drained(): void {
+    this.#full?.resolve();
+    this.#full = undefined;
+  }
+}
+
+/** One WebSocket as frames of the contract; `send` waits while the client does not read. */
 export class Socket {
   readonly #ws: ServerWebSocket<Connection>;
+  readonly #outlet: Outlet;
   readonly #closed = new AbortController();
   readonly #waiting: string[] = [];
   #wake: (() => void) | undefined;
-  #drained: (() => void) | undefined;
   /** Whether a terminal's bytes go as they are, in binary messages, instead of as base64 in frames. */
   isBinary = false;
 
   constructor(ws: ServerWebSocket<Connection>) {
     this.#ws = ws;
+    this.#outlet = new Outlet(ws);
   }
 
   /** Aborts when the client has gone, or the connection was closed here. */
@@ -57,19 +78,13 @@ export class Socket {
 
   /** Sends a frame. */
   async send(frame: rest.StreamServerFrame | rest.BuildFrame): Promise<void> {
-    if (this.closed.aborted || this.#ws.send(JSON.stringify(frame)) !== backPressure) return;
-    await new Promise<void>((wake) => {
-      this.#drained = wake;
-    });
+    if (!this.closed.aborted) await this.#outlet.send(JSON.stringify(frame));
   }
 
   /** Sends bytes of a terminal. */
   async sendBytes(bytes: Uint8Array): Promise<void> {
     if (!this.isBinary) return await this.send({ type: "output", data: Buffer.from(bytes).toString("base64") });
-    if (this.closed.aborted || this.#ws.send(bytes) !== backPressure) return;
-    await new Promise<void>((wake) => {
-      this.#drained = wake;
-    });
+    if (!this.closed.aborted) await this.#outlet.send(bytes);
   }
 
   /** Says what went wrong, and closes when nothing can follow. */
@@ -99,14 +114,14 @@ export class Socket {
 
   /** The client reads again. */
   drained(): void {
-    this.#drained?.();
+    this.#outlet.drained();
   }
 
   /** The connection is over. */
   ended(): void {
     this.#closed.abort();
     this.#wake?.();
-    this.#drained?.();
+    this.#outlet.drained();
   }
 }
 

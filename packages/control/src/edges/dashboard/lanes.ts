@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { Access } from "../../services/access.ts";
 import { type App, check } from "../endpoint.ts";
 import { notUpgraded, requestIdOf } from "../request-id.ts";
-import type { Connection } from "../socket.ts";
+import { type Connection, Outlet } from "../socket.ts";
 
 /** Where a window of the dashboard opens its one connection for everything that it follows. */
 const path = "/v1/lanes";
@@ -23,9 +23,6 @@ const Wish = z.union([
 
 /** What it is told of a lane: the answer's status, then its text as it comes, then that it is over. */
 type Word = { status: number; type: string } | { text: string } | { end: "whole" | "broken" };
-
-/** `ServerWebSocket.send` answers this when the message waits for the client. */
-const backPressure = -1;
 
 /**
  * Event streams of one window over one WebSocket. A browser has six connections to a server for all its windows
@@ -69,7 +66,7 @@ export class Lanes {
 class Window implements Connection {
   readonly #lanes = new Map<number, AbortController>();
   #socket: ServerWebSocket<Connection> | undefined;
-  #drained: (() => void) | undefined;
+  #outlet: Outlet | undefined;
 
   constructor(
     /** The answer to a path, for whoever opened the window. */
@@ -79,24 +76,25 @@ class Window implements Connection {
 
   opened(socket: ServerWebSocket<Connection>): void {
     this.#socket = socket;
+    this.#outlet = new Outlet(socket);
     this.open.add(socket);
   }
 
   received(message: string | Buffer): void {
     const wish = readWish(message);
-    if (!wish || this.#lanes.size >= mostLanes) this.#socket?.close();
-    else if ("close" in wish) this.#lanes.get(wish.close)?.abort();
+    if (wish && "close" in wish) this.#lanes.get(wish.close)?.abort();
+    else if (!wish || this.#lanes.size >= mostLanes) this.#socket?.close();
     else void this.#follow(wish.open, wish.path);
   }
 
   drained(): void {
-    this.#drained?.();
+    this.#outlet?.drained();
   }
 
   ended(): void {
     if (this.#socket) this.open.delete(this.#socket);
     for (const lane of this.#lanes.values()) lane.abort();
-    this.#drained?.();
+    this.#outlet?.drained();
   }
 
   async #follow(lane: number, path: string): Promise<void> {
@@ -104,17 +102,8 @@ class Window implements Connection {
     this.#lanes.get(lane)?.abort();
     this.#lanes.set(lane, stop);
     const answer = this.ask(path, stop.signal);
-    await relay(answer, stop.signal, (word) => this.#say({ lane, ...word }));
+    await relay(answer, stop.signal, (word) => this.#outlet!.send(JSON.stringify({ lane, ...word })));
     if (this.#lanes.get(lane) === stop) this.#lanes.delete(lane);
-  }
-
-  /** Waits while the window does not read. */
-  async #say(word: Word & { lane: number }): Promise<void> {
-    const socket = this.#socket!;
-    if (socket.readyState !== WebSocket.OPEN || socket.send(JSON.stringify(word)) !== backPressure) return;
-    await new Promise<void>((read) => {
-      this.#drained = read;
-    });
   }
 }
 
