@@ -2,6 +2,7 @@ import { capsuleId, type hostagent, type SandboxId, WrennError } from "@wrenn/co
 import { taken } from "../hosts/adopter.ts";
 import type { Fleet } from "../hosts/fleet.ts";
 import { type Host, hostError } from "../hosts/host.ts";
+import type { TemplateStore } from "../store/builds/templates.ts";
 import { isRunning, isSettled, isStored } from "../store/phase.ts";
 import type { BuildRow, SandboxRow, SnapshotRow, TemplateRow } from "../store/schema/index.ts";
 import { automaticName, type SnapshotStore } from "../store/snapshots.ts";
@@ -43,6 +44,10 @@ export class Snapshots {
     readonly sandboxes: Sandboxes,
   ) {
     ({ fleet: this.fleet, tasks: this.tasks, events: this.events } = sandboxes);
+  }
+
+  get #templates(): TemplateStore {
+    return this.sandboxes.ground.versions.templates;
   }
 
   /** Takes a point in time of a running or paused sandbox, which stays as it is. Throws `conflict` for a name that is taken. */
@@ -132,9 +137,11 @@ export class Snapshots {
 
   /** The templates that were built and that the team may start from, by name. */
   async built(caller: Caller): Promise<BuiltNow[]> {
-    const store = this.sandboxes.ground.versions.templates;
-    const rows = await store.list(caller.team);
-    const current = await store.current(rows);
+    return await this.#current(await this.#templates.list(caller.team));
+  }
+
+  async #current(rows: readonly TemplateRow[]): Promise<BuiltNow[]> {
+    const current = await this.#templates.current(rows);
     return rows.flatMap(({ id, name, platform, createdAt }) => {
       const build = current.get(id);
       return build ? [{ name, platform, createdAt, current: build }] : [];
@@ -172,7 +179,8 @@ export class Snapshots {
   }
 
   async #built(caller: Caller, name: string): Promise<BuiltNow | undefined> {
-    return (await this.built(caller)).find((template) => template.name === name);
+    const row = await this.#templates.visible(caller.team, name);
+    return row?.name === name ? (await this.#current([row]))[0] : undefined;
   }
 
   /** The sandbox, if a snapshot can be taken of it under this name. */
