@@ -30,9 +30,14 @@ export class Paths {
     return `${this.root}/journals/${id}`;
   }
 
+  /** Folder of the loads of sandboxes. */
+  get loads(): string {
+    return `${this.root}/metrics`;
+  }
+
   /** The load of a sandbox, as it was written down last. */
   load(id: string): string {
-    return `${this.root}/metrics/${id}`;
+    return `${this.loads}/${id}`;
   }
 
   /** Folder of a snapshot that is being written: without a name of its own until it is whole. */

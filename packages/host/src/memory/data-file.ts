@@ -117,15 +117,16 @@ export class DataWriter implements AsyncDisposable {
 }
 
 /** A segment that is read, or will be. */
-type Segment = { readonly at: number; readonly buffer: Uint8Array; readonly bytes: Promise<Uint8Array> };
+type Segment = { readonly at: number; readonly bytes: Promise<Uint8Array> };
 
 /**
  * Reads pages of a data file; every byte it gives was compared with its sum. While one segment is used the next is read,
  * since it may come from the disk.
  */
 export class DataReader implements AsyncDisposable {
-  /** The one that is read from, and the one after it. */
-  #held: { at: number; buffer: Uint8Array; bytes: Uint8Array } | undefined;
+  /** For segments of even and of odd places: one is used while the next is read. */
+  readonly #buffers = [new Uint8Array(segmentBytes), new Uint8Array(segmentBytes)] as const;
+  #held: { at: number; bytes: Uint8Array } | undefined;
   #next: Segment | undefined;
 
   private constructor(
@@ -178,26 +179,26 @@ export class DataReader implements AsyncDisposable {
   async #segment(at: number): Promise<Uint8Array> {
     if (this.#held?.at === at) return this.#held.bytes;
     if (at * segmentPages >= this.pages) throw damaged(this.path, "it has too few pages");
-    const free = this.#held?.buffer;
     this.#held = undefined;
     const ahead = this.#next;
     if (ahead && ahead.at !== at) await ahead.bytes.catch(() => {}); // its buffer is used again
-    const segment = ahead?.at === at ? ahead : this.#read(at, free ?? new Uint8Array(segmentBytes));
-    const bytes = await segment.bytes;
-    const other = segment === ahead ? free : ahead?.buffer;
+    const bytes = await (ahead?.at === at ? ahead : this.#read(at)).bytes;
     const isLast = (at + 1) * segmentPages >= this.pages;
-    this.#next = isLast ? undefined : this.#read(at + 1, other ?? new Uint8Array(segmentBytes));
+    this.#next = isLast ? undefined : this.#read(at + 1);
     const sum = this.sums.subarray(at * sumBytes, (at + 1) * sumBytes);
     if (Buffer.compare(sumOf(bytes), sum) !== 0) throw damaged(this.path, "its checksum differs");
-    this.#held = { at, buffer: segment.buffer, bytes };
+    this.#held = { at, bytes };
     return bytes;
   }
 
-  #read(at: number, buffer: Uint8Array): Segment {
-    const part = buffer.subarray(0, Math.min(segmentPages, this.pages - at * segmentPages) * pageBytes);
+  #read(at: number): Segment {
+    const part = this.#buffers[at % 2 === 0 ? 0 : 1].subarray(
+      0,
+      Math.min(segmentPages, this.pages - at * segmentPages) * pageBytes,
+    );
     const bytes = readFully(this.file, part, at * segmentBytes).then(() => part);
     bytes.catch(() => {}); // thrown where it is waited for
-    return { at, buffer, bytes };
+    return { at, bytes };
   }
 }
 

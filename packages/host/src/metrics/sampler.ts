@@ -1,6 +1,7 @@
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import type { Logger } from "pino";
 import { agentOf } from "../guest-agent.ts";
+import type { Paths } from "../paths.ts";
 import type { Sandbox } from "../sandbox.ts";
 import type { Sandboxes } from "../sandboxes.ts";
 import { type Usage, usageOf } from "./process.ts";
@@ -53,7 +54,6 @@ export class Sampler implements AsyncDisposable {
 
   private constructor(
     readonly sandboxes: Sandboxes,
-    readonly dir: string,
     readonly log: Logger,
     readonly usage: (pid: number) => Usage | undefined,
   ) {
@@ -66,13 +66,13 @@ export class Sampler implements AsyncDisposable {
 
   /** Starts sampling; what a former agent wrote down of sandboxes that are gone is removed. */
   static async start(sandboxes: Sandboxes, log: Logger, usage = usageOf): Promise<Sampler> {
-    const dir = `${sandboxes.kitchen.paths.root}/metrics`;
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    const sampler = new Sampler(sandboxes, dir, log, usage);
+    const { paths } = sandboxes.kitchen;
+    await mkdir(paths.loads, { recursive: true, mode: 0o700 });
+    const sampler = new Sampler(sandboxes, log, usage);
     const present = new Set<string>(sandboxes.list().map((record) => record.id));
-    for (const name of await readdir(dir)) {
+    for (const name of await readdir(paths.loads)) {
       if (present.has(name)) await sampler.load(name);
-      else await rm(`${dir}/${name}`, { force: true });
+      else await rm(paths.load(name), { force: true });
     }
     return sampler;
   }
@@ -104,6 +104,10 @@ export class Sampler implements AsyncDisposable {
   }
 
   /** Stops sampling and writes everything down. */
+  get #paths(): Paths {
+    return this.sandboxes.kitchen.paths;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#timers.forEach(clearInterval);
     this.#stop.abort();
@@ -158,7 +162,7 @@ export class Sampler implements AsyncDisposable {
 
   /** Takes over what is written down of a sandbox, such as one that came from another host. */
   async load(id: string): Promise<void> {
-    const file = Bun.file(`${this.dir}/${id}`);
+    const file = Bun.file(this.#paths.load(id));
     if (!(await file.exists())) return;
     const series = Series.decode(await file.bytes());
     if (series) this.#watched.set(id, { ...this.#of(id), series });
@@ -173,15 +177,15 @@ export class Sampler implements AsyncDisposable {
   async save(id: string): Promise<void> {
     const watched = this.#watched.get(id);
     if (!watched) return;
-    const fresh = `${this.dir}/.${id}`;
+    const fresh = this.#paths.load(`.${id}`);
     await Bun.write(fresh, watched.series.encode())
-      .then(() => rename(fresh, `${this.dir}/${id}`))
+      .then(() => rename(fresh, this.#paths.load(id)))
       .catch((error) => this.log.warn({ id, error }, "metrics not written down"));
   }
 
   async #forget(id: string): Promise<void> {
     this.#watched.delete(id);
-    await rm(`${this.dir}/${id}`, { force: true });
+    await rm(this.#paths.load(id), { force: true });
   }
 }
 
