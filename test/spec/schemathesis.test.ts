@@ -1,9 +1,10 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { type ConfinedGuest, startConfinedGuest } from "../../packages/control/test/support/confined-guest.ts";
+import { startConfinedGuest } from "../../packages/control/test/support/confined-guest.ts";
 import { Human } from "../../packages/control/test/support/people.ts";
 import { Plane } from "../../packages/control/test/support/plane.ts";
+import type { GuestProcess } from "../support/guest-process.ts";
 
 const root = join(import.meta.dir, "../..");
 const folder = join(root, ".cache/schemathesis");
@@ -29,7 +30,7 @@ async function missing(): Promise<string | undefined> {
 
 const lacking = await missing();
 const plane = lacking === undefined ? await Plane.start() : undefined;
-let guest: ConfinedGuest | undefined;
+let guest: GuestProcess | undefined;
 afterAll(async () => {
   await plane?.[Symbol.asyncDispose]();
   await guest?.[Symbol.asyncDispose]();
