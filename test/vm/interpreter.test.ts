@@ -51,7 +51,8 @@ async function python(program: string, args: readonly string[], env: Record<stri
     stderr: "pipe",
   });
   const [printed, said] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  if ((await child.exited) !== 0) throw new Error(`it ended with ${child.exitCode ?? child.signalCode}: ${said}${printed}`);
+  if ((await child.exited) !== 0)
+    throw new Error(`it ended with ${child.exitCode ?? child.signalCode}: ${said}${printed}`);
   return printed;
 }
 
